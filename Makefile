@@ -1,0 +1,64 @@
+# SSD from Scratch. `make book` and `make test` are all you need; `make help` lists the rest.
+PYTHON ?= python3
+# Where to find torch, for a CPU build: make TORCH_INDEX=<index> book (see README.md)
+export TORCH_INDEX
+export NO_ALBUMENTATIONS_UPDATE = 1
+BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+# More than one thread per core slows the tests down when they run side by side.
+WORKERS ?= 2
+
+.PHONY: help setup data sync notebooks book test check lint serve lab bench experiments clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+setup:  ## make .venv and install what is missing
+	@$(PYTHON) tools/setup.py
+
+data: setup  ## make EmojiVOC, where it is missing
+	@$(BIN)/python -m course_lib emoji-voc
+
+sync: setup  ## make the notebooks (book/*.ipynb) from the chapters (book/*.md)
+	@$(BIN)/python tools/notebooks.py sync
+
+notebooks: data  ## execute the notebooks whose code or library has changed
+	@$(BIN)/python tools/notebooks.py sync --check
+	@$(BIN)/python tools/notebooks.py stage
+	@if compgen -G '_build/notebooks/*.ipynb' >/dev/null; then \
+		$(BIN)/pytest --nbmake --nbmake-timeout=900 --overwrite _build/notebooks; \
+		$(BIN)/python tools/notebooks.py store; \
+	else echo "all notebooks are up to date"; fi
+
+book: notebooks  ## execute every notebook and build the book
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@echo "The book is at _build/html/index.html; open it in a browser, or: make serve"
+
+test: notebooks  ## every test and every notebook
+	@$(BIN)/pytest -n $(WORKERS) tests
+
+check: setup lint  ## lint and the fast tests, for working
+	@$(BIN)/python tools/notebooks.py sync --check
+	@$(BIN)/pytest -n $(WORKERS) -m "not slow" tests
+
+lint: setup
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+serve:  ## show the built book at http://localhost:8000
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lab: setup  ## work on the notebooks in JupyterLab
+	@$(BIN)/python -m pip install --quiet jupyterlab
+	@$(BIN)/jupyter lab book
+
+bench: setup  ## run the benchmarks; results in benchmarks/results
+	@for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+experiments: data  ## run or resume the experiments; results in experiments/results
+	@for script in experiments/*.py; do $(BIN)/python $$script; done
+
+clean:  ## remove the built book; not the data, the runs and .venv
+	rm -rf _build

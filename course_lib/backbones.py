@@ -1,0 +1,115 @@
+"""VGG, cut up for detection: one trunk that hands out two feature maps."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# Channels of the convolutions in each of VGG16's five blocks.
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+def convolution(channels_in: int, channels_out: int, batch_norm: bool, **shape: int) -> list[nn.Module]:
+    """Convolution, batch norm where asked for, ReLU. A bias before batch norm would do nothing."""
+    layers: list[nn.Module] = [nn.Conv2d(channels_in, channels_out, bias=not batch_norm, **shape)]
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(channels_out))
+    return [*layers, nn.ReLU(inplace=True)]
+
+
+class L2Norm(nn.Module):
+    """Give the channels at every position length 1, then scale each channel by a learned factor.
+
+    conv4_3's activations are far larger than those of the deeper maps; the heads of all maps
+    learn at the same rate only once they are brought to one scale.
+
+    Source: Liu et al. 2016, section 3.1; Liu, Rabinovich and Berg 2015, section 3.3.
+    """
+
+    def __init__(self, channels: int, scale: float = 20.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return nn.functional.normalize(x, dim=1) * self.weight[:, None, None]
+
+
+class VGG(nn.Module):
+    """VGG16 up to conv4_3, and on to fc7 as convolutions: SSD's trunk.
+
+    Args:
+        width: factor on every number of channels.
+        batch_norm: batch norm after each convolution.
+        dilation: of fc6; 6 spreads its nine taps over 13 cells of a map of 19.
+
+    `forward` gives conv4_3 (stride 8, before any scaling) and fc7 (stride 16).
+
+    Source: Simonyan and Zisserman 2015, configuration D; Liu et al. 2016, section 3.
+    """
+
+    def __init__(self, width: float = 1.0, batch_norm: bool = False, dilation: int = 6) -> None:
+        super().__init__()
+        blocks, channels_in = [], 3
+        for block in VGG16:
+            layers: list[nn.Module] = []
+            for channels in (round(c * width) for c in block):
+                layers += convolution(channels_in, channels, batch_norm, kernel_size=3, padding=1)
+                channels_in = channels
+            blocks.append(layers)
+
+        def halve() -> nn.Module:
+            # ceil_mode: a map of 75 becomes 38, as in the original, and not 37.
+            return nn.MaxPool2d(2, stride=2, ceil_mode=True)
+
+        fc = round(1024 * width)
+        self.to_conv4_3 = nn.Sequential(*blocks[0], halve(), *blocks[1], halve(), *blocks[2], halve(), *blocks[3])
+        self.to_fc7 = nn.Sequential(
+            halve(),
+            *blocks[4],
+            nn.MaxPool2d(3, stride=1, padding=1),
+            *convolution(channels_in, fc, batch_norm, kernel_size=3, padding=dilation, dilation=dilation),
+            *convolution(fc, fc, batch_norm, kernel_size=1),
+        )
+        self.channels = (channels_in, fc)
+        self.frozen: list[nn.Module] = []
+
+    def freeze(self, blocks: int) -> None:
+        """Keep the first blocks as they are: no gradients, and batch norm's statistics stay.
+
+        A network that already knows edges and colours need not learn them again, and the backward
+        pass through the largest maps is saved.
+        """
+        self.frozen, pools = [], 0
+        for layer in self.to_conv4_3:
+            if pools == blocks:
+                break
+            self.frozen.append(layer.requires_grad_(False))
+            pools += isinstance(layer, nn.MaxPool2d)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "VGG":
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
+
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"]
+    ) -> tuple[Float[Tensor, "B C4 H8 W8"], Float[Tensor, "B C7 H16 W16"]]:
+        conv4_3 = self.to_conv4_3(images)
+        return conv4_3, self.to_fc7(conv4_3)
+
+
+class Classifier(nn.Module):
+    """A trunk with one linear layer on the mean of its deepest map: an image classifier.
+
+    Detectors start from trunks that have learned to classify; SSD300 starts from ImageNet's.
+    """
+
+    def __init__(self, trunk: VGG, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(trunk.channels[1], num_classes)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B classes"]:
+        _, deepest = self.trunk(images)
+        return self.head(deepest.mean(dim=(2, 3)))

@@ -1,0 +1,103 @@
+"""From raw outputs to detections: scores, boxes, a cut, NMS, another cut."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from course_lib import augment
+from course_lib.boxes import decode
+from course_lib.nms import nms
+from course_lib.voc import Batch
+
+
+class Detections(NamedTuple):
+    """What was found in one image, by falling score.
+
+    Attributes:
+        boxes: corners, fractions of the image, clipped to it.
+        scores: probability of the class.
+        labels: class index plus 1.
+    """
+
+    boxes: Float[Tensor, "N 4"]
+    scores: Float[Tensor, " N"]
+    labels: Int[Tensor, " N"]
+
+
+def detect_one(
+    boxes: Float[Tensor, "P 4"],
+    probabilities: Float[Tensor, "P C"],
+    score_threshold: float,
+    iou_threshold: float,
+    top_k: int,
+    max_detections: int,
+) -> Detections:
+    """Detections of one image from the box and the class probabilities of every prior."""
+    kept_boxes, kept_scores, kept_labels = [boxes[:0]], [probabilities[:0, 0]], [torch.empty(0, dtype=torch.int64)]
+    for label in range(1, probabilities.shape[1]):
+        scores = probabilities[:, label]
+        confident = (scores > score_threshold).nonzero().squeeze(1)
+        # Sorted by score, ties in the priors' order, so that the cut at top_k is the same everywhere.
+        confident = confident[scores[confident].argsort(descending=True, stable=True)[:top_k]]
+        kept = confident[nms(boxes[confident], scores[confident], iou_threshold)]
+        kept_boxes.append(boxes[kept])
+        kept_scores.append(scores[kept])
+        kept_labels.append(torch.full((len(kept),), label))
+    scores = torch.cat(kept_scores)
+    best = scores.argsort(descending=True, stable=True)[:max_detections]
+    return Detections(torch.cat(kept_boxes)[best], scores[best], torch.cat(kept_labels)[best])
+
+
+def detect(
+    offsets: Float[Tensor, "B P 4"],
+    logits: Float[Tensor, "B P C"],
+    priors: Float[Tensor, "P 4"],
+    score_threshold: float = 0.01,
+    iou_threshold: float = 0.45,
+    top_k: int = 400,
+    max_detections: int = 200,
+) -> list[Detections]:
+    """Turn the network's outputs into detections, image by image.
+
+    Args:
+        offsets, logits: what the model gives.
+        priors: centre-size, fractions of the image.
+        score_threshold: a box is a candidate for a class only above this probability.
+        iou_threshold: NMS drops a box that overlaps a better one of its class by more than this.
+        top_k: candidates per class that enter NMS.
+        max_detections: detections per image that leave it.
+
+    Source: Liu et al. 2016, section 3.1; the defaults are the original's.
+    """
+    boxes = decode(offsets.float(), priors.float()).clamp(0, 1).cpu()
+    probabilities = logits.float().softmax(dim=-1).cpu()
+    return [
+        detect_one(b, p, score_threshold, iou_threshold, top_k, max_detections)
+        for b, p in zip(boxes, probabilities, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def detect_all(model: nn.Module, batches: Iterable[Batch], **thresholds: float) -> list[Detections]:
+    """Detections for every image of a loader, in its order; the model is left in the mode it was in."""
+    was_training, device = model.training, model.priors.device
+    model.eval()
+    try:
+        found = []
+        for batch in batches:
+            offsets, logits = model(batch.images.to(device, non_blocking=True))
+            found += detect(offsets, logits, model.priors, **thresholds)
+        return found
+    finally:
+        model.train(was_training)
+
+
+def detect_image(model: nn.Module, image: UInt8[np.ndarray, "H W 3"], **thresholds: float) -> Detections:
+    """Detections in one picture of any size, RGB; `thresholds` are those of `detect`."""
+    square = augment.resized(image, model.image_size)[None]
+    batch = Batch(square, torch.zeros(1, 1, 4), torch.zeros(1, 1).long(), torch.zeros(1, 1).bool(), [""], [(1, 1)])
+    return detect_all(model, [batch], **thresholds)[0]

@@ -1,0 +1,102 @@
+"""Before a trunk looks for objects it learns to tell them apart, on pictures that show just one.
+
+SSD300 starts from VGG16 as ImageNet trained it. A reader without ImageNet does the same on a small scale:
+cut the objects out of the training images, and classify them.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from course_lib.backbones import Classifier
+from course_lib.schedules import warmup_cosine
+from course_lib.ssd import SSD
+from course_lib.voc import VOCDetection
+
+CROP = 64  # pixels
+MARGIN = 1.25  # side of the square that is cut out, as a multiple of the object's longer side
+BATCH = 32
+PEAK_RATE = 1e-3
+WARMUP = 50
+
+
+def crop(image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, float]) -> UInt8[np.ndarray, "64 64 3"]:
+    """A square around a box, scaled to `CROP` pixels; what lies beyond the image is black."""
+    xmin, ymin, xmax, ymax = box_px
+    scale = CROP / (MARGIN * max(xmax - xmin, ymax - ymin))
+    shift = CROP / 2 - scale * np.array([(xmin + xmax) / 2, (ymin + ymax) / 2])
+    if scale < 1:  # average the pixels that fall together, or fine patterns turn into false ones
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        scale = 1.0
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
+
+
+def objects_of(dataset: VOCDetection) -> tuple[UInt8[Tensor, "N 3 64 64"], Int[Tensor, " N"]]:
+    """Every object of a data set that is not difficult, cut out, and its class counted from 0."""
+    crops, labels = [], []
+    for index in range(len(dataset)):
+        image, target = dataset.load(index)
+        for box, label, difficult in zip(
+            target.boxes_px.tolist(), target.labels.tolist(), target.difficult, strict=True
+        ):
+            if not difficult:
+                crops.append(crop(image, tuple(box)))
+                labels.append(label - 1)
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), torch.tensor(labels)
+
+
+def pretrain(
+    model: SSD,
+    dataset: VOCDetection,
+    steps: int,
+    seed: int = 0,
+    report: Callable[[int, float], None] = lambda step, accuracy: None,
+) -> float:
+    """Train a detector's trunk as a classifier of cut-out objects; gives its accuracy.
+
+    Args:
+        model: its trunk is trained in place, everything else stays.
+        dataset: training images; a tenth of their objects is kept back to measure the accuracy by.
+        steps: of 32 crops, half of them mirrored.
+        report: called after each tenth of the steps, with the step and the accuracy since.
+    """
+    crops, labels = objects_of(dataset)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        classifier = Classifier(model.backbone, model.num_classes - 1)
+    classifier.to(model.mean.device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_RATE)
+    schedule = warmup_cosine(optimizer, min(WARMUP, steps - 1), steps)
+    order = torch.randperm(len(crops), generator=generator)
+    kept_back, order = order[: len(order) // 10], order[len(order) // 10 :]
+    right = []
+    for step in range(steps):
+        chosen = order[torch.randint(len(order), (BATCH,), generator=generator)]
+        images = crops[chosen].flip(3) if step % 2 else crops[chosen]
+        logits = classifier(model.normalise(images.to(model.mean.device)))
+        truth = labels[chosen].to(logits.device)
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, truth).backward()
+        optimizer.step()
+        schedule.step()
+        right.append((logits.argmax(dim=1) == truth).float().mean())
+        if (step + 1) % max(1, steps // 10) == 0:
+            report(step + 1, torch.stack(right).mean().item())
+            right.clear()
+    return accuracy(classifier, model, crops[kept_back], labels[kept_back])
+
+
+@torch.inference_mode()
+def accuracy(classifier: Classifier, model: SSD, crops: UInt8[Tensor, "N 3 64 64"], labels: Int[Tensor, " N"]) -> float:
+    """Share of crops whose class is named right."""
+    classifier.eval()
+    device = model.mean.device
+    named = [classifier(model.normalise(part.to(device))).argmax(dim=1).cpu() for part in crops.split(256)]
+    return (torch.cat(named) == labels).float().mean().item()

@@ -1,0 +1,174 @@
+"""The two worlds in which every chapter runs: a laptop's CPU with EmojiVOC, a GPU with VOC."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from course_lib import augment, emoji_voc, metrics, priors, ssd, weights
+from course_lib.detect import Detections, detect_all
+from course_lib.files import DataError
+from course_lib.pretraining import pretrain
+from course_lib.training import Recipe
+from course_lib.voc import VOCDetection, collate
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA, RUNS = ROOT / "data", ROOT / "runs"
+
+# The recorded full run of the cpu profile: its best weights, and beside them where they are from.
+RECORD = DATA / "ssd_mini.safetensors"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A data set, a model and a recipe that belong together.
+
+    Attributes:
+        devkit: folder that holds `VOC2007/`.
+        train_on: years and image sets to train on.
+        select_on: year and image set that tells which epoch is best; never part of `train_on`.
+        test_on: year and image set by which nothing is chosen.
+        architecture: a name of `weights.ARCHITECTURES`.
+        workers: processes that load images, beside the one that trains.
+        pretraining_steps: of the trunk as a classifier, before it becomes a detector's; 0 for none.
+    """
+
+    name: str
+    devkit: Path
+    train_on: tuple[tuple[str, str], ...]
+    select_on: tuple[str, str]
+    test_on: tuple[str, str]
+    architecture: str
+    spec: priors.PriorSpec
+    recipe: Recipe
+    device: str
+    workers: int
+    pretraining_steps: int = 0
+
+    def prepare(self, show_progress: bool = False) -> None:
+        """Make the data where it can be made; where it cannot, an error that says what to do."""
+        if self.name == "cpu":
+            emoji_voc.make_emoji_voc(self.devkit, show_progress=show_progress)
+        for year in {year for year, _ in (*self.train_on, self.select_on, self.test_on)}:
+            if not (self.devkit / f"VOC{year}").is_dir():
+                raise DataError(self.devkit, f"VOC{year}", "missing", "unpack Pascal VOC there: see data/README.md")
+
+    def model(self, seed: int = 0) -> ssd.SSD:
+        """A fresh model on the profile's device; its first weights depend on the seed alone."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = weights.ARCHITECTURES[self.architecture]()
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def start(
+        self, run: Path, seed: int = 0, report: Callable[[int, float], None] = lambda step, accuracy: None
+    ) -> ssd.SSD:
+        """The model as training begins: fresh, its trunk pretrained where the profile says so.
+
+        Pretraining is done once for a run: its result is kept in the run's folder.
+        """
+        model, path = self.model(seed), run / "start.safetensors"
+        if self.pretraining_steps:
+            if not path.exists():
+                pretrain(model, self.training_set(), self.pretraining_steps, seed, report)
+                weights.save(model, path)
+            model.load_state_dict(weights.load(path).state_dict())
+        return model
+
+    def training_set(self) -> VOCDetection:
+        years, image_sets = zip(*self.train_on, strict=True)
+        return VOCDetection(self.devkit, years, image_sets)
+
+    def training_transform(self) -> augment.Augment:
+        return augment.training(self.spec.image_size)
+
+    def loader(self, year: str, image_set: str, batch_size: int = 32) -> DataLoader:
+        """The images of a set in its order, resized and in batches."""
+        dataset = VOCDetection(self.devkit, year, image_set, augment.evaluation(self.spec.image_size))
+        return DataLoader(dataset, batch_size, collate_fn=collate, num_workers=self.workers)
+
+    def detections(self, model: ssd.SSD, year: str, image_set: str) -> list[Detections]:
+        return detect_all(model, self.loader(year, image_set))
+
+    def selector(self) -> Callable[[ssd.SSD], dict[str, float]]:
+        """What a `Trainer` measures between epochs: mAP on the set that training does not see."""
+        truth = metrics.read_ground_truth(self.devkit, *self.select_on)
+
+        def measure(model: ssd.SSD) -> dict[str, float]:
+            return {"map": metrics.evaluate_voc(self.detections(model, *self.select_on), truth).mean_ap}
+
+        return measure
+
+
+def cpu() -> Profile:
+    """EmojiVOC and the small detector: minutes on two cores, no network."""
+    return Profile(
+        name="cpu",
+        devkit=DATA / "emoji",
+        train_on=(("2007", "train"),),
+        select_on=("2007", "val"),
+        test_on=("2007", "test"),
+        architecture="ssd_mini",
+        spec=priors.SSD_MINI,
+        recipe=Recipe(
+            epochs=14,
+            batch_size=8,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            warmup_steps=100,
+            evaluate_every=4,
+            frozen_blocks=2,
+        ),
+        device="cpu",
+        workers=1,
+        pretraining_steps=900,
+    )
+
+
+def gpu() -> Profile:
+    """Pascal VOC 2007 + 2012 and SSD300: hours on a GPU.
+
+    VOC has no set beside 07+12 trainval and test. So VOC2007 val is kept out of training to choose
+    the epoch by, and test stays unseen until the end.
+    """
+    return Profile(
+        name="gpu",
+        devkit=DATA / "VOCdevkit",
+        train_on=(("2007", "train"), ("2012", "trainval")),
+        select_on=("2007", "val"),
+        test_on=("2007", "test"),
+        architecture="ssd300_vgg16",
+        spec=priors.SSD300,
+        recipe=Recipe(
+            epochs=240,
+            batch_size=32,
+            optimizer="sgd",
+            learning_rate=1e-3,
+            bias_factor=2.0,
+            warmup_steps=500,
+            amp="auto",
+            evaluate_every=10,
+        ),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        workers=max(1, (os.cpu_count() or 2) - 1),
+    )
+
+
+PROFILES = {"cpu": cpu, "gpu": gpu}
+
+
+def profile(name: str | None = None) -> Profile:
+    """A profile by name; without one, that of the environment variable COURSE_PROFILE, or cpu."""
+    name = name or os.environ.get("COURSE_PROFILE", "cpu")
+    if name not in PROFILES:
+        raise ValueError(f"profile is {name!r} (see COURSE_PROFILE): use {' or '.join(PROFILES)}")
+    return PROFILES[name]()
+
+
+def read_record() -> dict:
+    """Provenance, history and measured AP of the weights in `RECORD`."""
+    return json.loads(RECORD.with_suffix(".json").read_text())

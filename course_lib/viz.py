@@ -1,0 +1,110 @@
+"""Pictures: boxes on images, curves, and the colours that tell classes apart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from course_lib.detect import Detections
+from course_lib.metrics import Curve
+from course_lib.voc import VOC_CLASSES, Annotation, Target
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart too.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+DIFFICULT = "#BBBBBB"
+
+
+def colour_of(label: int) -> str:
+    """Seven colours for twenty classes: neighbours differ, and the name is written on every box."""
+    return COLOURS[label % len(COLOURS)]
+
+
+def draw_boxes(
+    axes: Axes,
+    image: UInt8[np.ndarray, "H W 3"] | UInt8[Tensor, "3 H W"],
+    boxes: Float[Tensor, "N 4"],
+    labels: Int[Tensor, " N"],
+    scores: Float[Tensor, " N"] | None = None,
+    faint: Sequence[bool] | None = None,
+    classes: Sequence[str] = VOC_CLASSES,
+) -> Axes:
+    """Draw an image and boxes on it.
+
+    Args:
+        axes: where to draw.
+        image: rows first, or channels first as the network takes it.
+        boxes: corners, fractions of the image.
+        labels: class index plus 1.
+        scores: written behind the class name.
+        faint: boxes to draw dashed and grey; difficult objects, for instance.
+    """
+    if isinstance(image, Tensor):
+        image = image.permute(1, 2, 0).cpu().numpy()
+    height, width = image.shape[:2]
+    axes.imshow(image, extent=(0, width, height, 0))
+    for index, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
+        x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+        is_faint = faint is not None and bool(faint[index])
+        colour = DIFFICULT if is_faint else colour_of(label)
+        for edge, line in (("black", 3.2), (colour, 1.8)):
+            style = "--" if is_faint and edge != "black" else "-"
+            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], style, color=edge, linewidth=line)
+        text = classes[label - 1] if scores is None else f"{classes[label - 1]} {scores[index]:.2f}"
+        axes.text(
+            x0 + 2, y0 + 2, text, fontsize=7, color="black", va="top", clip_on=True,
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    return axes
+
+
+def draw_target(axes: Axes, image: UInt8[np.ndarray, "H W 3"], target: Target | Annotation) -> Axes:
+    """The truth: every object, difficult ones dashed and grey."""
+    return draw_boxes(axes, image, target.boxes, target.labels, faint=target.difficult.tolist())
+
+
+def draw_detections(
+    axes: Axes, image: UInt8[np.ndarray, "H W 3"], found: Detections, score_threshold: float = 0.5
+) -> Axes:
+    """What was found, above a score."""
+    sure = found.scores > score_threshold
+    return draw_boxes(axes, image, found.boxes[sure], found.labels[sure], found.scores[sure])
+
+
+def grid(columns: int, rows: int, cell: tuple[float, float] = (3.0, 2.4)) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows * columns` axes without frames, row by row."""
+    figure = Figure(figsize=(columns * cell[0], rows * cell[1]), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for one in axes:
+        one.axis("off")
+    return figure, axes
+
+
+def draw_curve(axes: Axes, name: str, curve: Curve, ap: float | None, colour: str) -> Axes:
+    """Precision over recall, as measured (thin) and made to fall (thick)."""
+    counted = curve.outcome >= 0
+    recall, precision = curve.recall[counted], curve.precision[counted]
+    axes.plot(recall, precision, color=colour, linewidth=0.8, alpha=0.6)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    label = name if ap is None else f"{name}, AP {ap:.2f}"
+    axes.step(recall, envelope, where="pre", color=colour, linewidth=2, label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    return axes
+
+
+def save_detections(
+    path: str | Path, image: UInt8[np.ndarray, "H W 3"], found: Detections, score_threshold: float = 0.5
+) -> None:
+    """Write the image with its detections, in the image's own pixels or a little more."""
+    height, width = image.shape[:2]
+    scale = max(1.0, 500 / max(height, width))
+    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
+    draw_detections(figure.add_axes((0, 0, 1, 1)), image, found, score_threshold)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_lib import emoji_voc
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tests run side by side: more threads than cores would make all of them wait."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def small_devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EmojiVOC with 40 + 12 images."""
+    return emoji_voc.make_emoji_voc(tmp_path_factory.mktemp("emoji"), train=40, test=12, workers=1)
+
+
+@pytest.fixture(scope="session")
+def voc_real() -> Path:
+    """Real VOC data, where the machine has it: VOCdevkit/, VOC2007-annotations.tar.xz, detections/."""
+    folder = os.environ.get("VOC_REAL")
+    if not folder:
+        pytest.skip("VOC_REAL names no folder with real VOC data")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def voc_annotations(voc_real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A devkit with all 9963 annotations of VOC2007 and its lists; no images."""
+    import tarfile
+
+    devkit = tmp_path_factory.mktemp("devkit")
+    with tarfile.open(voc_real / "VOC2007-annotations.tar.xz") as archive:
+        archive.extractall(devkit, filter="data")
+    return devkit
+
+
+@pytest.fixture(scope="session")
+def run_cli():
+    """Run `python -m course_lib` in a process of its own; gives what it printed and its exit code."""
+
+    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "course_lib", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=os.environ | environment,
+            check=False,
+        )
+
+    return run

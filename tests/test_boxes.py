@@ -1,0 +1,80 @@
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import corner_boxes, priors_cxcywh
+
+from course_lib.boxes import area, box_iou, decode, encode, to_corners, to_cxcywh
+
+
+@given(corner_boxes())
+def test_corners_and_centres_are_inverse(boxes):
+    torch.testing.assert_close(to_corners(to_cxcywh(boxes)), boxes)
+    torch.testing.assert_close(to_cxcywh(boxes), torchvision.ops.box_convert(boxes, "xyxy", "cxcywh"))
+
+
+@given(corner_boxes(), corner_boxes())
+def test_iou_equals_torchvisions(a, b):
+    torch.testing.assert_close(box_iou(a, b), torchvision.ops.box_iou(a, b))
+
+
+@given(corner_boxes(minimum=1))
+def test_iou_is_symmetric_bounded_and_one_with_itself(boxes):
+    iou = box_iou(boxes, boxes)
+    torch.testing.assert_close(iou, iou.T)
+    assert ((iou >= 0) & (iou <= 1 + 1e-6)).all()
+    torch.testing.assert_close(iou.diagonal(), torch.ones(len(boxes)))
+
+
+@given(corner_boxes(), corner_boxes(), st.floats(0.01, 500), st.floats(0.01, 500))
+def test_iou_does_not_depend_on_the_unit_of_either_axis(a, b, x, y):
+    unit = torch.tensor([x, y, x, y])
+    torch.testing.assert_close(box_iou(a * unit, b * unit), box_iou(a, b), rtol=1e-3, atol=1e-4)
+
+
+def test_empty_and_reversed_boxes_have_iou_zero_and_not_nan():
+    boxes = torch.tensor([[0.0, 0, 0, 0], [0.5, 0.5, 0.5, 0.9], [0.8, 0.8, 0.2, 0.2], [0, 0, 1, 1]])
+    iou = box_iou(boxes, boxes)
+    assert (iou[:3] == 0).all() and (iou[:, :3] == 0).all() and iou[3, 3] == 1
+    assert area(boxes).tolist() == [0, 0, 0, 1]
+
+
+def test_iou_by_hand():
+    a, b = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3]])
+    assert box_iou(a, b).item() == pytest.approx(1 / 7)
+
+
+def test_iou_takes_batches_on_either_side():
+    a, b = torch.rand(3, 5, 4).sort(dim=-1).values, torch.rand(7, 4).sort(dim=-1).values
+    batched = box_iou(a, b.expand(3, 7, 4))
+    for one, row in zip(a, batched, strict=True):
+        torch.testing.assert_close(row, box_iou(one, b))
+
+
+@given(corner_boxes(minimum=1), st.integers(0, 2**20))
+def test_decode_inverts_encode(boxes, seed):
+    priors = priors_cxcywh(len(boxes), seed)
+    torch.testing.assert_close(decode(encode(boxes, priors), priors), boxes, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(0, 2**20))
+def test_encode_equals_torchvisions_box_coder(seed):
+    from torchvision.models.detection._utils import BoxCoder
+
+    priors = priors_cxcywh(9, seed)
+    boxes = to_corners(priors_cxcywh(9, seed + 1))
+    coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
+    torch.testing.assert_close(
+        encode(boxes, priors), coder.encode_single(boxes, to_corners(priors)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_prior_that_is_its_own_box_has_offsets_zero():
+    priors = priors_cxcywh(20, 0)
+    torch.testing.assert_close(encode(to_corners(priors), priors), torch.zeros(20, 4), atol=1e-4, rtol=0)
+
+
+def test_wrong_shapes_are_refused_by_the_annotations():
+    with pytest.raises(Exception, match="box_iou"):
+        box_iou(torch.zeros(3, 5), torch.zeros(2, 4))

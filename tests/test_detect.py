@@ -1,0 +1,69 @@
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import priors_cxcywh
+
+from course_lib import ssd, voc
+from course_lib.boxes import decode, encode
+from course_lib.detect import detect, detect_all, detect_image
+
+
+def plain_detect(offsets, logits, priors, score_threshold, iou_threshold, top_k, max_detections):
+    """The same steps with torchvision's NMS, one image at a time."""
+    found = []
+    for offset, logit in zip(offsets, logits, strict=True):
+        boxes, scores = decode(offset, priors).clamp(0, 1), logit.softmax(-1)
+        rows = []
+        for label in range(1, logit.shape[1]):
+            order = scores[:, label].argsort(descending=True, stable=True)
+            order = order[scores[order, label] > score_threshold][:top_k]
+            kept = order[torchvision.ops.nms(boxes[order], scores[order, label], iou_threshold)].tolist()
+            rows += [(scores[p, label].item(), label, boxes[p].tolist()) for p in kept]
+        found.append(sorted(rows, key=lambda row: -row[0])[:max_detections])
+    return found
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**20), st.sampled_from([5, 400]), st.sampled_from([3, 200]))
+def test_detect_equals_the_plain_twin(seed, top_k, max_detections):
+    g = torch.Generator().manual_seed(seed)
+    priors = priors_cxcywh(50, seed)
+    offsets, logits = torch.randn(2, 50, 4, generator=g), 3 * torch.randn(2, 50, 4, generator=g)
+    settings_ = (0.05, 0.45, top_k, max_detections)
+    for ours, twin in zip(
+        detect(offsets, logits, priors, *settings_), plain_detect(offsets, logits, priors, *settings_), strict=True
+    ):
+        assert ours.scores.tolist() == [row[0] for row in twin]
+        assert ours.labels.tolist() == [row[1] for row in twin]
+        assert ours.boxes.tolist() == [row[2] for row in twin]
+
+
+def test_a_perfect_network_finds_exactly_what_is_there():
+    priors = ssd.SSD_MINI.boxes()
+    box = torch.tensor([[0.2, 0.3, 0.5, 0.7]])
+    logits = torch.full((1, len(priors), 21), -20.0)
+    logits[..., 0] = 20
+    logits[0, 1000, 0], logits[0, 1000, 15] = -20, 20
+    found = detect(encode(box.expand(len(priors), 4), priors)[None], logits, priors)[0]
+    assert found.labels.tolist() == [15] and found.scores.item() == pytest.approx(1)
+    torch.testing.assert_close(found.boxes, box)
+
+
+def test_a_network_sure_of_background_finds_nothing():
+    priors = ssd.SSD_MINI.boxes()
+    logits = torch.zeros(1, len(priors), 21)
+    logits[..., 0] = 50
+    assert len(detect(torch.zeros(1, len(priors), 4), logits, priors)[0].scores) == 0
+
+
+def test_detect_all_leaves_the_model_in_its_mode_and_running_statistics_alone(small_devkit):
+    model = ssd.ssd_mini().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    image, _ = voc.VOCDetection(small_devkit, "2007", "test")[0]
+    found = detect_image(model, image, score_threshold=0.06)
+    assert model.training and (found.boxes >= 0).all() and (found.boxes <= 1).all()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert detect_all(model, []) == []

@@ -1,0 +1,58 @@
+"""Rules of the house that a machine can check."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Ground floor first: a module imports only from those before it.
+ORDER = (
+    "files boxes voc emoji_voc download augment backbones priors ssd weights matching losses nms detect metrics "
+    "schedules pretraining training export doctor viz check profiles cli __main__"
+).split()
+
+
+def modules(root):
+    return {path.stem: path for path in (root / "course_lib").glob("*.py") if path.stem != "__init__"}
+
+
+def test_modules_import_only_from_the_floors_below(root):
+    for name, path in modules(root).items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("course_lib"):
+                continue
+            parts = node.module.split(".")[1:] or [alias.name for alias in node.names]
+            for imported in parts[:1] if node.module != "course_lib" else parts:
+                assert ORDER.index(imported) < ORDER.index(name), f"{name} imports {imported}"
+
+
+def test_every_module_has_its_tests(root):
+    tested_elsewhere = {"__main__": "test_cli", "backbones": "test_ssd"}
+    for name in modules(root):
+        assert (root / "tests" / f"{tested_elsewhere.get(name, f'test_{name}')}.py").exists(), name
+
+
+@pytest.mark.slow
+def test_no_import_opens_a_connection_or_a_figure_window(root):
+    names = [f"course_lib.{name}" for name in modules(root) if name != "__main__"]
+    code = (
+        "import socket, importlib\n"
+        "def refuse(*a, **k): raise AssertionError('an import opened a connection')\n"
+        "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "import sys; print('matplotlib.pyplot' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "False"
+
+
+def test_the_recorded_weights_are_those_that_their_record_describes(root):
+    record = json.loads((root / "data" / "ssd_mini.json").read_text())
+    provenance = record["provenance"]
+    assert provenance["finished"] and provenance["profile"] == "cpu"
+    assert not provenance["commit"].endswith("+"), "recorded with changes that are in no commit"
+    assert {"command", "commit", "device", "cores", "seconds", "torch"} <= provenance.keys()
+    assert record["history"][-1]["epoch"] == provenance["epochs_done"]

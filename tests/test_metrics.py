@@ -1,0 +1,188 @@
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib import metrics
+from course_lib.detect import Detections
+from course_lib.files import DataError
+from course_lib.metrics import ClassDetections, average_precision, evaluate_voc
+from course_lib.voc import VOC_CLASSES, Target
+
+
+def target(image_id, boxes, labels, difficult=None, size=(128, 128)):
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) / torch.tensor(size * 2)
+    difficult = torch.tensor(difficult or [False] * len(labels), dtype=torch.bool)
+    return Target(boxes, torch.tensor(labels, dtype=torch.int64), difficult, image_id, size)
+
+
+def found(boxes, scores, labels, size=(128, 128)):
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) / torch.tensor(size * 2)
+    return Detections(boxes, torch.tensor(scores, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64))
+
+
+def plain_ap(detections, truths, label, method):
+    """One class, in exact fractions where it can be: a slow twin that shares no code with the library."""
+    rows = []
+    for image, d in enumerate(detections):
+        for box, score, y in zip(d.boxes.tolist(), d.scores.tolist(), d.labels.tolist(), strict=True):
+            if y == label:
+                rows.append((score, image, box))
+    rows.sort(key=lambda row: -row[0])
+    used, tp, fp, points = set(), 0, 0, []
+    total = sum(
+        int(y == label and not d) for t in truths for y, d in zip(t.labels.tolist(), t.difficult.tolist(), strict=True)
+    )
+    for _, image, box in rows:
+        best, best_g = 0.0, None
+        for g, (gt, y) in enumerate(zip(truths[image].boxes.tolist(), truths[image].labels.tolist(), strict=True)):
+            if y != label:
+                continue
+            w = max(0.0, min(box[2], gt[2]) - max(box[0], gt[0]))
+            h = max(0.0, min(box[3], gt[3]) - max(box[1], gt[1]))
+            union = (box[2] - box[0]) * (box[3] - box[1]) + (gt[2] - gt[0]) * (gt[3] - gt[1]) - w * h
+            if union > 0 and w * h / union > best:
+                best, best_g = w * h / union, g
+        if best >= 0.5 and truths[image].difficult[best_g]:
+            continue
+        if best >= 0.5 and (image, best_g) not in used:
+            used.add((image, best_g))
+            tp += 1
+        else:
+            fp += 1
+        points.append((Fraction(tp, max(total, 1)), Fraction(tp, tp + fp)))
+    if not total:
+        return None
+    if method == "11point":
+        levels = [k * 0.1 for k in range(11)]
+        return sum(max((float(p) for r, p in points if float(r) >= level), default=0.0) for level in levels) / 11
+    area, last = Fraction(0), Fraction(0)
+    for index, (recall, _) in enumerate(points):
+        area += (recall - last) * max(p for _, p in points[index:])
+        last = recall
+    return float(area)
+
+
+@st.composite
+def scenes(draw):
+    """Boxes on a coarse grid with few scores, so that equal overlaps, duplicates and misses are common."""
+    seed = draw(st.integers(0, 2**20))
+    rng = np.random.default_rng(seed)
+    truths, detections = [], []
+    for image in range(draw(st.integers(1, 4))):
+
+        def boxes(count):
+            low = rng.integers(0, 8, (count, 2)) * 10
+            return np.concatenate([low, low + rng.integers(1, 4, (count, 2)) * 8], axis=1).tolist()
+
+        n, m = rng.integers(0, 5), rng.integers(0, 8)
+        truths.append(target(f"{image}", boxes(n), rng.integers(1, 3, n).tolist(), (rng.random(n) < 0.3).tolist()))
+        scores = rng.permutation(1000)[:m] / 1000 + image / 10_000_000
+        detections.append(found(boxes(m), scores.tolist(), rng.integers(1, 3, m).tolist()))
+    return detections, truths
+
+
+@settings(deadline=None, max_examples=200)
+@given(scenes(), st.sampled_from(["area", "11point"]))
+def test_ap_equals_the_plain_twin(scene, method):
+    detections, truths = scene
+    result = evaluate_voc(detections, truths, method=method)
+    for label in (1, 2):
+        expected = plain_ap(detections, truths, label, method)
+        ap = result.ap[VOC_CLASSES[label - 1]]
+        assert (ap is None) == (expected is None)
+        if ap is not None:
+            assert ap == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(scenes())
+def test_only_the_order_of_the_scores_counts(scene):
+    detections, truths = scene
+    squeezed = [d._replace(scores=d.scores.double().pow(3).mul(0.1).float()) for d in detections]
+    if all(len(d.scores.unique()) == len(s.scores.unique()) for d, s in zip(detections, squeezed, strict=True)):
+        merged = torch.cat([d.scores for d in squeezed])
+        if len(merged.unique()) == len(merged):
+            a, b = evaluate_voc(detections, truths).ap, evaluate_voc(squeezed, truths).ap
+            assert a == pytest.approx(b)
+
+
+def test_a_perfect_detector_has_ap_one_and_a_blind_one_zero():
+    truths = [target("a", [[0, 0, 50, 50], [20, 20, 90, 90]], [3, 7]), target("b", [[5, 5, 9, 9]], [3])]
+    perfect = [found([[0, 0, 50, 50], [20, 20, 90, 90]], [0.9, 0.8], [3, 7]), found([[5, 5, 9, 9]], [0.7], [3])]
+    blind = [found([], [], []), found([], [], [])]
+    assert evaluate_voc(perfect, truths).mean_ap == pytest.approx(1)
+    assert evaluate_voc(blind, truths).mean_ap == 0
+    assert evaluate_voc(perfect, truths).ap["dog"] is None
+
+
+def test_a_second_detection_of_the_same_object_is_false():
+    truths = [target("a", [[0, 0, 50, 50]], [1]), target("b", [[0, 0, 50, 50]], [1])]
+    twice = [found([[0, 0, 50, 50], [0, 0, 50, 49]], [0.9, 0.8], [1, 1]), found([[0, 0, 50, 50]], [0.7], [1])]
+    curve = evaluate_voc(twice, truths).curves["aeroplane"]
+    assert curve.outcome.tolist() == [1, 0, 1]
+    assert curve.precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3])
+
+
+def test_difficult_objects_count_neither_way():
+    truths = [target("a", [[0, 0, 50, 50], [60, 60, 90, 90]], [1, 1], [True, False])]
+    with_it = [found([[0, 0, 50, 50], [60, 60, 90, 90]], [0.9, 0.8], [1, 1])]
+    without = [found([[60, 60, 90, 90]], [0.8], [1])]
+    assert evaluate_voc(with_it, truths).ap["aeroplane"] == evaluate_voc(without, truths).ap["aeroplane"] == 1
+
+
+def test_an_overlap_of_exactly_one_half_counts():
+    truths = [target("a", [[0, 0, 40, 40]], [1])]
+    assert evaluate_voc([found([[0, 0, 40, 20]], [0.9], [1])], truths).ap["aeroplane"] == 1
+
+
+def test_eleven_points_by_hand():
+    recall, precision = np.array([0.25, 0.25, 0.5]), np.array([1.0, 0.5, 2 / 3])
+    # Recalls 0, .1, .2 see precision 1; .3, .4, .5 see 2/3; the rest see nothing.
+    assert average_precision(recall, precision, "11point") == pytest.approx((3 + 3 * 2 / 3) / 11)
+    assert average_precision(recall, precision, "area") == pytest.approx(0.25 + 0.25 * 2 / 3)
+    with pytest.raises(ValueError, match="'area' or '11point'"):
+        average_precision(recall, precision, "101point")
+
+
+def test_detection_files_come_back_as_they_were_written(tmp_path):
+    boxes = np.array([[0.0, 10.5, 20.25, 30.0], [5, 6, 7, 8]])
+    written = {"dog": ClassDetections(["000001", "000002"], np.array([0.5, 0.25]), boxes)}
+    metrics.write_detection_files(tmp_path, written)
+    assert (tmp_path / "comp4_det_test_dog.txt").read_text().startswith("000001 0.500000 1.000000 11.500000 20.25")
+    with pytest.warns(UserWarning, match="person, .*left out"):
+        read = metrics.read_detection_files(tmp_path)
+    assert list(read) == ["dog"] and list(read["dog"].image_ids) == ["000001", "000002"]
+    np.testing.assert_allclose(read["dog"].boxes_px, boxes)
+
+
+@pytest.mark.parametrize("line", ["000001 0.5 1 2 3", "000001 high 1 2 3 4", "000001 nan 1 2 3 4"])
+def test_a_broken_line_is_named(tmp_path, line):
+    path = tmp_path / "comp4_det_test_dog.txt"
+    path.write_text(f"000001 0.5 1 2 3 4\n{line}\n")
+    with pytest.warns(UserWarning), pytest.raises(DataError, match="line 2") as error:
+        metrics.read_detection_files(tmp_path)
+    assert error.value.path == path
+
+
+def test_a_folder_without_detections_and_a_wrong_number_of_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="comp4_det_test"):
+        metrics.read_detection_files(tmp_path)
+    with pytest.raises(ValueError, match="1 images have detections and 2 have ground truth"):
+        evaluate_voc([found([], [], [])], [target("a", [], []), target("b", [], [])])
+
+
+@pytest.mark.slow
+def test_a_real_detectors_published_aps_are_reproduced(voc_real, voc_annotations):
+    """Published by the detections' author with the devkit's method; person's file is absent."""
+    published = json.loads((voc_real / "detections" / "expected_ap_11point.json").read_text())
+    with pytest.warns(UserWarning, match="person"):
+        detections = metrics.read_detection_files(voc_real / "detections")
+    result = evaluate_voc(detections, metrics.read_ground_truth(voc_annotations, "2007", "test"), method="11point")
+    assert result.ap.pop("person") is None and len(result.ap) == 19
+    for name, ap in result.ap.items():
+        assert ap == pytest.approx(published[name], abs=1e-6), name

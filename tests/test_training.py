@@ -1,0 +1,200 @@
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_lib import augment, ssd, weights
+from course_lib.training import Augmented, Recipe, RunError, Shuffled, Trainer, parameter_groups, read_history
+from course_lib.voc import VOCDetection
+
+RECIPE = Recipe(epochs=3, batch_size=4, optimizer="adamw", learning_rate=1e-3, warmup_steps=2)
+
+
+def fresh_model(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ssd.ssd_mini()
+
+
+def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):
+    options.setdefault("evaluate", lambda model: {"map": 0.5})
+    dataset = VOCDetection(devkit, "2007", image_set)
+    return Trainer(fresh_model(), dataset, augment.training(160), recipe, run, **options)
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, other = (weights.load(run / "last.safetensors").state_dict() for run in (a, b))
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone_and_leaves_out_less_than_a_batch():
+    a, b = Shuffled(10, 4, seed=1), Shuffled(10, 4, seed=1)
+    assert list(a) == list(b) and len(a) == len(list(a)) == 8
+    a.epoch = 1
+    assert [index for _, index in a] != [index for _, index in b] and {epoch for epoch, _ in a} == {1}
+    assert list(Shuffled(10, 4, seed=2)) != list(b)
+
+
+def test_a_sample_depends_on_its_key_and_the_seed_and_not_on_who_makes_it(small_devkit):
+    dataset = VOCDetection(small_devkit, "2007", "train")
+    data = Augmented(dataset, augment.training(64), 7)
+    keys = [(0, 3), (1, 3), (0, 4)]
+    first = [data[key][0] for key in keys]
+    loader = torch.utils.data.DataLoader(
+        Augmented(dataset, augment.training(64), 7), None, sampler=keys[::-1], num_workers=2
+    )
+    for image, (again, _) in zip(first[::-1], loader, strict=True):
+        assert torch.equal(image, again)
+    assert len({image.numpy().tobytes() for image in first}) == 3
+
+
+def test_only_kernels_decay_and_every_parameter_is_in_one_group():
+    model = ssd.ssd_mini()
+    kernels, others = parameter_groups(model, replace(RECIPE, bias_factor=2.0, weight_decay=0.01))
+    assert kernels["weight_decay"] == 0.01 and others["weight_decay"] == 0
+    assert others["lr"] == 2 * kernels["lr"]
+    assert all(p.ndim == 4 for p in kernels["params"])
+    assert len(kernels["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.slow
+def test_interrupted_and_gone_on_with_it_ends_where_it_would_have_ended(small_devkit, tmp_path):
+    whole = trainer(small_devkit, tmp_path / "whole")
+    whole.fit()
+
+    class Interrupted(Exception):
+        pass
+
+    def stop_after_two(record):
+        if record["epoch"] == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        trainer(small_devkit, tmp_path / "parts", report=stop_after_two).fit()
+    assert not json.loads((tmp_path / "parts/provenance.json").read_text())["finished"]
+    history = trainer(small_devkit, tmp_path / "parts").fit()
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert [r["epoch"] for r in history] == [1, 2, 3] == [r["epoch"] for r in read_history(tmp_path / "parts")]
+    for a, b in zip(history, whole.history, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+    assert json.loads((tmp_path / "parts/provenance.json").read_text())["finished"]
+
+
+@pytest.mark.slow
+def test_killed_with_no_chance_to_tidy_up_the_run_goes_on(small_devkit, tmp_path):
+    run = tmp_path / "run"
+    process = multiprocessing.get_context("spawn").Process(target=_train_slowly, args=(small_devkit, run))
+    process.start()
+    while not (run / "state.pt").exists() and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    done = len(read_history(run))
+    assert 1 <= done < 3
+    trainer(small_devkit, run, evaluate=None).fit()
+    trainer(small_devkit, tmp_path / "whole", evaluate=None).fit()
+    assert same_weights(run, tmp_path / "whole")
+
+
+def _train_slowly(devkit, run):
+    torch.set_num_threads(1)
+    trainer(devkit, run, evaluate=None, report=lambda record: time.sleep(5)).fit()
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_as_it_is_and_another_recipe_is_refused(small_devkit, tmp_path):
+    short = replace(RECIPE, epochs=1, warmup_steps=0)
+    trainer(small_devkit, tmp_path, short).fit()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    trainer(small_devkit, tmp_path, short).fit()
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunError, match="--fresh"):
+        trainer(small_devkit, tmp_path, replace(short, learning_rate=1e-4)).fit()
+
+
+@pytest.mark.slow
+def test_the_best_weights_are_kept_and_patience_ends_the_run(small_devkit, tmp_path):
+    scores = iter([0.1, 0.4, 0.3, 0.2, 0.9])
+    patient = replace(RECIPE, epochs=5, patience=2)
+    run = trainer(small_devkit, tmp_path, patient, evaluate=lambda model: {"map": next(scores)})
+    history = run.fit()
+    assert [r["map"] for r in history] == [0.1, 0.4, 0.3, 0.2] and run.best_epoch() == 2
+    assert (tmp_path / "best.safetensors").read_bytes() != (tmp_path / "last.safetensors").read_bytes()
+    assert json.loads((tmp_path / "provenance.json").read_text())["best_epoch"] == 2
+
+
+@pytest.mark.slow
+def test_losses_that_are_not_finite_stop_the_run_and_keep_what_there_was(small_devkit, tmp_path):
+    def poisoned(offsets, logits, matches):
+        return {"loc": offsets.sum() * float("nan"), "conf": logits.sum()}
+
+    with pytest.raises(RunError, match="Halve the learning rate"):
+        trainer(small_devkit, tmp_path, loss=poisoned).fit()
+    assert not (tmp_path / "state.pt").exists()
+
+
+@pytest.mark.slow
+def test_bf16_trains_close_to_float32(small_devkit, tmp_path):
+    full = trainer(small_devkit, tmp_path / "a", replace(RECIPE, epochs=1, warmup_steps=0), image_set="test").fit()
+    half = trainer(
+        small_devkit, tmp_path / "b", replace(RECIPE, epochs=1, warmup_steps=0, amp="bf16"), image_set="test"
+    ).fit()
+    assert half[0]["conf"] == pytest.approx(full[0]["conf"], rel=0.1)
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(small_devkit, tmp_path):
+    with pytest.raises(RunError, match="no larger than the data set"):
+        trainer(small_devkit, tmp_path, replace(RECIPE, batch_size=64))
+
+
+@pytest.mark.parametrize(("field", "value"), [("optimizer", "adam"), ("amp", "yes")])
+def test_unknown_names_are_refused(small_devkit, tmp_path, field, value):
+    with pytest.raises(ValueError, match=f"{field} is '{value}'"):
+        trainer(small_devkit, tmp_path, replace(RECIPE, **{field: value}))
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(RunError, match="history.jsonl is missing"):
+        read_history(tmp_path)
+
+
+def _train_as_process(rank, devkit, run, store, results):
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    recipe = replace(RECIPE, epochs=1, warmup_steps=0)
+    one = trainer(devkit, run, recipe, image_set="test")
+    one.fit()
+    results[rank] = float(sum(p.detach().double().sum() for p in one.model.parameters()))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devkit, tmp_path):
+    from conftest import loopback_works
+
+    if not loopback_works():
+        pytest.skip("gloo needs the loopback interface, which is down here")
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        results = manager.dict()
+        processes = [
+            context.Process(
+                target=_train_as_process, args=(rank, small_devkit, tmp_path / "run", tmp_path / "store", results)
+            )
+            for rank in range(2)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout=300)
+        assert [process.exitcode for process in processes] == [0, 0]
+        assert results[0] == results[1]
+    assert len(read_history(tmp_path / "run")) == 1

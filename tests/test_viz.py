@@ -1,0 +1,71 @@
+import numpy as np
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from course_lib import metrics, viz
+from course_lib.detect import Detections
+
+IMAGE = np.full((60, 100, 3), 255, np.uint8)
+BOXES = torch.tensor([[0.1, 0.2, 0.6, 0.9], [0.5, 0.1, 0.9, 0.5]])
+
+
+def pixels(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def test_a_box_is_drawn_where_it_is():
+    found = Detections(BOXES[:1], torch.tensor([0.9]), torch.tensor([3]))
+    _, (axis,) = viz.grid(1, 1)
+    viz.draw_detections(axis, IMAGE, found)
+    lines = [line for line in axis.lines if to_rgb(line.get_color()) == to_rgb(viz.colour_of(3))]
+    x, y = lines[0].get_data()
+    assert np.allclose([min(x), max(x), min(y), max(y)], [10, 60, 12, 54])
+    assert axis.texts[0].get_text() == "bird 0.90"
+
+
+def test_detections_below_the_threshold_are_not_drawn():
+    found = Detections(BOXES, torch.tensor([0.9, 0.2]), torch.tensor([3, 4]))
+    _, (axis,) = viz.grid(1, 1)
+    viz.draw_detections(axis, IMAGE, found, score_threshold=0.5)
+    assert [text.get_text() for text in axis.texts] == ["bird 0.90"]
+
+
+def test_images_with_channels_first_are_drawn_the_same():
+    pictures = []
+    for image in (IMAGE, torch.from_numpy(IMAGE).permute(2, 0, 1)):
+        figure, (axis,) = viz.grid(1, 1)
+        viz.draw_boxes(axis, image, BOXES, torch.tensor([1, 2]))
+        pictures.append(pixels(figure))
+    assert np.array_equal(*pictures)
+
+
+def test_no_box_and_no_detection_draw_the_image_alone():
+    _, (axis,) = viz.grid(1, 1)
+    viz.draw_boxes(axis, IMAGE, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    assert not axis.lines and not axis.texts and len(axis.images) == 1
+
+
+def test_difficult_objects_are_dashed():
+    _, (axis,) = viz.grid(1, 1)
+    viz.draw_boxes(axis, IMAGE, BOXES, torch.tensor([1, 2]), faint=[False, True])
+    assert [line.get_linestyle() for line in axis.lines] == ["-", "-", "-", "--"]
+
+
+def test_the_drawn_curve_never_rises():
+    curve = metrics.Curve(
+        np.array([0.2, 0.2, 0.4]), np.array([1, 0.5, 2 / 3]), np.array([3.0, 2, 1]), np.array([1, 0, 1]), 5
+    )
+    _, (axis,) = viz.grid(1, 1)
+    viz.draw_curve(axis, "dog", curve, 0.3, viz.COLOURS[0])
+    assert (np.diff(axis.lines[1].get_ydata()) <= 0).all()
+    assert axis.get_legend_handles_labels()[1] == ["dog, AP 0.30"]
+
+
+def test_a_written_picture_has_the_images_shape(tmp_path):
+    found = Detections(BOXES, torch.tensor([0.9, 0.8]), torch.tensor([3, 4]))
+    viz.save_detections(tmp_path / "a.png", IMAGE, found)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (500, 300)
+        assert len(picture.getcolors(maxcolors=100000)) > 3
