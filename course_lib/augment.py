@@ -15,6 +15,10 @@ from course_lib.voc import Target
 cv2.setNumThreads(0)
 
 
+# What lies beyond the image is filled with the mean colour of VGG's training images, as in the original.
+PIXEL_MEAN = (123, 117, 104)
+
+
 class Augment:
     """Transforms that treat boxes as part of the picture.
 
@@ -30,7 +34,11 @@ class Augment:
         self.compose = A.Compose(
             transforms,
             bbox_params=A.BboxParams(
-                format="albumentations", label_fields=["index"], clip=True, filter_invalid_bboxes=True
+                format="albumentations",
+                label_fields=["index"],
+                clip=True,
+                filter_invalid_bboxes=True,
+                min_visibility=1 / 3,
             ),
         )
 
@@ -57,11 +65,16 @@ def evaluation(size: int) -> Augment:
 
 
 def training(size: int) -> Augment:
-    """The original's colour changes, a mirror, and the resize."""
+    """The original's colour changes, a mirror, the resize, and a zoom and shift at the small size.
+
+    Zooming shows each object at many sizes and places: a detector trained without it learns its
+    images by heart. An object of which less than a third is left in the picture is dropped.
+    """
     return Augment(
         [
             A.Resize(size, size, interpolation=cv2.INTER_LINEAR),
             A.HorizontalFlip(p=0.5),
+            A.Affine(scale=(0.7, 1.45), translate_percent=(-0.2, 0.2), keep_ratio=False, fill=PIXEL_MEAN, p=0.7),
             A.ColorJitter(
                 brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.1, 0.1), p=0.5
             ),

@@ -125,7 +125,7 @@ def cpu() -> Profile:
         ),
         device="cpu",
         workers=1,
-        pretraining_steps=900,
+        pretraining_steps=800,
     )
 
 

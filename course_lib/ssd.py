@@ -1,7 +1,7 @@
 """The detector: a trunk, a chain of shrinking feature maps, and two small heads on each of them."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
 from course_lib.backbones import VGG, L2Norm, convolution
@@ -70,7 +70,7 @@ class SSD(nn.Module):
         for head in (*self.loc_heads, *self.conf_heads):
             nn.init.normal_(head.weight, std=0.01)
 
-    def normalise(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    def normalise(self, images: Real[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Pixels as the trunk takes them: centred, scaled, channels last in memory."""
         return ((images - self.mean) / self.pixel_std).contiguous(memory_format=torch.channels_last)
 

@@ -29,7 +29,7 @@ def test_modules_import_only_from_the_floors_below(root):
 
 
 def test_every_module_has_its_tests(root):
-    tested_elsewhere = {"__main__": "test_cli", "backbones": "test_ssd"}
+    tested_elsewhere = {"__main__": "test_cli"}
     for name in modules(root):
         assert (root / "tests" / f"{tested_elsewhere.get(name, f'test_{name}')}.py").exists(), name
 

@@ -160,7 +160,7 @@ def test_unknown_names_are_refused(small_devkit, tmp_path, field, value):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(RunError, match="history.jsonl is missing"):
+    with pytest.raises(RunError, match=r"history\.jsonl is missing"):
         read_history(tmp_path)
 
 
