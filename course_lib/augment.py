@@ -11,12 +11,12 @@ from torch import Tensor
 
 from course_lib.voc import Target
 
-# SSD stretches the image to a square: whatever its shape, every box keeps its fractions.
-cv2.setNumThreads(0)
-
-
-# What lies beyond the image is filled with the mean colour of VGG's training images, as in the original.
+# The mean colour of VGG's training images, RGB: the original subtracts it from every pixel, and fills
+# with it what lies beyond the image.
 PIXEL_MEAN = (123, 117, 104)
+
+# The loader's workers are the parallelism; OpenCV's own threads would only get in their way.
+cv2.setNumThreads(0)
 
 
 class Augment:
@@ -60,7 +60,7 @@ def resized(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[Tensor, "3 S 
 
 
 def evaluation(size: int) -> Augment:
-    """Resize only: what detection and measuring need."""
+    """Resize only. SSD stretches to a square: whatever the image's shape, every box keeps its fractions."""
     return Augment([A.Resize(size, size, interpolation=cv2.INTER_LINEAR)])
 
 
@@ -74,7 +74,7 @@ def training(size: int) -> Augment:
         [
             A.Resize(size, size, interpolation=cv2.INTER_LINEAR),
             A.HorizontalFlip(p=0.5),
-            A.Affine(scale=(0.7, 1.45), translate_percent=(-0.2, 0.2), keep_ratio=False, fill=PIXEL_MEAN, p=0.7),
+            A.Affine(scale=(0.7, 1.45), translate_percent=(-0.2, 0.2), keep_ratio=False, fill=PIXEL_MEAN, p=0.5),
             A.ColorJitter(
                 brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.1, 0.1), p=0.5
             ),

@@ -115,17 +115,18 @@ def cpu() -> Profile:
         architecture="ssd_mini",
         spec=priors.SSD_MINI,
         recipe=Recipe(
-            epochs=14,
+            epochs=12,
             batch_size=8,
             optimizer="adamw",
-            learning_rate=1e-3,
+            learning_rate=2e-3,
+            trunk_factor=0.2,
             warmup_steps=100,
             evaluate_every=4,
             frozen_blocks=2,
         ),
         device="cpu",
         workers=1,
-        pretraining_steps=800,
+        pretraining_steps=1200,
     )
 
 

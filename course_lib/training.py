@@ -37,6 +37,8 @@ class Recipe:
         batch_size: images per step, over all processes together.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         learning_rate: peak rate.
+        trunk_factor: rate of the trunk, as a multiple of `learning_rate`: what it has learned already
+            should not be lost while the heads still guess.
         bias_factor: rate of biases and norms, as a multiple of `learning_rate`.
         weight_decay: on convolutions' weights only.
         warmup_steps: steps of the rise to the peak.
@@ -52,6 +54,7 @@ class Recipe:
     batch_size: int
     optimizer: str
     learning_rate: float
+    trunk_factor: float = 1.0
     bias_factor: float = 1.0
     weight_decay: float = 5e-4
     warmup_steps: int = 100
@@ -106,14 +109,17 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
+def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
     """Weights of convolutions decay; biases, norms and scales do not, and learn `bias_factor` as fast."""
-    kernels = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [
-        {"params": kernels, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
-        {"params": others, "lr": recipe.learning_rate * recipe.bias_factor, "weight_decay": 0.0},
-    ]
+    groups = []
+    for part, factor in ((model.backbone, recipe.trunk_factor), (model, 1.0)):
+        taken = {id(p) for group in groups for p in group["params"]}
+        own = [p for p in part.parameters() if p.requires_grad and id(p) not in taken]
+        rate = recipe.learning_rate * factor
+        kernels, others = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
+        groups.append({"params": kernels, "lr": rate, "weight_decay": recipe.weight_decay})
+        groups.append({"params": others, "lr": rate * recipe.bias_factor, "weight_decay": 0.0})
+    return groups
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -237,7 +243,7 @@ class Trainer:
                 f"{self.run}: in epoch {epoch + 1} the losses became {means}. Halve the learning rate, or lengthen "
                 "the warmup; the run is as it was after the last epoch"
             )
-        learning_rate = self.schedule.get_last_lr()[0]
+        learning_rate = self.schedule.get_last_lr()[2]  # of the heads
         return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": learning_rate} | means
 
     def step(self, network: nn.Module, batch) -> dict[str, torch.Tensor]:

@@ -56,11 +56,14 @@ def test_a_sample_depends_on_its_key_and_the_seed_and_not_on_who_makes_it(small_
 
 def test_only_kernels_decay_and_every_parameter_is_in_one_group():
     model = ssd.ssd_mini()
-    kernels, others = parameter_groups(model, replace(RECIPE, bias_factor=2.0, weight_decay=0.01))
-    assert kernels["weight_decay"] == 0.01 and others["weight_decay"] == 0
-    assert others["lr"] == 2 * kernels["lr"]
-    assert all(p.ndim == 4 for p in kernels["params"])
-    assert len(kernels["params"]) + len(others["params"]) == len(list(model.parameters()))
+    model.backbone.freeze(1)
+    groups = parameter_groups(model, replace(RECIPE, bias_factor=2.0, weight_decay=0.01, trunk_factor=0.5))
+    assert [group["weight_decay"] for group in groups] == [0.01, 0, 0.01, 0]
+    assert [group["lr"] / RECIPE.learning_rate for group in groups] == pytest.approx([0.5, 1, 1, 2])
+    for group in groups:
+        assert all((p.ndim == 4) == (group["weight_decay"] > 0) for p in group["params"])
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.slow
