@@ -27,8 +27,8 @@ sync: setup  ## make the notebooks (book/*.ipynb) from the chapters (book/*.md)
 notebooks: data  ## execute the notebooks whose code or library has changed
 	@$(BIN)/python tools/notebooks.py sync --check
 	@$(BIN)/python tools/notebooks.py stage
-	@if compgen -G '_build/notebooks/*.ipynb' >/dev/null; then \
-		$(BIN)/pytest --nbmake --nbmake-timeout=900 --overwrite _build/notebooks; \
+	@if compgen -G '.notebooks/*.ipynb' >/dev/null; then \
+		$(BIN)/pytest --nbmake --nbmake-timeout=900 --overwrite .notebooks; \
 		$(BIN)/python tools/notebooks.py store; \
 	else echo "all notebooks are up to date"; fi
 

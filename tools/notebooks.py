@@ -1,10 +1,10 @@
 """Notebooks: made from the chapters, executed once, kept for the book.
 
     python tools/notebooks.py sync [--check]   chapters (book/*.md) to notebooks without outputs (book/*.ipynb)
-    python tools/notebooks.py stage            copy those that must be executed to _build/notebooks
+    python tools/notebooks.py stage            copy those that must be executed to .notebooks
     python tools/notebooks.py store            take the executed copies into the book's cache
 
-Between `stage` and `store`, `pytest --nbmake --overwrite _build/notebooks` executes the copies.
+Between `stage` and `store`, `pytest --nbmake --overwrite .notebooks` executes the copies.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from myst_nb.core.read import read_myst_markdown_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
-CACHE, STAGE = BUILD / ".jupyter_cache", BUILD / "notebooks"
+CACHE = BUILD / ".jupyter_cache"
+STAGE = ROOT / ".notebooks"  # nbmake passes over folders named _build
 
 
 def chapters() -> list[Path]:
@@ -70,7 +71,8 @@ def as_the_book_reads(chapter: Path) -> nbformat.NotebookNode:
 
 
 def stage() -> int:
-    mark = CACHE.with_name("library")
+    BUILD.mkdir(exist_ok=True)
+    mark = BUILD / "library"
     fingerprint = library_fingerprint()
     if not mark.exists() or mark.read_text() != fingerprint:
         shutil.rmtree(CACHE, ignore_errors=True)
