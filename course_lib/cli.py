@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import warnings
 from dataclasses import replace
 from datetime import datetime
@@ -65,6 +66,7 @@ def train(
     recipe = replace(chosen.recipe, epochs=epochs or chosen.recipe.epochs, seed=seed)
     device = join_processes(chosen.device)
     chosen = replace(chosen, device=device)
+    started = time.monotonic()
     if training.rank() == 0:
         if fresh:
             move_aside(run)
@@ -80,7 +82,11 @@ def train(
         run,
         evaluate=chosen.selector(),
         workers=chosen.workers,
-        notes={"profile": chosen.name},
+        notes={
+            "profile": chosen.name,
+            "pretraining_steps": chosen.pretraining_steps,
+            "preparation_seconds": round(time.monotonic() - started, 1),
+        },
         report=print_record if training.rank() == 0 else lambda record: None,
     )
     trainer.fit()

@@ -1,5 +1,6 @@
 """Pictures: boxes on images, curves, and the colours that tell classes apart."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from course_lib.detect import Detections
+from course_lib.files import write_whole
 from course_lib.metrics import Curve
 from course_lib.voc import VOC_CLASSES, Annotation, Target
 
@@ -105,6 +106,6 @@ def save_detections(
     scale = max(1.0, 500 / max(height, width))
     figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
     draw_detections(figure.add_axes((0, 0, 1, 1)), image, found, score_threshold)
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    Image.fromarray(pixels).save(path)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    write_whole(path, png.getvalue())

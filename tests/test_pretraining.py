@@ -17,7 +17,7 @@ def test_a_crop_shows_its_object_in_the_middle_at_the_promised_size(seed):
     w, h = rng.integers(12, 70, 2)
     x, y = rng.integers(0, image.shape[1] - w), rng.integers(0, image.shape[0] - h)
     image[y : y + h, x : x + w] = 255
-    rows, columns = np.nonzero(crop(image, (x, y, x + w, y + h)).mean(axis=2) > 127)
+    rows, columns = np.nonzero(crop(image, tuple(map(float, (x, y, x + w, y + h)))).mean(axis=2) > 127)
     longest = CROP / MARGIN
     expected = np.array([w, h]) * longest / max(w, h)
     assert np.abs([np.ptp(columns) + 1, np.ptp(rows) + 1] - expected).max() < 3

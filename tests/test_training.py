@@ -8,24 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import RECIPE, train_as_process, train_slowly, trainer
 
 from course_lib import augment, ssd, weights
-from course_lib.training import Augmented, Recipe, RunError, Shuffled, Trainer, parameter_groups, read_history
+from course_lib.training import Augmented, RunError, Shuffled, parameter_groups, read_history
 from course_lib.voc import VOCDetection
-
-RECIPE = Recipe(epochs=3, batch_size=4, optimizer="adamw", learning_rate=1e-3, warmup_steps=2)
-
-
-def fresh_model(seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return ssd.ssd_mini()
-
-
-def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):
-    options.setdefault("evaluate", lambda model: {"map": 0.5})
-    dataset = VOCDetection(devkit, "2007", image_set)
-    return Trainer(fresh_model(), dataset, augment.training(160), recipe, run, **options)
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -92,7 +79,7 @@ def test_interrupted_and_gone_on_with_it_ends_where_it_would_have_ended(small_de
 @pytest.mark.slow
 def test_killed_with_no_chance_to_tidy_up_the_run_goes_on(small_devkit, tmp_path):
     run = tmp_path / "run"
-    process = multiprocessing.get_context("spawn").Process(target=_train_slowly, args=(small_devkit, run))
+    process = multiprocessing.get_context("spawn").Process(target=train_slowly, args=(small_devkit, run))
     process.start()
     while not (run / "state.pt").exists() and process.is_alive():
         time.sleep(0.01)
@@ -103,11 +90,6 @@ def test_killed_with_no_chance_to_tidy_up_the_run_goes_on(small_devkit, tmp_path
     trainer(small_devkit, run, evaluate=None).fit()
     trainer(small_devkit, tmp_path / "whole", evaluate=None).fit()
     assert same_weights(run, tmp_path / "whole")
-
-
-def _train_slowly(devkit, run):
-    torch.set_num_threads(1)
-    trainer(devkit, run, evaluate=None, report=lambda record: time.sleep(5)).fit()
 
 
 @pytest.mark.slow
@@ -167,18 +149,6 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         read_history(tmp_path)
 
 
-def _train_as_process(rank, devkit, run, store, results):
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    recipe = replace(RECIPE, epochs=1, warmup_steps=0)
-    one = trainer(devkit, run, recipe, image_set="test")
-    one.fit()
-    results[rank] = float(sum(p.detach().double().sum() for p in one.model.parameters()))
-    dist.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devkit, tmp_path):
     from conftest import loopback_works
@@ -190,7 +160,7 @@ def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devk
         results = manager.dict()
         processes = [
             context.Process(
-                target=_train_as_process, args=(rank, small_devkit, tmp_path / "run", tmp_path / "store", results)
+                target=train_as_process, args=(rank, small_devkit, tmp_path / "run", tmp_path / "store", results)
             )
             for rank in range(2)
         ]
