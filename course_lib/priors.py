@@ -75,10 +75,12 @@ SSD300 = PriorSpec(
     ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
 )
 
+# As in SSD300, the smallest prior is three to four cells wide: neighbours overlap enough for several
+# of them to reach an IoU of 0.5 with the same object.
 SSD_MINI = PriorSpec(
     image_size=160,
     maps=(20, 10, 5, 3, 1),
     steps=(8, 16, 32, 160 / 3, 160),
-    sides=(16, 32, 58, 88, 120, 152),
+    sides=(24, 48, 80, 112, 144, 160),
     ratios=((2,), (2, 3), (2, 3), (2, 3), (2,)),
 )

@@ -4,11 +4,9 @@ import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
+from course_lib.augment import PIXEL_MEAN
 from course_lib.backbones import VGG, L2Norm, convolution
 from course_lib.priors import SSD300, SSD_MINI, PriorSpec
-
-# Channel means of VGG's training images, RGB, in units of 0-255; the original subtracts them.
-PIXEL_MEAN = (123.0, 117.0, 104.0)
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
@@ -63,7 +61,7 @@ class SSD(nn.Module):
             self.conf_heads.append(nn.Conv2d(width, priors * num_classes, 3, padding=1))
 
         self.register_buffer("priors", spec.boxes(), persistent=False)
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN, dtype=torch.float32)[:, None, None], persistent=False)
         self.pixel_std = pixel_std
         self.apply(xavier)
         # Heads that say almost nothing at first: the first class loss is then close to 4 ln C.

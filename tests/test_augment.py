@@ -13,7 +13,7 @@ def marked(seed, count):
     """A plain picture with one bright block per object, and the target whose boxes are those blocks."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(120, 300, 2)
-    image = np.full((height, width, 3), 90, np.uint8)
+    image = np.full((height, width, 3), augment.PIXEL_MEAN, np.uint8)
     boxes = []
     for _ in range(count):
         w, h = rng.integers(20, 60, 2)
