@@ -436,10 +436,6 @@ def _require_recipe(tree: Path, recipe: dict) -> None:
         )
 
 
-def is_emoji_voc(devkit: str | Path) -> bool:
-    return _recipe_of(Path(devkit) / "VOC2007") is not None
-
-
 def unseen_emoji() -> frozenset[str]:
     """The emoji that only the test set shows, by code point, every skin tone among them."""
     return frozenset(

@@ -40,6 +40,7 @@ def load(path: str | Path) -> ssd.SSD:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            # An open safetensors file has keys() but cannot be iterated over.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(path, "file", "missing", "train first: python -m course_lib train") from None
