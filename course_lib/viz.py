@@ -1,7 +1,11 @@
 """Pictures: boxes on images, curves, and the colours that tell classes apart."""
 
+import base64
+import inspect
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +113,84 @@ def save_detections(
     png = io.BytesIO()
     figure.savefig(png, format="png")
     write_whole(path, png.getvalue())
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One state of a moving figure: its picture, the value it is for, and the picture in words."""
+
+    figure: Figure
+    value: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class MovingFigure:
+    """Pictures behind a slider: moves in a notebook, in the built page and from a file, with no kernel."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+# The slider's own handler, so that nothing needs an id and one page can hold many. It shows one picture
+# and hides the others; a screen reader hears the value.
+_SHOW = (
+    "const figure = this.closest('figure'), pictures = figure.querySelectorAll('img'), shown = pictures[this.value];"
+    "pictures.forEach(one => { one.style.display = one === shown ? 'block' : 'none' });"
+    "figure.querySelector('output').textContent = shown.dataset.value;"
+    "this.setAttribute('aria-valuetext', shown.dataset.value)"
+)
+
+
+def moving(label: str, frames: Iterable[Frame], start: int = 0, dpi: int = 96) -> MovingFigure:
+    """Turn computed frames into a figure that a slider moves.
+
+    Args:
+        label: what the slider changes.
+        frames: in the slider's order, all of one size.
+        start: the frame that is shown first.
+        dpi: pixels per inch.
+
+    A range input over finished pictures: by mouse, touch and arrow keys, without network and without kernel.
+    """
+    frames = list(frames)
+    if not 0 <= start < len(frames):
+        raise ValueError(f"moving: start is {start}, and there are {len(frames)} frames: use 0 to {len(frames) - 1}")
+    pictures = "".join(
+        f'<img src="data:image/webp;base64,{_webp(frame.figure, dpi)}" alt="{escape(frame.alt)}" '
+        f'data-value="{escape(frame.value)}" style="display:{"block" if index == start else "none"};max-width:100%">'
+        for index, frame in enumerate(frames)
+    )
+    value = escape(frames[start].value)
+    return MovingFigure(
+        f'<figure class="moving" style="margin:1em 0">{pictures}'
+        f'<figcaption><label style="display:flex;flex-wrap:wrap;gap:0.3em 0.8em;align-items:center">{escape(label)} '
+        f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" step="1" aria-valuetext="{value}" '
+        f'style="flex:1 1 10em;max-width:24em;touch-action:pan-y" oninput="{escape(_SHOW)}">'
+        f'<output style="min-width:6em;font-variant-numeric:tabular-nums">{value}</output>'
+        "</label></figcaption></figure>"
+    )
+
+
+def _webp(figure: Figure, dpi: int) -> str:
+    """A figure as WebP, a third of a PNG's size."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="webp", dpi=dpi, pil_kwargs={"quality": 82})
+    return base64.b64encode(picture.getvalue()).decode()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A piece of the library's own source, as a notebook and the book show code."""
+
+    text: str
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self.text}```\n"
+
+
+def source(thing: Callable | type) -> Source:
+    """The source of a function or class, read from the library, so that it cannot differ from it."""
+    return Source(inspect.getsource(thing))

@@ -317,6 +317,46 @@ class VOCDetection(Dataset):
         return (image, target) if self.transform is None else self.transform(image, target)
 
 
+def read_annotations(
+    devkit: str | Path, year: str, image_set: str, classes: Sequence[str] = VOC_CLASSES
+) -> list[Annotation]:
+    """The annotations of an image set, in its order; no image is read."""
+    return [
+        read_annotation(annotation_path(devkit, year, image_id), classes)
+        for image_id in read_image_set(devkit, year, image_set)
+    ]
+
+
+SIDE_EDGES = tuple(step / 20 for step in range(21))  # square root of the share of the image
+ASPECT_EDGES = (0.0, *(2 ** (step / 4) for step in range(-10, 11)), float("inf"))  # width to height, in pixels
+
+
+def survey(annotations: Sequence[Annotation]) -> dict:
+    """What a data set is made of, as counts that can be written to JSON.
+
+    Returns:
+        "images"; "objects", "difficult" and "truncated", in all; "classes", objects by class name;
+        "per_image", images by their number of objects; "side", objects by side of a square of equal area,
+        as a share of the image's, in the bins of `SIDE_EDGES`; "aspect", by width to height in pixels, in
+        the bins of `ASPECT_EDGES`.
+    """
+    boxes = torch.cat([a.boxes for a in annotations]).double()
+    pixels = torch.cat([a.boxes_px for a in annotations]).double()
+    labels = torch.cat([a.labels for a in annotations])
+    size, size_px = boxes[:, 2:] - boxes[:, :2], pixels[:, 2:] - pixels[:, :2]
+    per_class = torch.bincount(labels, minlength=len(VOC_CLASSES) + 1)[1:].tolist()
+    return {
+        "images": len(annotations),
+        "objects": len(labels),
+        "difficult": int(sum(a.difficult.sum() for a in annotations)),
+        "truncated": int(sum(a.truncated.sum() for a in annotations)),
+        "classes": dict(zip(VOC_CLASSES, per_class, strict=True)),
+        "per_image": np.bincount([len(a.labels) for a in annotations]).tolist(),
+        "side": np.histogram(size.prod(dim=1).sqrt(), SIDE_EDGES)[0].tolist(),
+        "aspect": np.histogram(size_px[:, 0] / size_px[:, 1], ASPECT_EDGES)[0].tolist(),
+    }
+
+
 def check_tree(
     devkit: str | Path,
     year: str,

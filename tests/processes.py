@@ -22,7 +22,7 @@ def fresh_model(seed=0):
 def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):
     options.setdefault("evaluate", lambda model: {"map": 0.5})
     dataset = VOCDetection(devkit, "2007", image_set)
-    return Trainer(fresh_model(), dataset, augment.training(160), recipe, run, **options)
+    return Trainer(fresh_model(), dataset, augment.training_mini(160), recipe, run, **options)
 
 
 def train_slowly(devkit, run):

@@ -1,9 +1,11 @@
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import corner_boxes
 
 from course_lib import augment
 from course_lib.voc import Target
@@ -40,7 +42,7 @@ def check_result(image, before, after, size):
 @given(st.integers(0, 2**20), st.integers(0, 6))
 def test_boxes_follow_their_objects(seed, count):
     before_image, before = marked(seed, count)
-    transform = augment.training(160)
+    transform = augment.training_mini(160)
     transform.seed(seed)
     image, after = transform(before_image, before)
     check_result(image, before, after, 160)
@@ -76,7 +78,7 @@ def test_evaluation_changes_no_box(seed, count):
 
 def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
     image, target = marked(5, 3)
-    transform = augment.training(64)
+    transform = augment.training_mini(64)
 
     def sample(seed):
         transform.seed(seed)
@@ -86,16 +88,203 @@ def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
     assert len({sample(seed).numpy().tobytes() for seed in range(20)}) > 10
 
 
-def test_an_image_without_objects_passes():
+PIPELINES = [augment.training, augment.training_mini]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_an_image_without_objects_passes(pipeline):
     image, target = marked(1, 0)
-    assert augment.training(64)(image, target)[1].boxes.shape == (0, 4)
+    assert pipeline(64)(image, target)[1].boxes.shape == (0, 4)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**20), st.integers(0, 6))
+def test_the_original_pipeline_gives_whole_samples(seed, count):
+    before_image, before = marked(seed, count)
+    transform = augment.training(100)
+    transform.seed(seed)
+    image, after = transform(before_image, before)
+    check_result(image, before, after, 100)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_colours_stay_in_range(value):
+def test_colours_stay_in_range(value, pipeline):
     image = np.full((50, 50, 3), value, np.uint8)
     _, target = marked(1, 0)
-    transform = augment.training(32)
+    transform = pipeline(32)
     for seed in range(10):
         transform.seed(seed)
         assert transform(image, target)[0].dtype == torch.uint8
+
+
+# Each object a colour of its own, which no nearest-neighbour resize can mix with another.
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255], [255, 0, 255]], np.uint8)
+NEAREST = {"interpolation": cv2.INTER_NEAREST}
+GEOMETRIC = {
+    "mirror": A.HorizontalFlip(p=1),
+    "upside down": A.VerticalFlip(p=1),
+    "rotation": A.Rotate(limit=180, p=1, fill=augment.PIXEL_MEAN, **NEAREST),
+    "random crop": A.RandomCrop(80, 90, p=1),
+    "zoom and shift": A.Affine(
+        scale=(0.7, 1.45), translate_percent=(-0.2, 0.2), p=1, fill=augment.PIXEL_MEAN, **NEAREST
+    ),
+    "zoom out": augment.ZoomOut(p=1),
+    "IoU crop": augment.IoUCrop(),
+}
+COLOUR_ONLY = {
+    "brightness and contrast": A.RandomBrightnessContrast(p=1),
+    "hue": A.HueSaturationValue(p=1),
+    "shadow": A.RandomShadow(p=1),
+    "noise": A.GaussNoise(p=1),
+    "blur": A.GaussianBlur(p=1),
+    "SSD's colours": augment.photometric(),
+}
+
+
+def coloured(seed, count):
+    """As `marked`, with a colour for each object; later ones cover earlier ones."""
+    image, target = marked(seed, count)
+    height, width = image.shape[:2]
+    for (x0, y0, x1, y1), colour in zip(target.boxes.tolist(), COLOURS, strict=False):
+        image[round(y0 * height) : round(y1 * height), round(x0 * width) : round(x1 * width)] = colour
+    return image, target
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**20), count=st.integers(0, 6))
+def test_every_box_contains_its_marker(name, seed, count):
+    before_image, before = coloured(seed, count)
+    transform = augment.Augment([GEOMETRIC[name], A.Resize(200, 200, **NEAREST)])
+    transform.seed(seed)
+    image, after = transform(before_image, before)
+    check_result(image, before, after, 200)
+    for box, label in zip(after.boxes, after.labels, strict=True):
+        colour = torch.from_numpy(COLOURS[label - 1])
+        y, x = torch.nonzero((image.permute(1, 2, 0) == colour).all(dim=-1), as_tuple=True)
+        pixels = torch.stack([x, y], dim=1) + 0.5
+        margin = 4  # an enlarged source pixel
+        assert (pixels >= box[:2] * 200 - margin).all() and (pixels <= box[2:] * 200 + margin).all()
+    if count == 1 and len(after.labels) and name not in ("rotation",):
+        x0, y0, x1, y1 = (after.boxes[0] * 200).round().int().tolist()
+        assert len(y) >= 0.8 * ((x1 - x0) * (y1 - y0)) - 40, "the box is far larger than its marker"
+
+
+@pytest.mark.parametrize("name", COLOUR_ONLY)
+def test_changes_of_colour_leave_every_box_alone(name):
+    for seed in range(20):
+        image, target = marked(seed, 4)
+        transform = augment.Augment([A.Resize(100, 120), COLOUR_ONLY[name]])
+        transform.seed(seed)
+        after = transform(image, target)[1]
+        torch.testing.assert_close(after.boxes, target.boxes)
+        assert torch.equal(after.labels, target.labels)
+
+
+def test_erasing_trims_the_boxes_it_cuts_into():
+    """albumentations' `Erasing` is no change of colour: a side that is erased whole moves inwards."""
+    trimmed = 0
+    for seed in range(20):
+        image, target = marked(seed, 4)
+        transform = augment.Augment([A.Erasing(p=1)])
+        transform.seed(seed)
+        after = transform(image, target)[1]
+        before = target.boxes[after.labels - 1]
+        pixel = 1.01 / min(image.shape[:2])  # it also rounds every box to whole pixels
+        assert (after.boxes[:, :2] > before[:, :2] - pixel).all() and (after.boxes[:, 2:] < before[:, 2:] + pixel).all()
+        trimmed += not torch.allclose(after.boxes, before, atol=2 * pixel)
+    assert trimmed
+
+
+def overlap(box, window):
+    """IoU of two boxes in plain Python."""
+    width = min(box[2], window[2]) - max(box[0], window[0])
+    height = min(box[3], window[3]) - max(box[1], window[1])
+    both = max(width, 0) * max(height, 0)
+    area = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (box, window))
+    return both / (area - both)
+
+
+def centre_in(box, window):
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return window[0] <= x <= window[2] and window[1] <= y <= window[3]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    boxes=corner_boxes(maximum=6, smallest=0.02), rule=st.sampled_from(augment.IoUCrop.rules), seed=st.integers(0, 999)
+)
+def test_the_crop_keeps_what_the_paper_says(boxes, rule, seed):
+    image, crop = np.zeros((120, 200, 3), np.uint8), augment.IoUCrop()
+    crop.rules = (rule,)
+    crop.set_random_seed(seed)
+    chosen = crop.get_params_dependent_on_data({"shape": image.shape}, {"bboxes": boxes.numpy()})
+    window = chosen["window"]
+    xmin, ymin, xmax, ymax = window
+    assert 0 <= xmin < xmax <= 200 and 0 <= ymin < ymax <= 120
+    if window == [0, 0, 200, 120]:
+        return  # whole, by its rule or because no trial was accepted
+    pixels = (boxes * torch.tensor([200, 120, 200, 120])).tolist()
+    assert rule != "whole"
+    assert any(centre_in(box, window) for box in pixels)
+    assert rule is None or max(overlap(box, window) for box in pixels) >= rule - 1e-6
+    # Within the rounding to whole pixels: .3 to 1 of the side, aspect .5 to 2 in fractions of the image.
+    width, height = (xmax - xmin) / 200, (ymax - ymin) / 120
+    assert np.sqrt(width * height) >= 0.3 - 1e-6 and 0.45 <= width / height <= 2.2
+    kept = crop.apply_to_bboxes(np.c_[boxes, np.arange(len(boxes))], **chosen, shape=image.shape)
+    assert kept[:, 4].astype(int).tolist() == [i for i, box in enumerate(pixels) if centre_in(box, window)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    boxes=corner_boxes(maximum=5), windows=corner_boxes(maximum=5, smallest=0.1), rule=st.sampled_from([None, 0.1, 0.5])
+)
+def test_crops_are_accepted_as_the_original_accepts_them(boxes, windows, rule):
+    accepted = augment.crop_accepted(boxes, windows, rule).tolist()
+    for window, one in zip(windows.tolist(), accepted, strict=True):
+        overlaps = [overlap(box, window) for box in boxes.tolist()]
+        if rule is not None and any(abs(value - rule) < 1e-5 for value in overlaps):
+            continue
+        expected = any(centre_in(box, window) for box in boxes.tolist())
+        assert one == (expected and (rule is None or max(overlaps) >= rule))
+
+
+def test_one_object_is_enough_for_a_crop():
+    """A port that asks it of all objects hardly ever crops a picture with two (ssd.pytorch #119)."""
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.9, 0.9, 1.0, 1.0]])
+    assert augment.crop_accepted(boxes, torch.tensor([[0.0, 0.0, 0.6, 0.6]]), 0.5).tolist() == [True]
+
+
+def test_crop_windows_are_spread_as_the_original_spreads_them():
+    """Against a plain twin of the original's sampler: the same mean size and place."""
+    crop, rng = augment.IoUCrop(trials=4000), np.random.default_rng(1)
+    crop.set_random_seed(0)
+    ours, twin = crop.candidates(), []
+    for _ in range(4000):
+        scale = rng.uniform(0.3, 1)
+        ratio = rng.uniform(max(0.5, scale**2), min(2, 1 / scale**2))
+        width, height = scale * ratio**0.5, scale / ratio**0.5
+        x, y = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+        twin.append((x, y, x + width, y + height))
+    twin = np.array(twin)
+    for one in (lambda w: w, lambda w: (w[:, 2:] - w[:, :2]) ** 2):
+        assert np.abs(one(ours).mean(0) - one(twin).mean(0)).max() < 0.02
+        assert np.abs(one(ours).std(0) - one(twin).std(0)).max() < 0.02
+
+
+def test_zooming_out_keeps_every_pixel_and_only_shrinks_boxes():
+    image, target = marked(7, 3)
+    zoom = augment.Augment([augment.ZoomOut(max_ratio=3, p=1)])
+    for seed in range(20):
+        zoom.seed(seed)
+        larger, after = zoom(image, target)
+        _, height, width = larger.shape
+        assert image.shape[0] <= height <= 3 * image.shape[0] and image.shape[1] <= width <= 3 * image.shape[1]
+        before_px = target.boxes * torch.tensor(image.shape[1::-1] * 2)
+        after_px = after.boxes * torch.tensor([width, height] * 2)
+        shift = after_px - before_px
+        torch.testing.assert_close(shift, shift[:1, :2].repeat(3, 2), atol=0.01, rtol=0)
+        y, x = round(float(shift[0, 1])), round(float(shift[0, 0]))
+        part = larger[:, y : y + image.shape[0], x : x + image.shape[1]]
+        assert torch.equal(part.permute(1, 2, 0), torch.from_numpy(image))

@@ -30,11 +30,11 @@ def test_the_order_depends_on_seed_and_epoch_alone_and_leaves_out_less_than_a_ba
 
 def test_a_sample_depends_on_its_key_and_the_seed_and_not_on_who_makes_it(small_devkit):
     dataset = VOCDetection(small_devkit, "2007", "train")
-    data = Augmented(dataset, augment.training(64), 7)
+    data = Augmented(dataset, augment.training_mini(64), 7)
     keys = [(0, 3), (1, 3), (0, 4)]
     first = [data[key][0] for key in keys]
     loader = torch.utils.data.DataLoader(
-        Augmented(dataset, augment.training(64), 7), None, sampler=keys[::-1], num_workers=2
+        Augmented(dataset, augment.training_mini(64), 7), None, sampler=keys[::-1], num_workers=2
     )
     for image, (again, _) in zip(first[::-1], loader, strict=True):
         assert torch.equal(image, again)

@@ -1,4 +1,7 @@
+import re
+
 import numpy as np
+import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -71,3 +74,35 @@ def test_a_written_picture_has_the_images_shape(tmp_path):
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (500, 300)
         assert len(picture.getcolors(maxcolors=100000)) > 3
+
+
+def frames(count):
+    for index in range(count):
+        figure, (axis,) = viz.grid(1, 1, cell=(1, 1))
+        viz.draw_boxes(axis, IMAGE, BOXES[:1] + index / 20, torch.tensor([1]))
+        yield viz.Frame(figure, f"{index} < 9", f'"Box" {index}')
+
+
+def test_a_moving_figure_holds_every_frame_and_shows_one():
+    html = viz.moving("shift & more", frames(3), start=1)._repr_html_()
+    pictures = re.findall(r"<img [^>]*>", html)
+    assert [("display:block" in one) for one in pictures] == [False, True, False]
+    assert len({re.search(r'src="([^"]*)"', one)[1] for one in pictures}) == 3
+    assert all(f'alt="&quot;Box&quot; {index}"' in one for index, one in enumerate(pictures))
+    assert "shift &amp; more" in html and "1 &lt; 9" in html
+    assert "http" not in html and "<script" not in html
+
+
+def test_a_moving_figure_depends_on_its_frames_alone():
+    assert viz.moving("x", frames(2)).html == viz.moving("x", frames(2)).html
+
+
+def test_a_moving_figure_without_its_first_frame_is_refused():
+    with pytest.raises(ValueError, match="start is 3, and there are 3 frames"):
+        viz.moving("x", frames(3), start=3)
+
+
+def test_the_source_shown_is_the_source_that_runs(root):
+    shown = viz.source(viz.colour_of)._repr_markdown_()
+    assert shown.startswith("```python\ndef colour_of(") and shown.endswith("\n```\n")
+    assert shown.removeprefix("```python\n").removesuffix("```\n") in (root / "course_lib" / "viz.py").read_text()
