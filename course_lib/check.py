@@ -1,0 +1,1093 @@
+"""Graders of the exercises: they try your function, show where it fails, and know the usual mistakes.
+
+An exercise has a right answer, hidden cases from simple to nasty, and for each known mistake one or more wrong twins of
+the right answer. If your function answers the cases as a wrong twin does, you have made its mistake, and get its hint.
+To add an exercise, write an `Exercise` and give it a name in `EXERCISES`, at the end of this file.
+
+The answers are in here. Try first.
+"""
+
+import copy
+import io
+import math
+import reprlib
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from inspect import signature
+from itertools import zip_longest
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from course_lib.boxes import area, box_iou, to_corners, to_cxcywh
+from course_lib.viz import COLOURS
+
+Box = tuple[float, ...]
+Point = tuple[float, float]
+
+LONGEST = 200  # numbers of an array, or characters that were printed: what is longer is not shown
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A small case that fails: the arguments by name, what was expected, and what came (None where nothing did)."""
+
+    args: dict[str, object]
+    expected: object
+    got: object
+    printed: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """How a function did. It is true where all cases pass.
+
+    Attributes:
+        exercise: its name.
+        cases: how many cases passed before the first that failed.
+        total: how many there are.
+        problem: what is wrong with the first that failed.
+        hint: what to think about; None where all is well or the mistake is not a known one.
+        counterexample: the case that failed, made smaller where it can be.
+        picture: the counterexample drawn, as SVG.
+    """
+
+    exercise: str
+    cases: int
+    total: int
+    problem: str = ""
+    hint: str | None = None
+    counterexample: Counterexample | None = None
+    picture: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.cases == self.total
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def _title(self) -> str:
+        if self.passed:
+            return f"all {self.total} cases pass."
+        return f"case {self.cases + 1} of {self.total} fails: {self.problem}."
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        if shown := self.counterexample:
+            yield from ((name, _text(value)) for name, value in shown.args.items())
+            names = EXERCISES[self.exercise].returns
+            for role, value in (("expected", shown.expected), ("got", shown.got)):
+                if names and isinstance(value, list | tuple) and len(value) == len(names):
+                    yield from ((f"{role} {name}", _text(one)) for name, one in zip(names, value, strict=True))
+                elif value is not None:
+                    yield role, _text(value)
+            if shown.printed:
+                yield "printed", shown.printed.rstrip()[:LONGEST]
+
+    def __str__(self) -> str:
+        lines = [f"{'✓' if self else '✗'} {self.exercise}: {self._title()}"]
+        for name, text in self._rows():
+            lines += [f"  {left:14s}  {line}" for left, line in zip_longest([name], text.splitlines(), fillvalue="")]
+        return "\n".join([*lines, f"Hint: {self.hint}"] if self.hint else lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        state, colour = ("passed", COLOURS[2]) if self else ("failed", COLOURS[5])
+        cell = "text-align:left;vertical-align:top;padding:.1rem .8rem .1rem 0;white-space:pre-wrap"
+        rows = "".join(
+            f'<tr style="background:none"><th scope="row" style="{cell}">{escape(name)}</th>'
+            f'<td style="{cell};font-family:monospace">{escape(text)}</td></tr>'
+            for name, text in self._rows()
+        )
+        return (
+            f'<div class="check check-{state}" style="border-left:.3rem solid {colour};padding:.1rem 0 .1rem 1rem">'
+            f"<p>{'✓' if self else '✗'} <strong>{escape(self.exercise)}</strong>: {escape(self._title())}</p>"
+            + (f"<p><strong>Hint:</strong> {escape(self.hint)}</p>" if self.hint else "")
+            + self.picture
+            + (f'<table style="color:inherit;border:none;margin:.5rem 0">{rows}</table>' if rows else "")
+            + "</div>"
+        )
+
+
+def _text(value: object) -> str:
+    """Numbers to five digits, and of a matrix a row per line."""
+    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > LONGEST:
+        return f"{type(value).__name__} of shape {list(value.shape)}"
+    if isinstance(value, Tensor | np.ndarray):
+        return f"empty, shape {list(value.shape)}" if 0 in value.shape else _text(value.tolist())
+    if isinstance(value, bool | np.bool_) or not isinstance(value, float | int | np.number | list | tuple):
+        return reprlib.repr(value)
+    if isinstance(value, list | tuple):
+        nested = any(isinstance(one, list | tuple | Tensor | np.ndarray) and np.ndim(one) for one in value)
+        return ("\n" if nested else ", ").join(map(_text, value)) or "empty"
+    return f"{round(value, 9) + 0.0:.5g}"
+
+
+class Mistake(NamedTuple):
+    """A wrong turn that people take.
+
+    Attributes:
+        hint: what went wrong, in a sentence or two that do not give the code away.
+        twins: functions that make it; several where it has several outcomes.
+    """
+
+    hint: str
+    twins: Sequence[Callable]
+
+
+class Shape(NamedTuple):
+    """A closed line in a picture; `role` is one of `LOOKS`."""
+
+    role: str
+    label: str
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What a reader is asked to write, and all that is known about it.
+
+    Attributes:
+        solution: a right answer; its parameters name the arguments.
+        cases: arguments, simple ones first. Every mistake shows in one of them, and differs there from the others.
+        mistakes: by name.
+        draw: from the arguments, by name, to shapes.
+        place: from the arguments and boxes that were returned to the same boxes in the picture's unit.
+        returns: the names of the things returned, where they are more than one.
+    """
+
+    solution: Callable
+    cases: Sequence[tuple]
+    mistakes: dict[str, Mistake]
+    draw: Callable[[dict], list[Shape]]
+    place: Callable[[dict, Tensor], Tensor] | None = None
+    returns: tuple[str, ...] = ()
+
+    def named(self, case: tuple) -> dict[str, object]:
+        return dict(zip(signature(self.solution).parameters, case, strict=True))
+
+
+GENERAL_HINTS = {
+    "nothing": "The caller gets what follows `return`, and nothing of what is printed.",
+    "changed": "The caller still needs it as it was. Work on a copy, or build something new.",
+    "nan": "NaN comes from 0 / 0: look for a divisor that can be zero.",
+    "printed": "The answer is right. Leave printing to whoever asks for it.",
+}
+
+
+class Answer(NamedTuple):
+    """What a function did with one case.
+
+    Attributes:
+        value: as it came.
+        numbers: the same as tensors, where that can be done.
+        fault: a word for what is wrong, empty where nothing is.
+        problem: a sentence for it.
+    """
+
+    value: object = None
+    numbers: tuple[Tensor, ...] = ()
+    fault: str = ""
+    problem: str = ""
+    printed: str = ""
+
+
+def _numbers(value: object) -> Tensor:
+    """Numbers, alone or nested in lists, tuples, arrays and tensors, as one tensor."""
+    if isinstance(value, list | tuple):
+        return torch.stack([_numbers(one) for one in value]) if value else torch.zeros(0)
+    tensor = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    if tensor.is_complex():
+        raise TypeError("complex")
+    return tensor
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Equal up to the rounding of float32, and to the tiny numbers that people add to a divisor."""
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def _form(tensor: Tensor) -> str:
+    kind = "number" if tensor.is_floating_point() else "truth value" if tensor.dtype == torch.bool else "integer"
+    return f"{kind}s of shape {list(tensor.shape)}" if tensor.ndim else f"one {kind}"
+
+
+def _fault(what: str, got: Tensor, expected: Tensor) -> tuple[str, str]:
+    """What is wrong with one of the things that came back, as a word and as a sentence; empty where nothing is."""
+    other_kind = (got.dtype == torch.bool) != (expected.dtype == torch.bool)
+    fractional = got.is_floating_point() and not expected.is_floating_point()
+    if got.shape != expected.shape or other_kind or fractional:
+        fault = "size" if got.ndim == expected.ndim else "form"
+        return fault, f"{what} comes as {_form(got)}; wanted: {_form(expected)}"
+    if got.isnan().any():
+        return "nan", f"{what} holds NaN, which is no number"
+    return ("", "") if _close(got, expected) else ("wrong", f"{what} is wrong")
+
+
+def _raised(error: BaseException, names: Iterable[str]) -> str:
+    """The error, with the line of the reader's own code that it comes from."""
+    message = "".join(traceback.format_exception_only(error)).strip()
+    _, *frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return f"called with ({', '.join(names)}), it raises {message}"
+    line = [frame.line for frame in frames if frame.filename == frames[0].filename][-1]
+    return f"it raises {message}" + (f", in the line `{line}`" if line else "")
+
+
+def _call(exercise: Exercise, function: Callable, case: tuple) -> Answer:
+    """Call a function with a copy of one case, and see whether it comes back with anything."""
+    given, named, printed = copy.deepcopy(case), exercise.named(case), io.StringIO()
+    try:
+        with redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = function(*given)
+    except (Exception, SystemExit) as error:
+        return Answer(fault="raised", problem=_raised(error, named), printed=printed.getvalue())
+    answer = Answer(value, printed=printed.getvalue())
+    for (name, before), after in zip(named.items(), given, strict=True):
+        if isinstance(before, Tensor) and not torch.equal(before, after):
+            return answer._replace(fault="changed", problem=f"it changes its argument `{name}`")
+    return answer if value is not None else answer._replace(fault="nothing", problem="it returns None")
+
+
+def _read(value: object, wanted: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The parts of an answer as tensors; a TypeError, ValueError or RuntimeError where it is something else."""
+    parts = [value] if len(wanted) == 1 else value
+    if not isinstance(parts, list | tuple) or len(parts) != len(wanted):
+        raise TypeError(f"{len(wanted)} things are wanted")
+    # An empty list cannot say that it has four columns of nothing.
+    return tuple(
+        want[:0] if isinstance(part, list | tuple) and not part and want.ndim else _numbers(part)
+        for part, want in zip(parts, wanted, strict=True)
+    )
+
+
+def ask(exercise: Exercise, function: Callable, case: tuple) -> Answer:
+    """Call a function with one case, and judge its answer."""
+    answer = _call(exercise, function, case)
+    if answer.fault:
+        return answer
+    expected, names = exercise.solution(*case), [f"`{name}`" for name in exercise.returns]
+    wanted = [_numbers(one) for one in (expected if names else [expected])]
+    try:
+        numbers = _read(answer.value, wanted)
+    except (TypeError, ValueError, RuntimeError):
+        form = f"({', '.join(exercise.returns)})" if names else _form(wanted[0])
+        problem = f"it returns something of type {type(answer.value).__name__} that cannot be read as {form}"
+        return answer._replace(fault="unreadable", problem=problem)
+    faults = [_fault(*each) for each in zip(names or ["the answer"], numbers, wanted, strict=True)]
+    fault, problem = next(filter(any, faults), ("printed", "it prints") if answer.printed else ("", ""))
+    return answer._replace(numbers=numbers, fault=fault, problem=problem)
+
+
+def _same(a: Answer, b: Answer) -> bool:
+    """Whether two functions did the same; how they put it where they failed does not matter."""
+    return a.fault == b.fault and all(_close(x, y) for x, y in zip(a.numbers, b.numbers, strict=True))
+
+
+@cache
+def _twins_answer(name: str, number: int, twin: Callable) -> Answer:
+    return ask(EXERCISES[name], twin, EXERCISES[name].cases[number])
+
+
+def diagnose(name: str, function: Callable, failed: int) -> Mistake | None:
+    """The mistake that explains what a function did: one of its twins does the same.
+
+    It must do the same up to the case that failed, and in the next one that it gets wrong itself: a single
+    number may be chance. A yes or no says little, so there it must do the same in every case. Of several such
+    twins the one that does so in most cases is right, and None where that does not decide.
+    """
+    exercise = EXERCISES[name]
+    every = range(len(exercise.cases))
+    answers = [ask(exercise, function, case) for case in exercise.cases]
+    yes_or_no = isinstance(exercise.solution(*exercise.cases[0]), bool)
+    alike: dict[int, dict[str, Mistake]] = {}
+    for mistake in exercise.mistakes.values():
+        for twin in mistake.twins:
+            told = [_twins_answer(name, number, twin) for number in every]
+            same = [_same(one, answer) for one, answer in zip(told, answers, strict=True)]
+            next_wrong = [number for number in every if number > failed and told[number].fault][:1]
+            if all(same[number] for number in (every if yes_or_no else [*range(failed + 1), *next_wrong])):
+                alike.setdefault(sum(same), {})[mistake.hint] = mistake
+    best = alike[max(alike)] if alike else {}
+    return next(iter(best.values())) if len(best) == 1 else None
+
+
+def _smaller(case: tuple) -> Iterator[tuple]:
+    """The case with one box less, in all ways; one box always stays."""
+    for position, boxes in enumerate(case):
+        if isinstance(boxes, Tensor) and len(boxes) > 1:
+            for row in range(len(boxes)):
+                yield (*case[:position], torch.cat([boxes[:row], boxes[row + 1 :]]), *case[position + 1 :])
+
+
+def shrink(case: tuple, still_fails: Callable[[tuple], bool]) -> tuple:
+    """Drop boxes for as long as the case fails."""
+    while (smaller := next(filter(still_fails, _smaller(case)), None)) is not None:
+        case = smaller
+    return case
+
+
+def check(name: str, function: Callable) -> Verdict:
+    """Try a function on the cases of an exercise, simple ones first, up to the first that fails.
+
+    Args:
+        name: the exercise.
+        function: yours, not called: `check("iou", iou)`.
+
+    Raises:
+        ValueError: no exercise has that name.
+        TypeError: that is no function.
+    """
+    if name not in EXERCISES:
+        raise ValueError(f"no exercise is named {name!r}; the exercises are {', '.join(EXERCISES)}")
+    if not callable(function):
+        raise TypeError(f'the function itself is wanted, without a call: check("{name}", {name})')
+    exercise = EXERCISES[name]
+    for number, case in enumerate(exercise.cases):
+        answer = ask(exercise, function, case)
+        if answer.fault:
+            return _failed(name, function, number, answer.fault)
+    return Verdict(name, len(exercise.cases), len(exercise.cases))
+
+
+def _failed(name: str, function: Callable, number: int, fault: str) -> Verdict:
+    exercise = EXERCISES[name]
+    mistake = diagnose(name, function, number)
+
+    def still_fails(case: tuple) -> bool:
+        answer = ask(exercise, function, case)
+        like_twin = mistake is None or any(_same(ask(exercise, twin, case), answer) for twin in mistake.twins)
+        return answer.fault == fault and like_twin
+
+    case = exercise.cases[number]
+    if fault != "form":  # of which axis is missing a small case says less
+        case = shrink(case, still_fails)
+    answer = ask(exercise, function, case)
+    return Verdict(
+        name,
+        number,
+        len(exercise.cases),
+        answer.problem or "it answers the same case in two ways",
+        mistake.hint if mistake else GENERAL_HINTS.get(fault),
+        Counterexample(exercise.named(case), exercise.solution(*case), answer.value, answer.printed),
+        picture(exercise, case, answer),
+    )
+
+
+# Colour, dashes, and where the label goes: at which share of the width and of the height.
+LOOKS = {
+    "frame": ("#000", "", (0.5, 1)),
+    "a": (COLOURS[4], "", (0, 0)),
+    "b": (COLOURS[5], "", (1, 1)),
+    "expected": (COLOURS[2], "", (1, 0)),
+    "got": (COLOURS[6], "7 4", (0, 1)),
+}
+SIDE, MARGIN = 300, 16  # pixels
+LETTER, LINE = 6.5, 13  # pixels of a label: about the width of a letter, and the height of a line
+
+
+def corners(box: Sequence[float]) -> list[Point]:
+    x0, y0, x1, y1 = box
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+
+
+def rectangle(role: str, label: str, box: Sequence[float]) -> Shape:
+    return Shape(role, label, corners(box))
+
+
+def rectangles(role: str, label: str, boxes: Tensor) -> list[Shape]:
+    """One for each box that can be drawn, numbered where there are several."""
+    shapes = []
+    for index, box in enumerate(boxes.reshape(-1, 4)):
+        name = f"{label}[{index}]" if boxes.numel() > 4 else label
+        if (box[:2] > box[2:]).any():
+            name += ", reversed"
+        if box.isfinite().all():
+            shapes.append(rectangle(role, name, box.tolist()))
+    return shapes
+
+
+def picture(exercise: Exercise, case: tuple, answer: Answer) -> str:
+    """The case with what was expected (solid) and what came (dashed), as SVG."""
+    args = exercise.named(case)
+    shapes = exercise.draw(args)
+    for role, one in (("expected", ask(exercise, exercise.solution, case)), ("got", answer)):
+        if exercise.place and one.numbers and one.numbers[0].shape[-1:] == (4,):
+            shapes += rectangles(role, role, exercise.place(args, one.numbers[0].float()))
+    return _svg(shapes)
+
+
+def _svg(shapes: list[Shape]) -> str:
+    """Shapes on white paper, for colours that are seen in any theme; without what came and lies far off."""
+    fixed = np.concatenate([shape.points for shape in shapes if shape.role != "got"])
+    reach = np.ptp(fixed, axis=0).max()
+    if reach == 0:
+        return ""
+    lowest, highest = fixed.min(axis=0) - reach, fixed.max(axis=0) + reach
+    seen = [one for one in shapes if (lowest <= one.points).all() and (one.points <= highest).all()]
+    points = np.concatenate([shape.points for shape in seen])
+    low, size = points.min(axis=0), np.ptp(points, axis=0)
+    scale = SIDE / size.max()
+    width, height = size * scale + 2 * MARGIN
+    in_pixels = [shape._replace(points=(np.array(shape.points) - low) * scale + MARGIN) for shape in seen]
+    alt = "; ".join(f"{shape.label}: {' '.join(f'({x:.5g}, {y:.5g})' for x, y in shape.points)}" for shape in seen)
+    lost = "<p>What came lies outside this picture.</p>" if len(seen) < len(shapes) else ""
+    return (
+        f'<svg role="img" aria-label="Corners of {escape(alt)}" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" style="max-width:100%;height:auto;background:#fff;border-radius:.25rem" '
+        f'font-size="12" fill="#000">{"".join(map(_outline, in_pixels))}{_labels(in_pixels)}</svg>{lost}'
+    )
+
+
+def _outline(shape: Shape) -> str:
+    colour, dashes, _ = LOOKS[shape.role]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
+    return f'<polygon points="{points}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dashes}"/>'
+
+
+def _labels(shapes: list[Shape]) -> str:
+    """Each in its role's corner, or below what is written there already."""
+    texts, taken = [], []
+    for shape in shapes:
+        right, down = LOOKS[shape.role][2]
+        start, size = np.min(shape.points, axis=0), np.ptp(shape.points, axis=0)
+        length = LETTER * len(shape.label)
+        x = start[0] + 4 + right * (size[0] - 8 - length)
+        y = start[1] + LINE + down * (size[1] - LINE - 5)
+        while any(abs(y - above) < LINE and x < end and begin < x + length for above, begin, end in taken):
+            y += LINE
+        taken.append((y, x, x + length))
+        texts.append(f'<text x="{x:.1f}" y="{y:.1f}" textLength="{length:.1f}">{escape(shape.label)}</text>')
+    return "".join(texts)
+
+
+def mistakes(*lines: str | Callable) -> dict[str, Mistake]:
+    """A "name: hint" and below it the wrong twins, then the next one."""
+    named: dict[str, Mistake] = {}
+    for line in lines:
+        if isinstance(line, str):
+            name, hint = line.split(": ", 1)
+            named[name] = Mistake(hint, twins := [])
+        else:
+            twins.append(line)
+    return named
+
+
+def _but(where: Callable[..., bool], answer: Callable[[], object], right: Callable) -> Callable:
+    """The right answer, but another one where the arguments are of a certain kind."""
+    return lambda *args: answer() if where(*args) else right(*args)
+
+
+def _stop() -> None:
+    raise ValueError("here a wrong twin stops")
+
+
+def _no_rows() -> Tensor:
+    return torch.zeros(0)
+
+
+def _cxcywh(box: Box) -> Box:
+    return tuple(to_cxcywh(torch.tensor(box, dtype=torch.float64)).tolist())
+
+
+def _random_boxes(count: int, seed: int) -> Tensor:
+    low, size = torch.rand(2, count, 2, generator=torch.Generator().manual_seed(seed)) * 0.5
+    return torch.cat([low, low + 0.1 + size * 0.8], dim=1)
+
+
+def voc_box(xmin: int, ymin: int, xmax: int, ymax: int, width: int, height: int) -> Box:
+    return (xmin - 1) / width, (ymin - 1) / height, xmax / width, ymax / height
+
+
+VOC_BOX = Exercise(
+    solution=voc_box,
+    cases=[
+        (1, 1, 4, 2, 4, 2),
+        (2, 1, 3, 2, 5, 3),
+        (2, 3, 8, 4, 10, 5),
+        (7, 2, 7, 2, 8, 8),
+        (263, 211, 324, 339, 500, 375),
+    ],
+    mistakes=mistakes(
+        "nothing subtracted: VOC counts pixels from 1. Its first column and row are 1, and the image begins at 0.",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0 + 1, y0 + 1, x1, y1, w, h),
+        lambda x0, y0, x1, y1, w, h: voc_box(x0 + 1, y0, x1, y1, w, h),
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0 + 1, x1, y1, w, h),
+        "all moved: Your box has lost its last column and row. Column xmax belongs to it: where does that column end?",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1 - 1, y1 - 1, w, h),
+        "end moved: Your box ends a pixel too far. Columns are counted from 1, so where does column number xmax end?",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1 + 1, y1 + 1, w, h),
+        lambda x0, y0, x1, y1, w, h: voc_box(x0 + 1, y0 + 1, x1 + 1, y1 + 1, w, h),
+        "wrong end: You subtract 1 at the end of the box. Which of its ends does counting from 1 put a pixel off?",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0 + 1, y0 + 1, x1 - 1, y1 - 1, w, h),
+        "size less one: You divide by one pixel less than the image has. An image of 4 columns is 4 wide.",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1, y1, w - 1, h - 1),
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1 - 1, y1 - 1, w - 1, h - 1),
+        "size swapped: Width and height of the image have changed places.",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1, y1, h, w),
+        "one divisor: You divide x and y by the same side. Images are seldom square.",
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1, y1, w, w),
+        lambda x0, y0, x1, y1, w, h: voc_box(x0, y0, x1, y1, h, h),
+        "integer division: Your fractions are whole numbers. Which division throws away what follows the point?",
+        lambda *args: tuple(map(math.floor, voc_box(*args))),
+        "precedence: The division comes before the subtraction here, so that only the 1 is divided.",
+        lambda x0, y0, x1, y1, w, h: (x0 - 1 / w, y0 - 1 / h, x1 / w, y1 / h),
+        "width and height: You return a width and a height last. The right and the lower edge are wanted.",
+        lambda *args: (box := voc_box(*args)) and (box[0], box[1], box[2] - box[0], box[3] - box[1]),
+        "centre and size: You return centre and size. Corners are wanted.",
+        lambda *args: _cxcywh(voc_box(*args)),
+        "other order: The four numbers are right, and their order is not: xmin, ymin, xmax, ymax.",
+        lambda *args: tuple(voc_box(*args)[i] for i in (0, 2, 1, 3)),
+        lambda *args: tuple(voc_box(*args)[i] for i in (1, 0, 3, 2)),
+        "pixels: You return pixels. Fractions of the image are wanted, from 0 to 1.",
+        lambda x0, y0, x1, y1, w, h: (x0 - 1, y0 - 1, x1, y1),
+        lambda x0, y0, x1, y1, w, h: (x0, y0, x1, y1),
+    ),
+    draw=lambda args: [rectangle("frame", "image", (0, 0, args["width"], args["height"]))],
+    place=lambda args, boxes: boxes * torch.tensor([args["width"], args["height"]] * 2),
+)
+
+
+def iou(a: Box, b: Box) -> float:
+    return box_iou(torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64)).item()
+
+
+def _iou(
+    low: Callable = max,
+    high: Callable = min,
+    overlap: Callable = lambda width, height: max(width, 0) * max(height, 0),
+    union: Callable = lambda area_a, area_b, overlap: area_a + area_b - overlap,
+    extra: float = 0,
+) -> Callable[[Box, Box], float]:
+    """IoU with one of its parts exchanged."""
+
+    def twin(a: Box, b: Box) -> float:
+        width, height = (high(a[i + 2], b[i + 2]) - low(a[i], b[i]) for i in (0, 1))
+        area_a, area_b = ((box[2] - box[0] + extra) * (box[3] - box[1] + extra) for box in (a, b))
+        shared = overlap(width, height)
+        whole = union(area_a, area_b, shared)
+        return shared / whole if whole else 0.0
+
+    return twin
+
+
+def _reading(read: Callable[[Box], Box]) -> Callable[[Box, Box], float]:
+    """IoU of boxes whose numbers are taken for something else."""
+    return lambda a, b: iou(read(a), read(b))
+
+
+def _both_empty(a: Box, b: Box) -> bool:
+    return a[:2] == a[2:] and b[:2] == b[2:]
+
+
+def _pair(text: str) -> tuple[Box, Box]:
+    """'0 0 2 2 | 1 1 3 3' as two boxes."""
+    return tuple(tuple(map(float, box.split())) for box in text.split("|"))
+
+
+IOU = Exercise(
+    solution=iou,
+    cases=[
+        _pair("0 1 3 4 | 0 1 3 4"),
+        _pair("0 2 4 7 | 1 3 5 9"),
+        _pair("1 1 2 3 | 0 0 4 4"),
+        _pair("0 0 2 2 | 3 1 4 3"),
+        _pair("0 0 2 2 | 1 4 3 5"),
+        _pair("0 0 1 1 | 2 3 4 6"),
+        _pair("0 0 2 1 | 2 0 3 1"),
+        _pair("1 1 1 1 | 0 0 2 2"),
+        _pair("0.1 0.2 0.5 0.6 | 0.3 0.1 0.7 0.4"),
+        _pair("1 1 1 1 | 1 1 1 1"),
+    ],
+    mistakes=mistakes(
+        "no clamp: For boxes that do not touch you multiply with a negative side. How long is an overlap at least?",
+        _iou(overlap=lambda width, height: width * height),
+        "product clamped: Two negative sides have a positive product, and boxes that are apart both ways seem to "
+        "overlap. Mend each side before you multiply.",
+        _iou(overlap=lambda width, height: max(width * height, 0)),
+        "one side clamped: One side of the overlap is kept from falling below zero, and the other is not.",
+        _iou(overlap=lambda width, height: max(width, 0) * height),
+        _iou(overlap=lambda width, height: width * max(height, 0)),
+        "absolute value: An absolute value turns the gap between two boxes into an overlap as wide as the gap.",
+        _iou(overlap=lambda width, height: abs(width * height)),
+        "plus one: You add 1 to widths and heights. That is for pixels that are counted in; here a width is the right "
+        "edge minus the left one.",
+        _iou(extra=1),
+        _iou(extra=1, overlap=lambda width, height: max(width + 1, 0) * max(height + 1, 0)),
+        _iou(overlap=lambda width, height: max(width + 1, 0) * max(height + 1, 0)),
+        "integer division: You get the right answer without what follows the point. Which division does that?",
+        lambda a, b: float(math.floor(iou(a, b))),
+        "rounded: You round. That is for those who print the number.",
+        *(lambda a, b, digits=digits: round(iou(a, b), digits) for digits in (1, 2, 3)),
+        "whole coordinates: You make whole numbers of the edges. They may be fractions of the image.",
+        _reading(lambda box: tuple(float(math.floor(edge)) for edge in box)),
+        "overlap counted twice: The sum of the two areas counts what they share twice.",
+        _iou(union=lambda area_a, area_b, overlap: area_a + area_b),
+        "overlap taken off twice: You take the overlap off twice. It is in both areas, and belongs to the union once.",
+        _iou(union=lambda area_a, area_b, overlap: area_a + area_b - 2 * overlap),
+        "one area: You divide by the area of one box. The union is what both cover together.",
+        _iou(union=lambda area_a, area_b, overlap: area_a),
+        _iou(union=lambda area_a, area_b, overlap: area_b),
+        _iou(union=lambda area_a, area_b, overlap: min(area_a, area_b)),
+        _iou(union=lambda area_a, area_b, overlap: max(area_a, area_b)),
+        "same area twice: You take the area of the same box twice. The two need not be of one size.",
+        _iou(union=lambda area_a, area_b, overlap: 2 * area_a - overlap),
+        _iou(union=lambda area_a, area_b, overlap: 2 * area_b - overlap),
+        "same side twice: Width and height of the overlap come from the same two edges.",
+        _iou(overlap=lambda width, height: max(width, 0) ** 2),
+        _iou(overlap=lambda width, height: max(height, 0) ** 2),
+        "not divided: This is the area that the boxes share. The union is still to come.",
+        _iou(union=lambda area_a, area_b, overlap: 1),
+        "min and max confused: The overlap has the wrong edges. It begins where the second of the two boxes begins and "
+        "ends where the first one ends: which of two numbers is that?",
+        _iou(low=min, high=max),
+        _iou(low=min, high=min),
+        _iou(low=max, high=max),
+        "read as width and height: You take the last two numbers for a width and a height. They are the right and the "
+        "lower edge.",
+        _reading(lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])),
+        "read as centre and size: You take the four numbers for a centre and a size. They are four edges.",
+        _reading(lambda box: tuple(to_corners(torch.tensor(box)).tolist())),
+        "read in another order: You read the numbers as xmin, xmax, ymin, ymax. The order is xmin, ymin, xmax, ymax.",
+        _reading(lambda box: (box[0], box[2], box[1], box[3])),
+        "zero by zero: Two boxes without area have a union of 0, by which nothing can be divided. They share nothing: "
+        "the answer wanted is 0.",
+        _but(_both_empty, _stop, iou),
+        _but(_both_empty, lambda: math.nan, iou),
+        _but(_both_empty, lambda: 1.0, iou),
+    ),
+    draw=lambda args: [rectangle(name, name, args[name]) for name in ("a", "b")],
+)
+
+
+def _pairwise(twin: Callable[[Box, Box], float]) -> Callable[[Tensor, Tensor], Tensor]:
+    def matrix(a: Tensor, b: Tensor) -> Tensor:
+        return torch.tensor([twin(tuple(p), tuple(q)) for p in a.tolist() for q in b.tolist()]).reshape(len(a), len(b))
+
+    return matrix
+
+
+def _square_part(a: Tensor, b: Tensor) -> Tensor:
+    count = min(len(a), len(b))
+    matrix = torch.zeros(len(a), len(b))
+    matrix[:count, :count] = box_iou(a[:count], b[:count])
+    return matrix
+
+
+def _areas_crossed(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """The overlaps are right; the areas are added before one stands in a column and the other in a row."""
+    ratio = box_iou(a, b)
+    overlap = ratio / (1 + ratio) * (area(a)[:, None] + area(b))
+    return overlap / ((area(a) + area(b)).unsqueeze(axis) - overlap)
+
+
+def _unequal(a: Tensor, b: Tensor) -> bool:
+    return len(a) != len(b)
+
+
+IOU_MATRIX = Exercise(
+    solution=box_iou,
+    cases=[
+        (torch.tensor([[0.0, 2, 4, 7], [1, 2, 3, 5]]), torch.tensor([[1.0, 3, 5, 9], [0, 2, 2, 6]])),
+        (torch.tensor([[0.0, 0, 4, 2], [0, 1, 3, 3], [2, 0, 3, 4]]), torch.tensor([[1.0, 0, 5, 2], [0, 0, 2, 2]])),
+        (torch.tensor([[0.0, 0, 4, 2], [0, 1, 3, 3]]), torch.tensor([[1.0, 0, 5, 2], [0, 0, 2, 2], [2, 0, 3, 4]])),
+        (torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[3.0, 1, 4, 3]])),
+        (torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 4, 3, 5]])),
+        (torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[2.0, 3, 4, 6]])),
+        (torch.tensor([[1.0, 1, 1, 1], [0, 0, 2, 2]]), torch.tensor([[1.0, 1, 1, 1], [0, 0, 1, 2], [2, 1, 2, 1]])),
+        (_random_boxes(0, seed=0), _random_boxes(3, seed=1)),
+        (_random_boxes(2, seed=0), _random_boxes(0, seed=1)),
+        (_random_boxes(4, seed=2), _random_boxes(3, seed=3)),
+    ],
+    mistakes=mistakes(
+        "transposed: Rows and columns have changed places. Row i belongs to a[i], column j to b[j].",
+        lambda a, b: box_iou(b, a),
+        "one to one: You compare a[0] with b[0], a[1] with b[1] and so on. Every box of a meets every box of b: the "
+        "two need an axis each.",
+        _but(_unequal, _stop, lambda a, b: box_iou(a, b).diagonal()),
+        _but(_unequal, _stop, lambda a, b: box_iou(a, b).diagonal()[:, None]),
+        "square only: It works where a and b have equally many boxes, which is rare. Which length has which axis?",
+        _but(_unequal, _stop, box_iou),
+        _but(lambda a, b: len(a) > len(b), _stop, _square_part),
+        _but(lambda a, b: len(a) < len(b), _stop, lambda a, b: pad(box_iou(a, b), (0, len(a) - len(b)))),
+        "areas crossed: The overlaps are right, the areas are not those of the pair. The area of a[i] must be the same "
+        "all along row i, that of b[j] all along column j.",
+        lambda a, b: _areas_crossed(a, b, axis=0),
+        lambda a, b: _areas_crossed(a, b, axis=1),
+        "no boxes: An image may have no object. The matrix then has no row or no column, and still the shape [N, M].",
+        _but(lambda a, b: not len(a) or not len(b), _stop, box_iou),
+        _but(lambda a, b: not len(a) or not len(b), _no_rows, box_iou),
+        _but(lambda a, b: not len(a), _no_rows, box_iou),
+    )
+    | {name: Mistake(one.hint, [_pairwise(twin) for twin in one.twins]) for name, one in IOU.mistakes.items()},
+    draw=lambda args: [*rectangles("a", "a", args["a"]), *rectangles("b", "b", args["b"])],
+)
+
+
+def mirror_boxes(boxes: Tensor) -> Tensor:
+    x0, y0, x1, y1 = boxes.unbind(dim=1)
+    return torch.stack([1 - x1, y0, 1 - x0, y1], dim=1)
+
+
+def _columns(arrange: Callable[..., tuple]) -> Callable[[Tensor], Tensor]:
+    """The four new columns, made from the four old ones."""
+    return lambda boxes: torch.stack(arrange(*boxes.unbind(dim=1)), dim=1)
+
+
+MIRROR_BOXES = Exercise(
+    solution=mirror_boxes,
+    cases=[
+        (torch.tensor([[0.1, 0.2, 0.4, 0.7]]),),
+        (torch.tensor([[0.5, 0.1, 0.7, 0.3], [0.0, 0.6, 0.4, 1.0]]),),
+        (_random_boxes(5, seed=0),),
+        (torch.zeros(0, 4),),
+    ],
+    mistakes=mistakes(
+        "not swapped: Your boxes have their left edge on the right. What was the right edge becomes the left one.",
+        _columns(lambda x0, y0, x1, y1: (1 - x0, y0, 1 - x1, y1)),
+        "only swapped: xmin and xmax have changed places, and neither has moved.",
+        _columns(lambda x0, y0, x1, y1: (x1, y0, x0, y1)),
+        "top to bottom: You have exchanged above and below. Left and right are x.",
+        _columns(lambda x0, y0, x1, y1: (x0, 1 - y1, x1, 1 - y0)),
+        "both ways: You have mirrored both axes, which is half a turn. This mirror leaves y alone.",
+        _columns(lambda x0, y0, x1, y1: (1 - x1, 1 - y1, 1 - x0, 1 - y0)),
+        _columns(lambda x0, y0, x1, y1: (1 - x0, 1 - y0, 1 - x1, 1 - y1)),
+        "unchanged: These are the boxes as they came.",
+        _columns(lambda x0, y0, x1, y1: (x0, y0, x1, y1)),
+        "overwritten: You write one column before you have read it for the other, which sees the new numbers.",
+        _columns(lambda x0, y0, x1, y1: (1 - x1, y0, x1, y1)),
+        _columns(lambda x0, y0, x1, y1: (x0, y0, 1 - x0, y1)),
+        "about the edge: Your boxes have left the image. Its left edge, x = 0, must come to where the right one was.",
+        _columns(lambda x0, y0, x1, y1: (-x1, y0, -x0, y1)),
+        _columns(lambda x0, y0, x1, y1: (-x0, y0, -x1, y1)),
+        "only xmin: You mirror xmin alone, as if the box had a centre and a size. It has two edges.",
+        _columns(lambda x0, y0, x1, y1: (1 - x0, y0, x1, y1)),
+        "read as width and height: You take the third number for a width. It is the right edge.",
+        _columns(lambda x0, y0, x1, y1: (1 - x0 - x1, y0, x1, y1)),
+        "no boxes: An image may have no object. No boxes in, no boxes out, and both have the shape [0, 4].",
+        _but(lambda boxes: not len(boxes), _stop, mirror_boxes),
+        _but(lambda boxes: not len(boxes), _no_rows, mirror_boxes),
+    ),
+    draw=lambda args: [rectangle("frame", "image", (0, 0, 1, 1)), *rectangles("a", "box", args["boxes"])],
+    place=lambda args, boxes: boxes,
+)
+
+
+def _corner_and_size(window: Box) -> tuple[Tensor, Tensor]:
+    """The window's upper left corner and its size, each twice: once for each corner of a box."""
+    x0, y0, x1, y1 = window
+    return torch.tensor([x0, y0, x0, y0]), torch.tensor([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
+
+
+def _clip(boxes: Tensor, window: Box) -> Tensor:
+    corner, size = _corner_and_size(window)
+    return torch.minimum(torch.maximum(boxes, corner), corner + size)
+
+
+def _into(boxes: Tensor, window: Box) -> Tensor:
+    """Fractions of the image to fractions of the window."""
+    corner, size = _corner_and_size(window)
+    return (boxes - corner) / size
+
+
+def _out_of(boxes: Tensor, window: Box) -> Tensor:
+    corner, size = _corner_and_size(window)
+    return boxes * size + corner
+
+
+def _visible(boxes: Tensor, window: Box) -> Tensor:
+    """The share of each object's area that lies in the window."""
+    return area(_clip(boxes, window)) / area(boxes)
+
+
+def _filled(boxes: Tensor, window: Box) -> Tensor:
+    """The share of the window that each object fills."""
+    return area(_clip(boxes, window)) / area(torch.tensor(window))
+
+
+def _window_iou(boxes: Tensor, window: Box) -> Tensor:
+    return box_iou(boxes, torch.tensor([window]))[:, 0]
+
+
+def _centre_inside(boxes: Tensor, window: Box) -> Tensor:
+    centre = to_cxcywh(boxes)[:, :2]
+    return ((centre > torch.tensor(window[:2])) & (centre < torch.tensor(window[2:]))).all(dim=1)
+
+
+def _kept(boxes: Tensor, window: Box, least: float) -> Tensor:
+    share = _visible(boxes, window)
+    return (share >= least) & (share > 0)
+
+
+def _crop(
+    keep: Callable = _kept,
+    place: Callable = lambda boxes, window: _into(_clip(boxes, window), window),
+) -> Callable[[Tensor, Box, float], tuple[Tensor, Tensor]]:
+    """Objects kept by a rule, and their boxes changed by another one."""
+
+    def crop(boxes: Tensor, window: Box, min_visibility: float) -> tuple[Tensor, Tensor]:
+        kept = keep(boxes, window, min_visibility).nonzero()[:, 0]
+        return place(boxes, window)[kept], kept
+
+    return crop
+
+
+crop_boxes = _crop()
+
+
+def _nothing_kept(boxes: Tensor, window: Box, least: float) -> bool:
+    return not _kept(boxes, window, least).any()
+
+
+WINDOW = (0.25, 0.25, 0.75, 1.0)
+
+CROP_BOXES = Exercise(
+    solution=crop_boxes,
+    returns=("boxes", "kept"),
+    cases=[
+        (torch.tensor([[0.1, 0.2, 0.9, 1.0]]), (0.0, 0.0, 1.0, 1.0), 0.5),
+        (torch.tensor([[0.3, 0.4, 0.45, 0.6]]), WINDOW, 0.5),
+        (torch.tensor([[0.5, 0.6, 0.9, 1.0]]), WINDOW, 0.5),
+        (torch.tensor([[0.15, 0.1, 0.5, 0.6]]), WINDOW, 0.4),
+        (torch.tensor([[0.3, 0.4, 0.45, 0.6], [0.7, 0.5, 1.0, 0.7]]), WINDOW, 0.5),
+        (torch.tensor([[0.3, 0.4, 0.45, 0.6], [0.65, 0.5, 0.95, 0.7]]), WINDOW, 0.5),
+        (torch.tensor([[0.3, 0.4, 0.4, 0.5], [0.15, 0.3, 0.42, 0.5]]), WINDOW, 0.7),
+        (torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.3, 0.3, 0.35, 0.4]]), WINDOW, 0.5),
+        (torch.tensor([[0.8, 0.1, 0.95, 0.5], [0.3, 0.4, 0.45, 0.6]]), WINDOW, 0.5),
+        (torch.tensor([[0.8, 0.1, 0.95, 0.5], [0.3, 0.4, 0.45, 0.6]]), WINDOW, 0.0),
+        (torch.tensor([[0.75, 0.3, 0.9, 0.5], [0.2, 0.3, 0.3, 0.5]]), WINDOW, 0.0),
+        (_random_boxes(8, seed=3), (0.3, 0.1, 0.8, 0.6), 0.3),
+        (torch.tensor([[0.8, 0.1, 0.95, 0.5]]), WINDOW, 0.5),
+        (torch.zeros(0, 4), WINDOW, 0.5),
+    ],
+    mistakes=mistakes(
+        "not shifted: Fractions of the window count from the window's corner. Yours still count from the image's.",
+        _crop(place=lambda boxes, window: _clip(boxes, window) / _corner_and_size(window)[1]),
+        _crop(place=lambda boxes, window: (boxes / _corner_and_size(window)[1]).clamp(0, 1)),
+        "not scaled: The window is the new image, and its right edge is 1. You still measure by the old one's size.",
+        _crop(place=lambda boxes, window: _clip(boxes, window) - _corner_and_size(window)[0]),
+        _crop(place=lambda boxes, window: (boxes - _corner_and_size(window)[0]).clamp(0, 1)),
+        "fractions of the image: Your boxes are still fractions of the image. In those of the window its upper left "
+        "corner is (0, 0).",
+        _crop(place=_clip),
+        _crop(place=lambda boxes, window: boxes),
+        "not clipped: A box sticks out of the window. What is cut off cannot be in a box of the new image.",
+        _crop(place=_into),
+        "outside kept: You keep an object of which nothing is in the window.",
+        _crop(keep=lambda boxes, window, least: _visible(boxes, window) >= least),
+        _crop(keep=lambda boxes, window, least: torch.ones(len(boxes))),
+        "measured by the window: You compare with the window's area. The share asked for is a share of the object, "
+        "however small it is.",
+        _crop(keep=lambda boxes, window, least: _filled(boxes, window) >= least),
+        "IoU: You ask for the IoU with the window, which is low for a small object even where all of it is seen.",
+        _crop(keep=lambda boxes, window, least: _window_iou(boxes, window) >= least),
+        "measured after clipping: You keep whatever touches the window. Of a clipped box everything is inside: which "
+        "area must you know from before?",
+        _crop(keep=lambda boxes, window, least: _visible(boxes, window) > 0),
+        "units mixed: You divide an area in fractions of the window by one in fractions of the image.",
+        _crop(keep=lambda boxes, window, least: _kept(boxes, window, least * area(torch.tensor(window)).item())),
+        "whole objects only: You keep only objects that are in the window whole. `min_visibility` says what is enough.",
+        _crop(keep=lambda boxes, window, least: _visible(boxes, window) > 0.999),
+        "by the centre: You keep the objects whose centre is in the window. What counts is the share that is seen.",
+        _crop(keep=lambda boxes, window, least: _centre_inside(boxes, window)),
+        "mask: `kept` says True or False for each object. Wanted are the indices of those that are kept.",
+        lambda *args: (crop_boxes(*args)[0], _kept(*args)),
+        "in a column: `kept` has an axis too many: one row for each index, as `nonzero` gives it.",
+        lambda *args: (crop_boxes(*args)[0], crop_boxes(*args)[1][:, None]),
+        lambda *args: (crop_boxes(*args)[0][:, None], crop_boxes(*args)[1][:, None]),
+        "renumbered: `kept` counts the boxes that are left. It must say where they were in `boxes`: their labels are "
+        "found by it.",
+        lambda *args: (crop_boxes(*args)[0], torch.arange(len(crop_boxes(*args)[1]))),
+        "not selected: You return a box for each object. Wanted is one for each that is kept, in the order of `kept`.",
+        lambda boxes, window, least: (_into(_clip(boxes, window), window), crop_boxes(boxes, window, least)[1]),
+        "nothing left: Sometimes no object is in the window, or in the image. `boxes` then has the shape [0, 4].",
+        _but(_nothing_kept, _stop, crop_boxes),
+        _but(_nothing_kept, lambda: (_no_rows(), _no_rows()), crop_boxes),
+        _but(lambda boxes, window, least: not len(boxes), _stop, crop_boxes),
+        _but(lambda boxes, window, least: not len(boxes), lambda: (_no_rows(), _no_rows()), crop_boxes),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "image", (0, 0, 1, 1)),
+        rectangle("b", "window", args["window"]),
+        *rectangles("a", "object", args["boxes"]),
+    ],
+    place=lambda args, boxes: _out_of(boxes, args["window"]),
+)
+
+
+def _turned(points: Sequence[Point], degrees: float, centre: Point) -> list[Point]:
+    """Counterclockwise on a screen, where y points down."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x0, y0 = centre
+    return [(x0 + (x - x0) * cos + (y - y0) * sin, y0 - (x - x0) * sin + (y - y0) * cos) for x, y in points]
+
+
+def _around(points: Sequence[Point]) -> Box:
+    x, y = zip(*points, strict=True)
+    return min(x), min(y), max(x), max(y)
+
+
+def rotated_box(box: Box, degrees: float, width: int, height: int) -> Box:
+    return _around(_turned(corners(box), degrees, (width / 2, height / 2)))
+
+
+def _about(centre: Callable[[Box, int, int], Point]) -> Callable[[Box, float, int, int], Box]:
+    return lambda box, degrees, width, height: _around(_turned(corners(box), degrees, centre(box, width, height)))
+
+
+def _two_corners(box: Box, degrees: float, width: int, height: int) -> list[Point]:
+    return _turned([box[:2], box[2:]], degrees, (width / 2, height / 2))
+
+
+def _size_kept(box: Box, degrees: float, width: int, height: int) -> Box:
+    cx, cy, w, h = _cxcywh(box)
+    ((cx, cy),) = _turned([(cx, cy)], degrees, (width / 2, height / 2))
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def _new_x_in_y(box: Box, degrees: float, width: int, height: int) -> Box:
+    centre, points = (width / 2, height / 2), corners(box)
+    half_done = [(x, y) for (x, _), (_, y) in zip(_turned(points, degrees, centre), points, strict=True)]
+    x0, _, x1, _ = rotated_box(box, degrees, width, height)
+    _, y0, _, y1 = _around(_turned(half_done, degrees, centre))
+    return x0, y0, x1, y1
+
+
+def _not_moved_back(box: Box, degrees: float, width: int, height: int) -> Box:
+    x0, y0, x1, y1 = rotated_box(box, degrees, width, height)
+    return x0 - width / 2, y0 - height / 2, x1 - width / 2, y1 - height / 2
+
+
+ROTATED_BOX = Exercise(
+    solution=rotated_box,
+    cases=[
+        ((20.0, 10.0, 60.0, 30.0), 0, 100, 60),
+        ((20.0, 10.0, 60.0, 30.0), 90, 100, 60),
+        ((30.0, 20.0, 70.0, 40.0), 30, 100, 60),
+        ((20.0, 20.0, 50.0, 30.0), -20, 100, 60),
+        ((10.0, 10.0, 30.0, 40.0), 180, 75, 50),
+        ((0.0, 0.0, 40.0, 20.0), 45, 101, 67),
+        ((200.0, 150.0, 320.0, 300.0), 400, 500, 375),
+    ],
+    mistakes=mistakes(
+        "two corners: You turn two corners. Each side of the upright box touches another corner of the tilted one.",
+        lambda *args: _around(_two_corners(*args)),
+        lambda *args: tuple(value for point in _two_corners(*args) for value in point),
+        "radians: Sine and cosine take radians, and the angle comes in degrees.",
+        lambda box, degrees, width, height: rotated_box(box, math.degrees(degrees), width, height),
+        "clockwise: You turn clockwise. On a screen y points down, and that reverses the formula of the textbooks.",
+        lambda box, degrees, width, height: rotated_box(box, -degrees, width, height),
+        "about the origin: You turn about the upper left corner of the image. It is its centre that stays where it is.",
+        _about(lambda box, width, height: (0, 0)),
+        "about the box: You turn the box about its own centre. It is the image that turns, and the box goes with it.",
+        _about(lambda box, width, height: _cxcywh(box)[:2]),
+        "centre missed: Your turn is not quite about the centre. The image reaches from 0 to its width, and the middle "
+        "of that need not be a whole number.",
+        _about(lambda box, width, height: ((width - 1) / 2, (height - 1) / 2)),
+        _about(lambda box, width, height: (width // 2, height // 2)),
+        "centre swapped: The centre that you turn about has its two numbers the wrong way round.",
+        _about(lambda box, width, height: (height / 2, width / 2)),
+        "not moved back: The centre of the image was moved to (0, 0) for the turn, and you have left it there.",
+        _not_moved_back,
+        "overwritten: You compute the new y from the new x. Both are made from the old ones.",
+        _new_x_in_y,
+        "size kept: You turn the centre of the box and keep its size. A tilted box needs another frame.",
+        _size_kept,
+        "clipped: You clip the box to the image. Here it may leave it.",
+        lambda box, degrees, *size: tuple(
+            min(max(value, 0), side) for value, side in zip(rotated_box(box, degrees, *size), size * 2, strict=True)
+        ),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "image", (0, 0, args["width"], args["height"])),
+        rectangle("a", "box", args["box"]),
+        Shape("b", "turned", _turned(corners(args["box"]), args["degrees"], (args["width"] / 2, args["height"] / 2))),
+    ],
+    place=lambda args, boxes: boxes,
+)
+
+
+def crop_accepted(boxes: Tensor, window: Box, min_iou: float) -> bool:
+    return bool((_window_iou(boxes, window) >= min_iou).any())
+
+
+def _no_objects(boxes: Tensor, window: Box, least: float) -> bool:
+    return not len(boxes)
+
+
+def _first_only(boxes: Tensor, window: Box, least: float) -> bool:
+    return crop_accepted(boxes[:1], window, least)
+
+
+HALF = (0.0, 0.0, 0.5, 0.5)
+
+CROP_ACCEPTED = Exercise(
+    solution=crop_accepted,
+    cases=[
+        (torch.tensor([[0.0, 0.0, 0.5, 0.5]]), HALF, 0.5),
+        (torch.tensor([[0.6, 0.6, 0.9, 0.9]]), HALF, 0.5),
+        (torch.tensor([[0.1, 0.1, 0.3, 0.3]]), HALF, 0.5),
+        (torch.tensor([[0.0, 0.0, 0.9, 0.9]]), HALF, 0.5),
+        (torch.tensor([[0.3, 0.3, 0.8, 0.8]]), HALF, 0.5),
+        (torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]]), HALF, 0.7),
+        (torch.tensor([[0.6, 0.6, 0.9, 0.9], [0.0, 0.0, 0.5, 0.4]]), HALF, 0.7),
+        (torch.tensor([[0.0, 0.0, 0.5, 0.25], [0.0, 0.0, 0.5, 0.45]]), HALF, 0.6),
+        (torch.tensor([[0.0, 0.0, 0.3, 0.3], [0.2, 0.2, 0.5, 0.5], [0.0, 0.2, 0.3, 0.5]]), HALF, 0.5),
+        (torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]), HALF, 0.1),
+        (torch.zeros(0, 4), HALF, 0.5),
+    ],
+    mistakes=mistakes(
+        "all instead of any: You ask it of every object. One that fits the window is enough.",
+        lambda boxes, window, least: bool((_window_iou(boxes, window) >= least).all()),
+        lambda boxes, window, least: len(boxes) > 0 and bool((_window_iou(boxes, window) >= least).all()),
+        "mean: You compare the mean over the objects. One that fits is enough, whatever the others do.",
+        lambda boxes, window, least: bool(_window_iou(boxes, window).mean() >= least),
+        _but(_no_objects, _stop, lambda boxes, window, least: bool(_window_iou(boxes, window).mean() >= least)),
+        "sum: You add the overlaps up. Many objects that fit badly do not make one that fits.",
+        lambda boxes, window, least: bool(_window_iou(boxes, window).sum() >= least),
+        "share of the object: You measure how much of the object is in the window. IoU also asks how much of the "
+        "window is left over.",
+        lambda boxes, window, least: bool((_visible(boxes, window) >= least).any()),
+        "share of the window: You measure how much of the window an object fills. IoU also asks how much of the object "
+        "is outside.",
+        lambda boxes, window, least: bool((_filled(boxes, window) >= least).any()),
+        "any overlap: You accept whatever overlaps. How much must it be?",
+        lambda boxes, window, least: bool((_window_iou(boxes, window) > 0).any()),
+        "by the centre: You ask for an object's centre in the window. Here it is the IoU that counts.",
+        lambda boxes, window, least: bool(_centre_inside(boxes, window).any()),
+        "turned round: Yes and no have changed places.",
+        lambda *args: not crop_accepted(*args),
+        "first only: The first object decides for all of them: your loop returns in its first round.",
+        _first_only,
+        _but(_no_objects, lambda: None, _first_only),
+        _but(_no_objects, _stop, _first_only),
+        "last only: The last object decides for all of them: each round of your loop forgets the one before.",
+        lambda boxes, window, least: crop_accepted(boxes[-1:], window, least),
+        "one answer each: You answer for each object. The window is taken or not: one True or False for all of them.",
+        lambda boxes, window, least: _window_iou(boxes, window) >= least,
+        "no objects: An image may have no object. Then nothing fits the window, and the answer is False.",
+        _but(_no_objects, _stop, crop_accepted),
+        _but(_no_objects, lambda: True, crop_accepted),
+    ),
+    draw=lambda args: [rectangle("frame", "window", args["window"]), *rectangles("a", "object", args["boxes"])],
+)
+
+EXERCISES = {
+    "voc_box": VOC_BOX,
+    "iou": IOU,
+    "iou_matrix": IOU_MATRIX,
+    "mirror_boxes": MIRROR_BOXES,
+    "crop_boxes": CROP_BOXES,
+    "rotated_box": ROTATED_BOX,
+    "crop_accepted": CROP_ACCEPTED,
+}

@@ -1,0 +1,1085 @@
+"""Wrong answers and right ones, as readers write them: made without the twins in `course_lib.check`.
+
+Most wrong answers are a right one with a line or two changed, since that is how they come about.
+"""
+
+import math
+from html.parser import HTMLParser
+from textwrap import dedent
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from strategies import corner_boxes
+
+from course_lib import voc
+from course_lib.boxes import box_iou
+from course_lib.check import EXERCISES, GENERAL_HINTS, check
+
+VOC_BOX = {
+    "plain": """
+        def voc_box(xmin, ymin, xmax, ymax, width, height):
+            x0 = (xmin - 1) / width
+            y0 = (ymin - 1) / height
+            x1 = xmax / width
+            y1 = ymax / height
+            return x0, y0, x1, y1
+    """,
+    "numpy": """
+        def voc_box(xmin, ymin, xmax, ymax, width, height):
+            corners = np.array([xmin, ymin, xmax, ymax], dtype=np.float32)
+            corners[:2] -= 1
+            return corners / np.array([width, height, width, height])
+    """,
+    "torch": """
+        def voc_box(xmin, ymin, xmax, ymax, width, height):
+            corners = torch.tensor([xmin, ymin, xmax, ymax]) - torch.tensor([1, 1, 0, 0])
+            return corners / torch.tensor([width, height]).repeat(2)
+    """,
+    "list": """
+        def voc_box(xmin, ymin, xmax, ymax, width, height):
+            return [(xmin - 1) / width, (ymin - 1) / height, xmax / width, ymax / height]
+    """,
+}
+
+IOU = {
+    "plain": """
+        def iou(a, b):
+            ax0, ay0, ax1, ay1 = a
+            bx0, by0, bx1, by1 = b
+            w = max(0, min(ax1, bx1) - max(ax0, bx0))
+            h = max(0, min(ay1, by1) - max(ay0, by0))
+            inter = w * h
+            area_a = (ax1 - ax0) * (ay1 - ay0)
+            area_b = (bx1 - bx0) * (by1 - by0)
+            union = area_a + area_b - inter
+            if union == 0:
+                return 0
+            return inter / union
+    """,
+    "early": """
+        def iou(a, b):
+            left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+            if right <= left or bottom <= top:
+                return 0.0
+            inter = (right - left) * (bottom - top)
+            return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+    """,
+    "numpy": """
+        def iou(a, b):
+            a, b = np.asarray(a), np.asarray(b)
+            low = np.maximum(a[:2], b[:2])
+            high = np.minimum(a[2:], b[2:])
+            side = np.clip(high - low, 0, None)
+            inter = side.prod()
+            union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inter
+            return inter / max(union, 1e-9)
+    """,
+    "torch": """
+        def iou(a, b):
+            a, b = torch.tensor(a), torch.tensor(b)
+            side = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
+            inter = side[0] * side[1]
+            area = lambda box: (box[2] - box[0]) * (box[3] - box[1])
+            return inter / (area(a) + area(b) - inter + 1e-7)
+    """,
+}
+
+IOU_MATRIX = {
+    "torch": """
+        def iou_matrix(a, b):
+            low = torch.max(a[:, None, :2], b[None, :, :2])
+            high = torch.min(a[:, None, 2:], b[None, :, 2:])
+            side = (high - low).clamp(min=0)
+            inter = side[..., 0] * side[..., 1]
+            area_a = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])
+            area_b = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+            union = area_a[:, None] + area_b[None, :] - inter
+            return torch.where(union > 0, inter / union, 0)
+    """,
+    "numpy": """
+        def iou_matrix(a, b):
+            a, b = a.numpy().astype(np.float64), b.numpy().astype(np.float64)
+            w = np.minimum.outer(a[:, 2], b[:, 2]) - np.maximum.outer(a[:, 0], b[:, 0])
+            h = np.minimum.outer(a[:, 3], b[:, 3]) - np.maximum.outer(a[:, 1], b[:, 1])
+            inter = w.clip(0) * h.clip(0)
+            area = lambda boxes: (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+            return inter / (np.add.outer(area(a), area(b)) - inter + 1e-9)
+    """,
+    "loops": """
+        def iou_matrix(a, b):
+            matrix = torch.zeros(len(a), len(b))
+            for i in range(len(a)):
+                for j in range(len(b)):
+                    w = max(0, min(a[i][2], b[j][2]) - max(a[i][0], b[j][0]))
+                    h = max(0, min(a[i][3], b[j][3]) - max(a[i][1], b[j][1]))
+                    area_a = (a[i][2] - a[i][0]) * (a[i][3] - a[i][1])
+                    area_b = (b[j][2] - b[j][0]) * (b[j][3] - b[j][1])
+                    union = area_a + area_b - w * h
+                    if union > 0:
+                        matrix[i, j] = w * h / union
+            return matrix
+    """,
+    "lists": """
+        def iou_matrix(a, b):
+            def one(p, q):
+                w = max(0, min(p[2], q[2]) - max(p[0], q[0]))
+                h = max(0, min(p[3], q[3]) - max(p[1], q[1]))
+                union = (p[2] - p[0]) * (p[3] - p[1]) + (q[2] - q[0]) * (q[3] - q[1]) - w * h
+                return w * h / union if union else 0.0
+            return [[one(p, q) for q in b.tolist()] for p in a.tolist()]
+    """,
+}
+
+MIRROR_BOXES = {
+    "stack": """
+        def mirror_boxes(boxes):
+            x0, y0, x1, y1 = boxes.T
+            return torch.stack([1 - x1, y0, 1 - x0, y1], dim=1)
+    """,
+    "clone": """
+        def mirror_boxes(boxes):
+            mirrored = boxes.clone()
+            mirrored[:, 0] = 1 - boxes[:, 2]
+            mirrored[:, 2] = 1 - boxes[:, 0]
+            return mirrored
+    """,
+    "numpy": """
+        def mirror_boxes(boxes):
+            mirrored = boxes.numpy()[:, [2, 1, 0, 3]]
+            mirrored[:, ::2] = 1 - mirrored[:, ::2]
+            return mirrored
+    """,
+    "lists": """
+        def mirror_boxes(boxes):
+            return [(1 - x1, y0, 1 - x0, y1) for x0, y0, x1, y1 in boxes.tolist()]
+    """,
+}
+
+CROP_BOXES = {
+    "torch": """
+        def crop_boxes(boxes, window, min_visibility):
+            window = torch.tensor(window)
+            low = torch.max(boxes[:, :2], window[:2])
+            high = torch.min(boxes[:, 2:], window[2:])
+            inside = (high - low).clamp(min=0).prod(dim=1)
+            area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+            kept = torch.where((inside >= min_visibility * area) & (inside > 0))[0]
+            size = window[2:] - window[:2]
+            clipped = torch.cat([low, high], dim=1)
+            shifted = clipped - window[:2].repeat(2)
+            scaled = shifted / size.repeat(2)
+            return scaled[kept], kept
+    """,
+    "loop": """
+        def crop_boxes(boxes, window, min_visibility):
+            wx0, wy0, wx1, wy1 = window
+            out, kept = [], []
+            for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+                cx0, cy0 = max(x0, wx0), max(y0, wy0)
+                cx1, cy1 = min(x1, wx1), min(y1, wy1)
+                if cx1 <= cx0 or cy1 <= cy0:
+                    continue
+                share = (cx1 - cx0) * (cy1 - cy0) / ((x1 - x0) * (y1 - y0))
+                if share >= min_visibility:
+                    kept.append(i)
+                    w, h = wx1 - wx0, wy1 - wy0
+                    out.append([(cx0 - wx0) / w, (cy0 - wy0) / h, (cx1 - wx0) / w, (cy1 - wy0) / h])
+            return out, kept
+    """,
+    "clamp": """
+        def crop_boxes(boxes, window, min_visibility):
+            window = torch.tensor(window)
+            corner, size = window[:2].repeat(2), (window[2:] - window[:2]).repeat(2)
+            new = (boxes - corner) / size
+            before = (new[:, 2] - new[:, 0]) * (new[:, 3] - new[:, 1])
+            new = new.clamp(0, 1)
+            after = (new[:, 2] - new[:, 0]) * (new[:, 3] - new[:, 1])
+            keep = (after > 0) & (after / before >= min_visibility)
+            return new[keep], keep.nonzero().flatten()
+    """,
+    "numpy": """
+        def crop_boxes(boxes, window, min_visibility):
+            boxes, window = boxes.numpy().astype(float), np.array(window)
+            clipped = np.clip(boxes, np.tile(window[:2], 2), np.tile(window[2:], 2))
+            area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+            share = area(clipped) / area(boxes)
+            kept = np.flatnonzero((share > 0) & (share >= min_visibility))
+            return (clipped[kept] - np.tile(window[:2], 2)) / np.tile(window[2:] - window[:2], 2), kept
+    """,
+}
+
+ROTATED_BOX = {
+    "plain": """
+        def rotated_box(box, degrees, width, height):
+            x0, y0, x1, y1 = box
+            cx, cy = width / 2, height / 2
+            t = math.radians(degrees)
+            xs, ys = [], []
+            for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1)):
+                dx, dy = x - cx, y - cy
+                xs.append(cx + dx * math.cos(t) + dy * math.sin(t))
+                ys.append(cy - dx * math.sin(t) + dy * math.cos(t))
+            return min(xs), min(ys), max(xs), max(ys)
+    """,
+    "numpy": """
+        def rotated_box(box, degrees, width, height):
+            x0, y0, x1, y1 = box
+            angle = np.deg2rad(degrees)
+            turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            centre = np.array([width, height]) / 2
+            points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+            points = (points - centre) @ turn.T + centre
+            return np.concatenate([points.min(axis=0), points.max(axis=0)])
+    """,
+    "torch": """
+        def rotated_box(box, degrees, width, height):
+            angle = torch.deg2rad(torch.tensor(float(degrees)))
+            cos, sin = angle.cos(), angle.sin()
+            x = torch.tensor([box[0], box[2], box[2], box[0]]) - width / 2
+            y = torch.tensor([box[1], box[1], box[3], box[3]]) - height / 2
+            x, y = x * cos + y * sin + width / 2, y * cos - x * sin + height / 2
+            return x.min(), y.min(), x.max(), y.max()
+    """,
+    "complex": """
+        def rotated_box(box, degrees, width, height):
+            x0, y0, x1, y1 = box
+            centre = complex(width, height) / 2
+            turn = complex(math.cos(math.radians(-degrees)), math.sin(math.radians(-degrees)))
+            points = [centre + (complex(x, y) - centre) * turn for x in (x0, x1) for y in (y0, y1)]
+            x, y = [p.real for p in points], [p.imag for p in points]
+            return [min(x), min(y), max(x), max(y)]
+    """,
+}
+
+CROP_ACCEPTED = {
+    "torch": """
+        def crop_accepted(boxes, window, min_iou):
+            overlap = torchvision.ops.box_iou(boxes, torch.tensor([window]))
+            return (overlap >= min_iou).any()
+    """,
+    "loop": """
+        def crop_accepted(boxes, window, min_iou):
+            wx0, wy0, wx1, wy1 = window
+            for x0, y0, x1, y1 in boxes.tolist():
+                w, h = max(0, min(x1, wx1) - max(x0, wx0)), max(0, min(y1, wy1) - max(y0, wy0))
+                object_area, window_area = (x1 - x0) * (y1 - y0), (wx1 - wx0) * (wy1 - wy0)
+                iou = w * h / (object_area + window_area - w * h)
+                if iou >= min_iou:
+                    return True
+            return False
+    """,
+    "numpy": """
+        def crop_accepted(boxes, window, min_iou):
+            b, w = boxes.numpy(), np.array(window)
+            side = (np.minimum(b[:, 2:], w[2:]) - np.maximum(b[:, :2], w[:2])).clip(0)
+            inter = side.prod(axis=1)
+            area, window_area = (b[:, 2:] - b[:, :2]).prod(axis=1), (w[2:] - w[:2]).prod()
+            iou = inter / (area + window_area - inter)
+            return np.any(iou >= min_iou)
+    """,
+}
+
+SOURCES = {
+    "voc_box": VOC_BOX,
+    "iou": IOU,
+    "iou_matrix": IOU_MATRIX,
+    "mirror_boxes": MIRROR_BOXES,
+    "crop_boxes": CROP_BOXES,
+    "rotated_box": ROTATED_BOX,
+    "crop_accepted": CROP_ACCEPTED,
+}
+
+# For each mistake the sources in which it is made, and what is put in place of what.
+MISTAKES = {
+    "voc_box": {
+        "nothing subtracted": [
+            ("plain", "(xmin - 1)", "xmin", "(ymin - 1)", "ymin"),
+            ("numpy", "corners[:2] -= 1", "pass"),
+            ("torch", " - torch.tensor([1, 1, 0, 0])", ""),
+            ("list", "(ymin - 1)", "ymin"),
+        ],
+        "all moved": [
+            ("plain", "xmax /", "(xmax - 1) /", "ymax /", "(ymax - 1) /"),
+            ("numpy", "corners[:2] -= 1", "corners -= 1"),
+            ("torch", "torch.tensor([1, 1, 0, 0])", "1"),
+        ],
+        "end moved": [
+            ("plain", "xmax /", "(xmax + 1) /", "ymax /", "(ymax + 1) /"),
+            ("numpy", "corners[:2] -= 1", "corners[2:] += 1"),
+            ("torch", "[1, 1, 0, 0]", "[1, 1, -1, -1]"),
+        ],
+        "wrong end": [
+            ("plain", "(xmin - 1)", "xmin", "(ymin - 1)", "ymin", "xmax /", "(xmax - 1) /", "ymax /", "(ymax - 1) /"),
+            ("torch", "[1, 1, 0, 0]", "[0, 0, 1, 1]"),
+        ],
+        "size less one": [
+            ("plain", "/ width", "/ (width - 1)", "/ height", "/ (height - 1)"),
+            ("torch", "[1, 1, 0, 0]", "[1, 1, 1, 1]", "[width, height]", "[width - 1, height - 1]"),
+        ],
+        "size swapped": [
+            ("plain", "/ width", "/ side", "/ height", "/ width", "/ side", "/ height"),
+            ("numpy", "[width, height, width, height]", "[height, width, height, width]"),
+            ("torch", "[width, height]", "[height, width]"),
+        ],
+        "one divisor": [
+            ("plain", "/ height", "/ width"),
+            ("numpy", "np.array([width, height, width, height])", "width"),
+            ("torch", "[width, height]", "[height, height]"),
+        ],
+        "integer division": [
+            ("plain", " / ", " // "),
+            ("numpy", "dtype=np.float32", "dtype=int", " / np", " // np"),
+            ("torch", "return corners", "return (corners", "repeat(2)", "repeat(2)).long()"),
+        ],
+        "precedence": [("plain", "(xmin - 1)", "xmin - 1", "(ymin - 1)", "ymin - 1")],
+        "width and height": [
+            ("plain", "x1, y1\n", "x1 - x0, y1 - y0\n"),
+            ("list", "xmax / width, ymax / height", "(xmax - xmin + 1) / width, (ymax - ymin + 1) / height"),
+        ],
+        "centre and size": [
+            ("plain", "return x0, y0, x1, y1", "return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0"),
+        ],
+        "other order": [
+            ("plain", "return x0, y0, x1, y1", "return x0, x1, y0, y1"),
+            ("list", "(xmin - 1) / width, (ymin - 1) / height", "(ymin - 1) / height, (xmin - 1) / width",
+             "xmax / width, ymax / height", "ymax / height, xmax / width"),
+        ],
+        "pixels": [
+            ("plain", " / width", "", " / height", ""),
+            ("numpy", " / np.array([width, height, width, height])", ""),
+        ],
+    },
+    "iou": {
+        "no clamp": [
+            ("plain", "max(0, min(ax1, bx1) - max(ax0, bx0))", "min(ax1, bx1) - max(ax0, bx0)",
+             "max(0, min(ay1, by1) - max(ay0, by0))", "min(ay1, by1) - max(ay0, by0)"),
+            ("numpy", "np.clip(high - low, 0, None)", "high - low"),
+            ("torch", ".clamp(min=0)", ""),
+        ],
+        "product clamped": [
+            ("plain", "w = max(0, min(ax1, bx1) - max(ax0, bx0))", "w = min(ax1, bx1) - max(ax0, bx0)",
+             "h = max(0, min(ay1, by1) - max(ay0, by0))", "h = min(ay1, by1) - max(ay0, by0)",
+             "w * h", "max(0, w * h)"),
+            ("early", "right <= left or bottom <= top", "(right - left) * (bottom - top) <= 0"),
+            ("torch", ".clamp(min=0)", "", "side[0] * side[1]", "(side[0] * side[1]).clamp(min=0)"),
+        ],
+        "one side clamped": [
+            ("plain", "h = max(0, min(ay1, by1) - max(ay0, by0))", "h = min(ay1, by1) - max(ay0, by0)"),
+            ("early", "right <= left or bottom <= top", "bottom <= top"),
+        ],
+        "absolute value": [
+            ("plain", "w = max(0, min(ax1, bx1) - max(ax0, bx0))", "w = abs(min(ax1, bx1) - max(ax0, bx0))",
+             "h = max(0, min(ay1, by1) - max(ay0, by0))", "h = abs(min(ay1, by1) - max(ay0, by0))"),
+            ("torch", ".clamp(min=0)", ".abs()"),
+        ],
+        "plus one": [
+            ("plain", "ax1 - ax0", "ax1 - ax0 + 1", "ay1 - ay0", "ay1 - ay0 + 1",
+             "bx1 - bx0", "bx1 - bx0 + 1", "by1 - by0", "by1 - by0 + 1"),
+            ("early", "(right - left) * (bottom - top)", "(right - left + 1) * (bottom - top + 1)"),
+            ("numpy", "high - low", "high - low + 1", "a[2:] - a[:2]", "a[2:] - a[:2] + 1",
+             "b[2:] - b[:2]", "b[2:] - b[:2] + 1"),
+        ],
+        "integer division": [
+            ("plain", "inter / union", "inter // union"),
+            ("numpy", "inter / max", "inter // max"),
+            ("torch", "return inter / (area(a) + area(b) - inter + 1e-7)",
+             "return torch.div(inter, area(a) + area(b) - inter + 1e-7, rounding_mode='floor')\n"),
+        ],
+        "overlap counted twice": [
+            ("plain", "area_b - inter", "area_b"),
+            ("numpy", "b[:2]) - inter", "b[:2])"),
+            ("torch", " - inter", ""),
+        ],
+        "overlap taken off twice": [
+            ("plain", "area_b - inter", "area_b - 2 * inter"),
+        ],
+        "rounded": [
+            ("plain", "inter / union", "round(inter / union, 2)"),
+            ("numpy", "return inter / max(union, 1e-9)", "return np.round(inter / max(union, 1e-9), 3)"),
+        ],
+        "whole coordinates": [
+            ("plain", "ax1, ay1 = a\n", "ax1, ay1 = map(int, a)\n", "bx1, by1 = b\n", "bx1, by1 = map(int, b)\n"),
+            ("torch", "torch.tensor(a), torch.tensor(b)", "torch.tensor(a).long(), torch.tensor(b).long()"),
+        ],
+        "one area": [
+            ("plain", "union = area_a + area_b - inter", "union = min(area_a, area_b)"),
+            ("plain", "union = area_a + area_b - inter", "union = area_a"),
+            ("torch", "area(a) + area(b) - inter", "torch.max(area(a), area(b))"),
+        ],
+        "same area twice": [("plain", "area_b - inter", "area_a - inter"), ("torch", "area(a)", "area(b)")],
+        "same side twice": [
+            ("plain", "min(ay1, by1) - max(ay0, by0)", "min(ax1, bx1) - max(ax0, bx0)"),
+            ("numpy", "side.prod()", "side[1] ** 2"),
+        ],
+        "not divided": [("plain", "return inter / union", "return inter"), ("numpy", " / max(union, 1e-9)", "")],
+        "min and max confused": [
+            ("plain", "max(0, min(ax1, bx1) - max(ax0, bx0))", "max(0, max(ax1, bx1) - min(ax0, bx0))",
+             "max(0, min(ay1, by1) - max(ay0, by0))", "max(0, max(ay1, by1) - min(ay0, by0))"),
+            ("numpy", "np.maximum", "np.minimum"),
+            ("early", "min(a", "max(a"),
+        ],
+        "read as width and height": [
+            ("plain", "w = max(0", "ax1, ay1, bx1, by1 = ax0 + ax1, ay0 + ay1, bx0 + bx1, by0 + by1\n    w = max(0"),
+            ("numpy", "a, b = np.asarray(a), np.asarray(b)",
+             "a, b = (np.array([x, y, x + w, y + h]) for x, y, w, h in (a, b))"),
+        ],
+        "read as centre and size": [
+            ("torch", "a, b = torch.tensor(a), torch.tensor(b)",
+             "a, b = (torchvision.ops.box_convert(torch.tensor(one), 'cxcywh', 'xyxy') for one in (a, b))"),
+        ],
+        "read in another order": [
+            ("plain", "ax0, ay0, ax1, ay1 =", "ax0, ax1, ay0, ay1 =", "bx0, by0, bx1, by1 =", "bx0, bx1, by0, by1 ="),
+        ],
+        "zero by zero": [
+            ("plain", "if union == 0:\n        return 0", ""),
+            ("numpy", "max(union, 1e-9)", "union"),
+            ("torch", " + 1e-7", ""),
+            ("plain", "        return 0\n", "        return 1.0\n"),
+        ],
+    },
+    "iou_matrix": {
+        "transposed": [
+            ("torch", "a[:, None, :2], b[None, :, :2]", "a[None, :, :2], b[:, None, :2]",
+             "a[:, None, 2:], b[None, :, 2:]", "a[None, :, 2:], b[:, None, 2:]",
+             "area_a[:, None] + area_b[None, :]", "area_a[None, :] + area_b[:, None]"),
+            ("numpy", "return inter", "return inter.T", "- inter + 1e-9)", "- inter + 1e-9).T"),
+            ("loops", "matrix[i, j]", "matrix[j, i]", "torch.zeros(len(a), len(b))", "torch.zeros(len(b), len(a))"),
+            ("lists", "for q in b.tolist()] for p in a.tolist()]", "for p in a.tolist()] for q in b.tolist()]"),
+        ],
+        "one to one": [
+            ("torch", "a[:, None, :2], b[None, :, :2]", "a[:, :2], b[:, :2]",
+             "a[:, None, 2:], b[None, :, 2:]", "a[:, 2:], b[:, 2:]",
+             "area_a[:, None] + area_b[None, :]", "area_a + area_b"),
+            ("lists", "[[one(p, q) for q in b.tolist()] for p in a.tolist()]",
+             "[one(p, q) for p, q in zip(a.tolist(), b.tolist(), strict=True)]"),
+        ],
+        "square only": [
+            ("loops", "for j in range(len(b))", "for j in range(len(a))"),
+            ("loops", "torch.zeros(len(a), len(b))", "torch.zeros(len(a), len(a))"),
+            ("lists", "return [[one(p, q) for q in b.tolist()] for p in a.tolist()]",
+             "n = len(a)\n    return torch.tensor([one(p, q) for p in a.tolist() for q in b.tolist()]).view(n, n)"),
+        ],
+        "areas crossed": [
+            ("torch", "area_a[:, None] + area_b[None, :]", "area_a + area_b"),
+            ("numpy", "np.add.outer(area(a), area(b))", "(area(a) + area(b))"),
+            ("torch", "area_a[:, None] + area_b[None, :]", "area_a[:, None] + area_b[:, None]"),
+        ],
+        "no boxes": [
+            ("lists", "return [[one(p, q) for q in b.tolist()] for p in a.tolist()]",
+             "return torch.stack([torch.stack([torch.tensor(one(p, q)) for q in b]) for p in a])"),
+            ("lists", "return [[one(p, q) for q in b.tolist()] for p in a.tolist()]",
+             "return torch.tensor([[one(p, q) for q in b.tolist()] for p in a.tolist()])"),
+            ("numpy", "return inter", "assert inter.max() >= 0\n    return inter"),
+        ],
+        "no clamp": [("torch", ".clamp(min=0)", ""), ("numpy", "w.clip(0) * h.clip(0)", "w * h")],
+        "product clamped": [
+            ("torch", ".clamp(min=0)", "", "side[..., 0] * side[..., 1]", "(side[..., 0] * side[..., 1]).clamp(min=0)"),
+        ],
+        "one side clamped": [("numpy", "w.clip(0) * h.clip(0)", "w.clip(0) * h"), ("numpy", "h.clip(0)", "h")],
+        "absolute value": [("torch", ".clamp(min=0)", ".abs()")],
+        "plus one": [
+            ("torch", "(high - low)", "(high - low + 1)", "(a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])",
+             "(a[:, 2] - a[:, 0] + 1) * (a[:, 3] - a[:, 1] + 1)", "(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])",
+             "(b[:, 2] - b[:, 0] + 1) * (b[:, 3] - b[:, 1] + 1)"),
+        ],
+        "integer division": [("torch", "inter / union", "inter // union"), ("loops", "h / union", "h // union")],
+        "overlap counted twice": [("torch", "- inter\n", "\n"), ("numpy", " - inter", "")],
+        "overlap taken off twice": [("numpy", " - inter", " - 2 * inter")],
+        "rounded": [("lists", "w * h / union if", "round(w * h / union, 2) if")],
+        "whole coordinates": [("torch", "low =", "a, b = a.long(), b.long()\n    low =")],
+        "one area": [("torch", "area_a[:, None] + area_b[None, :] - inter", "area_a[:, None]")],
+        "same area twice": [("lists", "(q[2] - q[0]) * (q[3] - q[1])", "(p[2] - p[0]) * (p[3] - p[1])")],
+        "same side twice": [("torch", "side[..., 1]", "side[..., 0]")],
+        "not divided": [("torch", "return torch.where(union > 0, inter / union, 0)", "return inter")],
+        "min and max confused": [("torch", "torch.max(", "torch.min("), ("torch", "torch.min(", "torch.max(")],
+        "read as width and height": [
+            ("torch", "low =", "a, b = (torch.cat([c[:, :2], c[:, :2] + c[:, 2:]], 1) for c in (a, b))\n    low ="),
+        ],
+        "read as centre and size": [
+            ("torch", "low =", "a, b = (torchvision.ops.box_convert(c, 'cxcywh', 'xyxy') for c in (a, b))\n    low ="),
+        ],
+        "read in another order": [("torch", "low =", "a, b = a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]\n    low =")],
+        "zero by zero": [
+            ("torch", "torch.where(union > 0, inter / union, 0)", "inter / union"),
+            ("numpy", " + 1e-9", ""),
+            ("lists", " if union else 0.0", ""),
+        ],
+    },
+    "mirror_boxes": {
+        "not swapped": [
+            ("stack", "1 - x1, y0, 1 - x0, y1", "1 - x0, y0, 1 - x1, y1"),
+            ("numpy", "[:, [2, 1, 0, 3]]", ".copy()"),
+        ],
+        "only swapped": [("numpy", "1 - mirrored[:, ::2]", "mirrored[:, ::2]"), ("stack", "1 - ", "")],
+        "top to bottom": [
+            ("stack", "1 - x1, y0, 1 - x0, y1", "x0, 1 - y1, x1, 1 - y0"),
+            ("clone", "mirrored[:, 0] = 1 - boxes[:, 2]", "mirrored[:, 1] = 1 - boxes[:, 3]",
+             "mirrored[:, 2] = 1 - boxes[:, 0]", "mirrored[:, 3] = 1 - boxes[:, 1]"),
+        ],
+        "both ways": [
+            ("stack", "1 - x1, y0, 1 - x0, y1", "1 - x1, 1 - y1, 1 - x0, 1 - y0"),
+            ("clone", "return mirrored", "return 1 - boxes"),
+        ],
+        "unchanged": [("clone", "return mirrored", "return boxes"), ("lists", "(1 - x1, y0, 1 - x0", "(x0, y0, x1")],
+        "overwritten": [
+            ("clone", "1 - boxes", "1 - mirrored"),
+            ("clone", "mirrored[:, 0] = 1 - boxes[:, 2]", "mirrored[:, 2] = 1 - mirrored[:, 0]",
+             "mirrored[:, 2] = 1 - boxes[:, 0]", "mirrored[:, 0] = 1 - mirrored[:, 2]"),
+        ],
+        "about the edge": [("stack", "1 - x", "-x"), ("numpy", "1 - mirrored", "-mirrored")],
+        "only xmin": [
+            ("clone", "mirrored[:, 0] = 1 - boxes[:, 2]", "mirrored[:, 0] = 1 - boxes[:, 0]",
+             "mirrored[:, 2] = 1 - boxes[:, 0]", "pass"),
+        ],
+        "read as width and height": [("lists", "(1 - x1, y0, 1 - x0, y1)", "(1 - x0 - x1, y0, x1, y1)")],
+        "no boxes": [
+            ("lists", "[(1 - x1, y0, 1 - x0, y1) for x0, y0, x1, y1 in boxes.tolist()]",
+             "torch.stack([torch.stack([1 - b[2], b[1], 1 - b[0], b[3]]) for b in boxes])"),
+            ("lists", "[(1 - x1, y0, 1 - x0, y1) for x0, y0, x1, y1 in boxes.tolist()]",
+             "torch.tensor([(1 - x1, y0, 1 - x0, y1) for x0, y0, x1, y1 in boxes.tolist()])"),
+        ],
+    },
+    "crop_boxes": {
+        "not shifted": [
+            ("torch", " - window[:2].repeat(2)", ""),
+            ("loop", "(cx0 - wx0)", "cx0", "(cy0 - wy0)", "cy0", "(cx1 - wx0)", "cx1", "(cy1 - wy0)", "cy1"),
+            ("numpy", "(clipped[kept] - np.tile(window[:2], 2))", "clipped[kept]"),
+        ],
+        "not scaled": [
+            ("torch", " / size.repeat(2)", ""),
+            ("loop", " / w", "", " / h", ""),
+            ("numpy", " / np.tile(window[2:] - window[:2], 2), kept", ", kept"),
+        ],
+        "fractions of the image": [
+            ("torch", "scaled[kept]", "clipped[kept]"),
+            ("loop", "(cx0 - wx0) / w, (cy0 - wy0) / h, (cx1 - wx0) / w, (cy1 - wy0) / h", "cx0, cy0, cx1, cy1"),
+            ("clamp", "new[keep]", "boxes[keep]"),
+        ],
+        "not clipped": [
+            ("torch", "torch.cat([low, high], dim=1)", "boxes"),
+            ("loop", "(cx0 - wx0) / w, (cy0 - wy0) / h, (cx1 - wx0) / w, (cy1 - wy0) / h",
+             "(x0 - wx0) / w, (y0 - wy0) / h, (x1 - wx0) / w, (y1 - wy0) / h"),
+            ("numpy", "(clipped[kept]", "(boxes[kept]"),
+        ],
+        "outside kept": [
+            ("clamp", "(after > 0) & ", ""),
+            ("numpy", "(share > 0) & ", ""),
+            ("numpy", "(share > 0) & (share >= min_visibility)", "share > -1"),
+        ],
+        "measured by the window": [
+            ("torch", "area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)", "area = (window[2:] - window[:2]).prod()"),
+            ("loop", "((x1 - x0) * (y1 - y0))", "((wx1 - wx0) * (wy1 - wy0))"),
+            ("clamp", "after / before", "after"),
+        ],
+        "IoU": [
+            ("torch", "min_visibility * area)", "min_visibility * (area + (window[2:] - window[:2]).prod() - inside))"),
+            ("clamp", "after / before", "after / (before + 1 - after)"),
+        ],
+        "measured after clipping": [
+            ("clamp", "after / before >= min_visibility", "after / after >= min_visibility"),
+            ("numpy", "area(clipped) / area(boxes)", "area(clipped) / (area(clipped) + 1e-12)"),
+            ("loop", "if share >= min_visibility", "if share > 0"),
+        ],
+        "units mixed": [
+            ("clamp", "after / before", "after / ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))"),
+            ("loop", "share = ", "share = 1 / ((wx1 - wx0) * (wy1 - wy0)) * "),
+        ],
+        "whole objects only": [
+            ("clamp", "(after > 0) & (after / before >= min_visibility)", "after == before"),
+            ("loop", "if share >= min_visibility", "if x0 >= wx0 and y0 >= wy0 and x1 <= wx1 and y1 <= wy1"),
+        ],
+        "in a column": [
+            ("clamp", ".flatten()", ""),
+            ("clamp", "keep = (after > 0) & (after / before >= min_visibility)",
+             "keep = ((after > 0) & (after / before >= min_visibility)).nonzero()", "keep.nonzero().flatten()", "keep"),
+        ],
+        "by the centre": [
+            ("loop", "if share >= min_visibility", "if wx0 < (x0 + x1) / 2 < wx1 and wy0 < (y0 + y1) / 2 < wy1"),
+        ],
+        "mask": [
+            ("torch", "torch.where((inside >= min_visibility * area) & (inside > 0))[0]",
+             "(inside >= min_visibility * area) & (inside > 0)"),
+            ("clamp", "keep.nonzero().flatten()", "keep"),
+        ],
+        "renumbered": [
+            ("loop", "kept.append(i)", "kept.append(len(kept))"),
+            ("torch", "return scaled[kept], kept", "return scaled[kept], torch.arange(len(kept))"),
+        ],
+        "not selected": [("torch", "scaled[kept], kept", "scaled, kept"), ("clamp", "new[keep]", "new")],
+        "nothing left": [
+            ("loop", "return out, kept", "return torch.stack(list(map(torch.tensor, out))), torch.tensor(kept)"),
+            ("loop", "return out, kept", "return torch.tensor(out), torch.tensor(kept)"),
+            ("numpy", "kept = np", "share.max()\n    kept = np"),
+        ],
+    },
+    "rotated_box": {
+        "two corners": [
+            ("plain", "((x0, y0), (x1, y0), (x1, y1), (x0, y1))", "((x0, y0), (x1, y1))"),
+            ("numpy", "[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]", "[[x0, y0], [x1, y1]]"),
+            ("numpy", "[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]", "[[x0, y0], [x1, y1]]",
+             "np.concatenate([points.min(axis=0), points.max(axis=0)])", "points.ravel()"),
+        ],
+        "radians": [
+            ("plain", "math.radians(degrees)", "degrees"),
+            ("numpy", "np.deg2rad(degrees)", "degrees"),
+            ("torch", "torch.deg2rad(torch.tensor(float(degrees)))", "torch.tensor(float(degrees))"),
+        ],
+        "clockwise": [
+            ("plain", "+ dy * math.sin(t)", "- dy * math.sin(t)", "cy - dx", "cy + dx"),
+            ("numpy", "@ turn.T", "@ turn"),
+            ("complex", "-degrees", "degrees"),
+        ],
+        "about the origin": [
+            ("plain", "cx, cy = width / 2, height / 2", "cx, cy = 0, 0"),
+            ("torch", " - width / 2", "", " - height / 2", "", " + width / 2", "", " + height / 2", ""),
+        ],
+        "about the box": [
+            ("plain", "cx, cy = width / 2, height / 2", "cx, cy = (x0 + x1) / 2, (y0 + y1) / 2"),
+            ("complex", "complex(width, height) / 2", "complex(x0 + x1, y0 + y1) / 2"),
+        ],
+        "centre missed": [
+            ("plain", "cx, cy = width / 2, height / 2", "cx, cy = width // 2, height // 2"),
+            ("complex", "complex(width, height) / 2", "complex(width - 1, height - 1) / 2"),
+        ],
+        "centre swapped": [("numpy", "np.array([width, height])", "np.array([height, width])")],
+        "not moved back": [
+            ("plain", "cx + dx", "dx", "cy - dx", "-dx"),
+            ("numpy", "@ turn.T + centre", "@ turn.T"),
+            ("torch", " + width / 2", "", " + height / 2", ""),
+        ],
+        "overwritten": [
+            ("torch", "x, y = x * cos + y * sin + width / 2, y * cos - x * sin + height / 2",
+             "x = x * cos + y * sin\n    y = y * cos - x * sin\n    x, y = x + width / 2, y + height / 2"),
+        ],
+        "size kept": [
+            ("plain", "((x0, y0), (x1, y0), (x1, y1), (x0, y1))", "(((x0 + x1) / 2, (y0 + y1) / 2),)",
+             "return min(xs), min(ys), max(xs), max(ys)",
+             "w, h = x1 - x0, y1 - y0\n    return xs[0] - w / 2, ys[0] - h / 2, xs[0] + w / 2, ys[0] + h / 2"),
+        ],
+        "clipped": [
+            ("plain", "min(xs), min(ys), max(xs), max(ys)",
+             "max(0, min(xs)), max(0, min(ys)), min(width, max(xs)), min(height, max(ys))"),
+            ("torch", "return x.min()", "x, y = x.clamp(0, width), y.clamp(0, height)\n    return x.min()"),
+        ],
+    },
+    "crop_accepted": {
+        "all instead of any": [
+            ("torch", ".any()", ".all()"),
+            ("numpy", "np.any(iou >= min_iou)", "np.all(iou >= min_iou)"),
+            ("loop", "iou >= min_iou", "iou < min_iou", "return True", "return 0", "False", "True", "n 0", "n False"),
+            ("torch", "(overlap >= min_iou).any()", "len(boxes) > 0 and overlap.min() >= min_iou"),
+        ],
+        "mean": [
+            ("torch", "(overlap >= min_iou).any()", "overlap.mean() >= min_iou"),
+            ("numpy", "np.any(iou >= min_iou)", "sum(iou) / len(iou) >= min_iou if len(iou) else False"),
+        ],
+        "sum": [("torch", "(overlap >= min_iou).any()", "overlap.sum() >= min_iou")],
+        "share of the object": [
+            ("loop", "(object_area + window_area - w * h)", "object_area"),
+            ("numpy", "(area + window_area - inter)", "area"),
+        ],
+        "share of the window": [
+            ("loop", "(object_area + window_area - w * h)", "window_area"),
+            ("numpy", "(area + window_area - inter)", "window_area"),
+        ],
+        "any overlap": [
+            ("torch", ">= min_iou", "> 0"),
+            ("loop", "if iou >= min_iou", "if w * h > 0"),
+        ],
+        "by the centre": [
+            ("torch", "(overlap >= min_iou).any()",
+             "any(window[0] < x0 + x1 < 2 * window[2] and window[1] < y0 + y1 < 2 * window[3]"
+             " for x0, y0, x1, y1 in boxes.tolist())"),
+        ],
+        "turned round": [
+            ("torch", ">= min_iou", "< min_iou", ".any()", ".all()"),
+            ("loop", "return True", "return not True", "return False", "return not False"),
+        ],
+        "first only": [
+            ("loop", "if iou >= min_iou:\n            return True\n    return False", "return iou >= min_iou"),
+            ("loop", "            return True\n", "            return True\n        else:\n            return False\n"),
+            ("torch", "(overlap >= min_iou).any()", "bool(overlap[0] >= min_iou)"),
+        ],
+        "last only": [
+            ("loop", "    for", "    accepted = False\n    for",
+             "if iou >= min_iou:\n            return True\n    return False",
+             "accepted = iou >= min_iou\n    return accepted"),
+        ],
+        "one answer each": [
+            ("numpy", "np.any(iou >= min_iou)", "iou >= min_iou"),
+            ("torch", ".any()", ".flatten()"),
+        ],
+        "no objects": [
+            ("torch", "(overlap >= min_iou).any()", "overlap.max() >= min_iou"),
+            ("loop", "    return False", "    return len(boxes) == 0"),
+            ("numpy", "np.any(iou >= min_iou)", "iou.max() >= min_iou"),
+        ],
+    },
+}  # fmt: skip
+
+
+def written(exercise, style, *edits):
+    """A reader's function: a right answer, with each odd edit replaced by the even one that follows it."""
+    source = dedent(SOURCES[exercise][style])
+    for old, new in zip(edits[::2], edits[1::2], strict=True):
+        assert old in source, old
+        source = source.replace(old, new)
+    scope = {"math": math, "np": np, "torch": torch, "torchvision": torchvision}
+    exec(source, scope)
+    return scope[exercise]
+
+
+RIGHT = [(exercise, style) for exercise, styles in SOURCES.items() for style in styles]
+WRONG = [
+    pytest.param(exercise, mistake, style, edits, id=f"{exercise}, {mistake}, {number}")
+    for exercise, mistakes in MISTAKES.items()
+    for mistake, many in mistakes.items()
+    for number, (style, *edits) in enumerate(many)
+]
+TWINS = [
+    pytest.param(exercise, mistake.hint, twin, id=f"{exercise}, {name}, {number}")
+    for exercise, one in EXERCISES.items()
+    for name, mistake in one.mistakes.items()
+    for number, twin in enumerate(mistake.twins)
+]
+
+
+@pytest.mark.parametrize(("exercise", "style"), RIGHT)
+def test_right_answers_pass_in_whatever_style(exercise, style):
+    verdict = check(exercise, written(exercise, style))
+    assert verdict and verdict.passed, verdict
+    assert verdict.cases == len(EXERCISES[exercise].cases)
+    assert verdict.hint is None and verdict.counterexample is None
+
+
+@pytest.mark.parametrize(("exercise", "mistake", "style", "edits"), WRONG)
+def test_wrong_answers_get_the_hint_for_their_mistake(exercise, mistake, style, edits):
+    verdict = check(exercise, written(exercise, style, *edits))
+    assert not verdict and not verdict.passed
+    assert verdict.hint == EXERCISES[exercise].mistakes[mistake].hint, verdict
+
+
+@pytest.mark.parametrize(("exercise", "hint", "twin"), TWINS)
+def test_every_twin_is_told_apart_from_the_others(exercise, hint, twin):
+    verdict = check(exercise, twin)
+    assert not verdict
+    assert verdict.hint == hint, verdict
+    well_formed(verdict)
+
+
+def test_every_known_mistake_is_made_here():
+    known = {(exercise, name) for exercise, one in EXERCISES.items() for name in one.mistakes}
+    assert {(exercise, name) for exercise, many in MISTAKES.items() for name in many} == known
+
+
+def test_every_mistake_has_a_hint_of_its_own():
+    for one in EXERCISES.values():
+        hints = [*GENERAL_HINTS.values(), *(mistake.hint for mistake in one.mistakes.values())]
+        assert len(set(hints)) == len(hints)
+    # A matrix of IoU can go wrong as one IoU does, and then the same is to be said.
+    hints = [m.hint for name, one in EXERCISES.items() if name != "iou_matrix" for m in one.mistakes.values()]
+    assert len(set(hints)) == len(hints)
+
+
+class Page(HTMLParser):
+    """What a verdict is made of: tags with their attributes, and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.open = [], "", []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def well_formed(verdict):
+    """Fits its column, says its pictures in words, and asks for nothing from outside."""
+    page = Page(verdict._repr_html_())
+    (root, attributes), *others = page.tags
+    assert root == "div" and attributes["class"] == f"check check-{'passed' if verdict else 'failed'}"
+    assert {tag for tag, _ in others} <= {"p", "strong", "svg", "polygon", "text", "table", "tr", "th", "td"}
+    assert not any(name in attributes for _, attributes in page.tags for name in ("src", "href", "onload"))
+    assert "url(" not in verdict._repr_html_() and "http" not in verdict._repr_html_()
+    for tag, attributes in others:
+        if tag == "svg":
+            assert attributes["role"] == "img" and len(attributes["aria-label"]) > 20
+            assert float(attributes["width"]) <= 420 and "max-width:100%" in attributes["style"]
+            assert "nan" not in verdict.picture and "inf" not in verdict.picture
+    return page
+
+
+def failing(exercise, function):
+    verdict = check(exercise, function)
+    assert not verdict
+    well_formed(verdict)
+    return verdict
+
+
+def test_chance_gives_no_hint():
+    """Each does in the case that fails what some mistake does, and something else after it."""
+    for exercise, function in (
+        ("iou", lambda a, b: 0.0),
+        ("iou", lambda a, b: 0.5),
+        ("iou", lambda a, b: 1 - EXERCISES["iou"].solution(a, b)),
+        ("mirror_boxes", lambda boxes: boxes[:, [2, 1, 0, 3]].flip(0)),
+        ("crop_accepted", lambda boxes, window, least: True),
+    ):
+        assert failing(exercise, function).hint is None
+
+
+def test_a_function_that_answers_in_two_ways_is_told_so():
+    answers = iter([0.0])
+
+    def changes_its_mind(a, b):
+        return next(answers, 1.0)
+
+    assert failing("iou", changes_its_mind).problem == "it answers the same case in two ways"
+
+
+def test_an_unknown_name_is_answered_with_the_names():
+    with pytest.raises(ValueError, match=r"'iuo'.*voc_box, iou, iou_matrix, mirror_boxes, crop_boxes, rotated_box"):
+        check("iuo", max)
+
+
+def test_a_result_in_place_of_the_function_is_refused():
+    with pytest.raises(Exception, match="function"):
+        check("iou", 0.5)
+
+
+def test_a_function_that_raises_fails_with_its_error_and_the_line():
+    def iou(a, b):
+        width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+        return width * heigth
+
+    verdict = failing("iou", iou)
+    assert "NameError" in verdict.problem and "`return width * heigth" in verdict.problem
+    assert verdict.hint is None and verdict.counterexample.got is None
+
+
+def test_no_error_of_the_function_gets_out():
+    def stop(*args):
+        raise SystemExit(3)
+
+    def endless(*args):
+        return endless(*args)
+
+    for exercise in EXERCISES:
+        assert "SystemExit" in failing(exercise, stop).problem
+        assert "RecursionError" in failing(exercise, endless).problem
+        assert "TypeError" in failing(exercise, lambda: None).problem
+        assert "called with" in failing(exercise, lambda: None).problem
+    assert "(a, b)" in failing("iou", lambda a: 1.0).problem
+
+
+def test_ctrl_c_stops_the_grader_too():
+    def interrupted(a, b):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("iou", interrupted)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize(
+    "value", ["0.5", None, {}, object(), 1j, [[1], [2, 3]], [], range, float("nan"), torch.ones(7, 7)]
+)
+def test_an_answer_of_a_wrong_kind_is_named(exercise, value):
+    verdict = failing(exercise, lambda *args: value)
+    assert verdict.cases == 0 and verdict.problem
+    if value is None:
+        assert verdict.problem == "it returns None" and verdict.hint == GENERAL_HINTS["nothing"]
+    elif isinstance(value, float) and exercise == "iou":
+        assert "NaN" in verdict.problem and verdict.hint == GENERAL_HINTS["nan"]
+    else:
+        assert "comes as" in verdict.problem or f"of type {type(value).__name__} that cannot" in verdict.problem
+
+
+def test_a_wrong_shape_is_named_with_the_right_one():
+    verdict = failing("mirror_boxes", lambda boxes: boxes[:, :2])
+    assert verdict.problem == "the answer comes as numbers of shape [1, 2]; wanted: numbers of shape [1, 4]"
+    verdict = failing("crop_boxes", lambda boxes, window, least: (boxes, boxes[:, 0]))
+    assert verdict.problem == "`kept` comes as numbers of shape [1]; wanted: integers of shape [1]"
+    verdict = failing("crop_accepted", lambda boxes, window, least: 1)
+    assert verdict.problem == "the answer comes as one integer; wanted: one truth value"
+
+
+def test_a_missing_axis_is_shown_where_it_can_be_seen():
+    flat = written(
+        "iou_matrix", "lists", "[[one(p, q) for q in b.tolist()] for p", "[one(p, q) for q in b.tolist() for p"
+    )
+    assert "shape [4]; wanted: numbers of shape [2, 2]" in failing("iou_matrix", flat).problem
+
+
+def test_printing_in_place_of_returning_is_shown():
+    verdict = failing("iou", lambda a, b: print("IoU", 0.5))
+    assert verdict.problem == "it returns None" and verdict.counterexample.printed == "IoU 0.5\n"
+    assert "IoU 0.5" in str(verdict)
+
+
+def test_a_right_answer_must_not_print(capsys):
+    def noisy(boxes):
+        print("boxes", boxes)
+        return written("mirror_boxes", "stack")(boxes)
+
+    verdict = failing("mirror_boxes", noisy)
+    assert verdict.problem == "it prints" and verdict.hint == GENERAL_HINTS["printed"]
+    assert capsys.readouterr().out == ""
+
+
+def test_changing_an_argument_is_found_and_spoils_no_case():
+    def in_place(boxes):
+        boxes[:, [0, 2]] = 1 - boxes[:, [2, 0]]
+        return boxes
+
+    for _ in range(2):
+        verdict = failing("mirror_boxes", in_place)
+        assert verdict.problem == "it changes its argument `boxes`" and verdict.hint == GENERAL_HINTS["changed"]
+    assert check("mirror_boxes", written("mirror_boxes", "stack"))
+
+
+def test_warnings_of_the_function_are_kept_quiet():
+    verdict = failing("iou_matrix", written("iou_matrix", "numpy", " + 1e-9", ""))
+    assert "NaN" in verdict.problem
+
+
+def test_the_counterexample_has_no_box_too_many():
+    def transposed(a, b):
+        return box_iou(b, a)
+
+    def misses_the_third(boxes):
+        mirrored = written("mirror_boxes", "stack")(boxes)
+        mirrored[2:3] = 0
+        return mirrored
+
+    assert failing("iou_matrix", transposed).counterexample.args["b"].shape == (2, 4)
+    assert len(failing("mirror_boxes", misses_the_third).counterexample.args["boxes"]) == 3
+    every = written("crop_accepted", "torch", ".any()", ".all()")
+    assert len(failing("crop_accepted", every).counterexample.args["boxes"]) == 2
+
+
+def test_a_flood_of_numbers_or_of_print_is_kept_short():
+    def chatty(a, b):
+        print("here " * 10_000)
+        return torch.zeros(8732, 21)
+
+    verdict = failing("iou", chatty)
+    assert len(str(verdict)) < 600 and "Tensor of shape [8732, 21]" in str(verdict)
+
+
+def test_what_the_function_says_is_escaped():
+    def raises(a, b):
+        raise ValueError("<script>alert(1)</script>")
+
+    for function in (raises, lambda a, b: "<script>", lambda a, b: print("<img src=x>")):
+        html = check("iou", function)._repr_html_()
+        assert "<script" not in html and "<img" not in html and "&lt;" in html
+
+
+def test_the_picture_shows_what_was_wanted_and_what_came():
+    verdict = failing("mirror_boxes", written("mirror_boxes", "stack", "1 - x1, y0, 1 - x0, y1", "x0, y0, x1, y1"))
+    assert ">expected</text>" in verdict.picture and ">got</text>" in verdict.picture
+    assert verdict.picture.count('stroke-dasharray="7 4"') == 1
+    assert "expected: (0.6, 0.2) (0.9, 0.2) (0.9, 0.7) (0.6, 0.7)" in verdict.picture
+
+
+def test_a_box_with_its_corners_reversed_is_called_so_in_the_picture():
+    verdict = failing("mirror_boxes", written("mirror_boxes", "stack", "1 - x1, y0, 1 - x0", "1 - x0, y0, 1 - x1"))
+    assert ">got, reversed</text>" in verdict.picture
+
+
+def test_what_lies_far_off_is_left_out_of_the_picture_and_that_is_said():
+    verdict = failing("mirror_boxes", lambda boxes: boxes * 500)
+    assert ">got</text>" not in verdict.picture and "outside this picture" in verdict.picture
+
+
+def test_a_verdict_reads_the_same_in_a_terminal_and_on_a_page():
+    verdict = failing("iou", written("iou", "torch", ".clamp(min=0)", ""))
+    assert str(verdict) == repr(verdict)
+    text = well_formed(verdict).text
+    for line in (verdict.hint, "case 4 of 10 fails: the answer is wrong.", "expected", "got"):
+        assert line in str(verdict) and line in text
+    passed = check("iou", written("iou", "plain"))
+    assert str(passed) == "✓ iou: all 10 cases pass." and "all 10 cases pass." in well_formed(passed).text
+
+
+@given(corner_boxes(minimum=1, maximum=1), corner_boxes(minimum=1, maximum=1))
+def test_the_solution_of_iou_is_torchvisions(a, b):
+    value = EXERCISES["iou"].solution(tuple(a[0].tolist()), tuple(b[0].tolist()))
+    assert value == pytest.approx(torchvision.ops.box_iou(a, b).item(), abs=1e-5)
+
+
+def test_the_solution_of_voc_box_is_what_the_reader_of_annotations_does(tmp_path):
+    for case in EXERCISES["voc_box"].cases:
+        if case[0] < case[2] and case[1] < case[3]:
+            tags = ("xmin", "ymin", "xmax", "ymax", "width", "height")
+            inner = [f"<{tag}>{number}</{tag}>" for tag, number in zip(tags, case, strict=True)]
+            path = tmp_path / "a.xml"
+            path.write_text(
+                f"<annotation><size>{''.join(inner[4:])}</size><object><name>cat</name>"
+                f"<bndbox>{''.join(inner[:4])}</bndbox></object></annotation>"
+            )
+            expected = voc.read_annotation(path).boxes[0].tolist()
+            assert EXERCISES["voc_box"].solution(*case) == pytest.approx(expected)
+
+
+@given(corner_boxes())
+def test_the_solution_of_mirror_boxes_is_its_own_inverse(boxes):
+    mirror = EXERCISES["mirror_boxes"].solution
+    torch.testing.assert_close(mirror(mirror(boxes)), boxes)
+    torch.testing.assert_close(mirror(boxes)[:, 2:] - mirror(boxes)[:, :2], boxes[:, 2:] - boxes[:, :2])
+
+
+@given(corner_boxes(minimum=1, smallest=0.05), corner_boxes(minimum=1, maximum=1, smallest=0.1), st.floats(0, 1))
+def test_the_solution_of_crop_boxes_counts_pixels_right(boxes, window, least):
+    """On a grid of 50 * 50 pixels, on which the boxes are put."""
+    boxes, window = (boxes * 50).round(), (window[0] * 50).round()
+    xmin, ymin, xmax, ymax = window.int().tolist()
+    new, kept = EXERCISES["crop_boxes"].solution(boxes / 50, tuple((window / 50).tolist()), least)
+    rows = {index: row for row, index in enumerate(kept.tolist())}
+    for index, (x0, y0, x1, y1) in enumerate(boxes.int().tolist()):
+        image = np.zeros((50, 50))
+        image[y0:y1, x0:x1] = 1
+        seen = image[ymin:ymax, xmin:xmax]
+        if abs(seen.sum() / image.sum() - least) < 1e-3:
+            continue  # rounding decides
+        assert (index in rows) == (seen.sum() >= least * image.sum() and seen.any())
+        if index in rows:
+            y, x = np.nonzero(seen)
+            expected = [x.min() / seen.shape[1], y.min() / seen.shape[0]]
+            expected += [(x.max() + 1) / seen.shape[1], (y.max() + 1) / seen.shape[0]]
+            np.testing.assert_allclose(new[rows[index]], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", EXERCISES["rotated_box"].cases)
+def test_the_solution_of_rotated_box_goes_round_a_turned_picture(case):
+    box, degrees, width, height = case
+    margin = 60
+    image = Image.new("L", (width + 2 * margin, height + 2 * margin))
+    x0, y0, x1, y1 = (round(value) + margin for value in box)
+    ImageDraw.Draw(image).rectangle((x0, y0, x1 - 1, y1 - 1), fill=255)
+    found = image.rotate(degrees, resample=Image.Resampling.BILINEAR).point(lambda value: 255 * (value > 127)).getbbox()
+    expected = np.array(EXERCISES["rotated_box"].solution(*case)) + margin
+    np.testing.assert_allclose(found, expected, atol=1.5)
+
+
+@given(corner_boxes(), corner_boxes(minimum=1, maximum=1), st.floats(0.05, 1))
+def test_the_solution_of_crop_accepted_asks_any_object(boxes, window, least):
+    accepted = EXERCISES["crop_accepted"].solution(boxes, tuple(window[0].tolist()), least)
+    assert accepted == any(iou >= least for iou in box_iou(boxes, window)[:, 0].tolist())
