@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# Channels of the convolutions in each of VGG16's five blocks.
-VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+# Channels in VGG's five blocks, and how many convolutions each block has: configurations A, B and D.
+VGG_CHANNELS = (64, 128, 256, 512, 512)
+VGG_DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 
 
 def convolution(channels_in: int, channels_out: int, batch_norm: bool, **shape: int) -> list[nn.Module]:
@@ -34,26 +35,30 @@ class L2Norm(nn.Module):
 
 
 class VGG(nn.Module):
-    """VGG16 up to conv4_3, and on to fc7 as convolutions: SSD's trunk.
+    """VGG up to conv4_3, and on to fc7 as convolutions: SSD's trunk.
 
     Args:
         width: factor on every number of channels.
         batch_norm: batch norm after each convolution.
         dilation: of fc6; 6 spreads its nine taps over 13 cells of a map of 19.
+        depth: 11, 13 or 16, counted as VGG counts itself: its convolutions and three further layers,
+            of which SSD keeps two. Where block 4 has two convolutions, conv4_2 takes conv4_3's place.
 
     `forward` gives conv4_3 (stride 8, before any scaling) and fc7 (stride 16).
 
-    Source: Simonyan and Zisserman 2015, configuration D; Liu et al. 2016, section 3.
+    Source: Simonyan and Zisserman 2015, table 1; Liu et al. 2016, section 3.
     """
 
-    def __init__(self, width: float = 1.0, batch_norm: bool = False, dilation: int = 6) -> None:
+    def __init__(self, width: float = 1.0, batch_norm: bool = False, dilation: int = 6, depth: int = 16) -> None:
         super().__init__()
+        if depth not in VGG_DEPTHS:
+            raise ValueError(f"VGG: depth is {depth}: use one of {', '.join(map(str, VGG_DEPTHS))}")
         blocks, channels_in = [], 3
-        for block in VGG16:
+        for channels, count in zip(VGG_CHANNELS, VGG_DEPTHS[depth], strict=True):
             layers: list[nn.Module] = []
-            for channels in (round(c * width) for c in block):
-                layers += convolution(channels_in, channels, batch_norm, kernel_size=3, padding=1)
-                channels_in = channels
+            for _ in range(count):
+                layers += convolution(channels_in, round(channels * width), batch_norm, kernel_size=3, padding=1)
+                channels_in = round(channels * width)
             blocks.append(layers)
 
         def halve() -> nn.Module:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.boxes import box_iou, to_corners
+
 
 @dataclass(frozen=True)
 class PriorSpec:
@@ -84,3 +86,17 @@ SSD_MINI = PriorSpec(
     sides=(24, 48, 80, 112, 144, 160),
     ratios=((2,), (2, 3), (2, 3), (2, 3), (2,)),
 )
+
+
+def coverage(boxes: Float[Tensor, "N 4"], priors: Float[Tensor, "P 4"]) -> Float[Tensor, " N"]:
+    """How well the priors cover the boxes: the IoU of each box with its best prior.
+
+    Boxes below the matching threshold get a single prior to learn from, the one they are given by force.
+
+    Args:
+        boxes: corners, fractions of the image.
+        priors: centre-size, fractions of the image.
+    """
+    corners = to_corners(priors)
+    # In parts: all of VOC's boxes against all priors would take gigabytes.
+    return torch.cat([box_iou(part, corners).max(dim=1).values for part in boxes.split(256)])

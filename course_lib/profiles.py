@@ -22,6 +22,9 @@ DATA, RUNS = ROOT / "data", ROOT / "runs"
 # The recorded full run of the cpu profile: its best weights, and beside them where they are from.
 RECORD = DATA / "ssd_mini.safetensors"
 
+# VGG16 as torchvision trained it on ImageNet (IMAGENET1K_V1); the file's name ends in the start of its SHA-256.
+VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -34,7 +37,9 @@ class Profile:
         test_on: year and image set by which nothing is chosen.
         architecture: a name of `weights.ARCHITECTURES`.
         workers: processes that load images, beside the one that trains.
+        augmentation: gives the training transform for an image size.
         pretraining_steps: of the trunk as a classifier, before it becomes a detector's; 0 for none.
+        trunk_weights: torchvision's VGG16, from which the trunk starts; None: from random weights.
     """
 
     name: str
@@ -47,15 +52,20 @@ class Profile:
     recipe: Recipe
     device: str
     workers: int
+    augmentation: Callable[[int], augment.Augment]
     pretraining_steps: int = 0
+    trunk_weights: Path | None = None
 
     def prepare(self, show_progress: bool = False) -> None:
         """Make the data where it can be made; where it cannot, an error that says what to do."""
         if self.name == "cpu":
             emoji_voc.make_emoji_voc(self.devkit, show_progress=show_progress)
-        for year in {year for year, _ in (*self.train_on, self.select_on, self.test_on)}:
-            if not (self.devkit / f"VOC{year}").is_dir():
-                raise DataError(self.devkit, f"VOC{year}", "missing", "unpack Pascal VOC there: see data/README.md")
+        years = sorted({year for year, _ in (*self.train_on, self.select_on, self.test_on)})
+        missing = [f"VOC{year}" for year in years if not (self.devkit / f"VOC{year}").is_dir()]
+        if missing:
+            command = f"python -m course_lib download {' '.join(missing).lower()}"
+            cure = f"{command}, or unpack Pascal VOC there: see data/README.md"
+            raise DataError(self.devkit, " and ".join(missing), "missing", cure)
 
     def model(self, seed: int = 0) -> ssd.SSD:
         """A fresh model on the profile's device; its first weights depend on the seed alone."""
@@ -69,22 +79,41 @@ class Profile:
     ) -> ssd.SSD:
         """The model as training begins: fresh, its trunk pretrained where the profile says so.
 
-        Pretraining is done once for a run: its result is kept in the run's folder.
+        The trunk is pretrained, or filled with `trunk_weights`, once for a run: the result is kept in
+        the run's folder.
+
+        Raises:
+            DataError: `trunk_weights` is missing or broken.
         """
         model, path = self.model(seed), run / "start.safetensors"
-        if self.pretraining_steps:
-            if not path.exists():
+        if not (self.pretraining_steps or self.trunk_weights):
+            return model
+        if not path.exists():
+            if self.trunk_weights:
+                weights.load_vgg16(model, self.read_trunk_weights())
+            if self.pretraining_steps:
                 pretrain(model, self.training_set(), self.pretraining_steps, seed, report)
-                weights.save(model, path)
-            model.load_state_dict(weights.load(path).state_dict())
+            weights.save(model, path)
+        model.load_state_dict(weights.load(path).state_dict())
         return model
+
+    def read_trunk_weights(self) -> dict[str, torch.Tensor]:
+        if not self.trunk_weights.exists():
+            raise DataError(
+                self.trunk_weights,
+                "file",
+                "missing",
+                f"download it from {VGG16_URL} (553 MB); to start from random weights on purpose, set "
+                f"trunk_weights=None and frozen_blocks=0 in profiles.{self.name}",
+            )
+        return weights.read_pth(self.trunk_weights)
 
     def training_set(self) -> VOCDetection:
         years, image_sets = zip(*self.train_on, strict=True)
         return VOCDetection(self.devkit, years, image_sets)
 
     def training_transform(self) -> augment.Augment:
-        return augment.training(self.spec.image_size)
+        return self.augmentation(self.spec.image_size)
 
     def loader(self, year: str, image_set: str, batch_size: int = 32) -> DataLoader:
         """The images of a set in its order, resized and in batches."""
@@ -126,6 +155,7 @@ def cpu() -> Profile:
         ),
         device="cpu",
         workers=1,
+        augmentation=augment.training_mini,
         pretraining_steps=1200,
     )
 
@@ -153,9 +183,12 @@ def gpu() -> Profile:
             warmup_steps=500,
             amp="auto",
             evaluate_every=10,
+            frozen_blocks=1,  # conv1_1 as `weights.load_vgg16` leaves it: see `for_our_pixels`
         ),
         device="cuda" if torch.cuda.is_available() else "cpu",
         workers=max(1, (os.cpu_count() or 2) - 1),
+        augmentation=augment.training,
+        trunk_weights=DATA / "vgg16-397923af.pth",
     )
 
 

@@ -1,15 +1,64 @@
 """Weights out to a file and back in, without running any code that a file brings along."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
 
 from course_lib import ssd
 from course_lib.files import DataError, write_whole
 
 ARCHITECTURES = {"ssd300_vgg16": ssd.ssd300_vgg16, "ssd_mini": ssd.ssd_mini}
+
+
+class Layout(NamedTuple):
+    """What others call the tensors of SSD300.
+
+    Attributes:
+        source: whose names they are.
+        convolutions: in the order of ours: trunk, extras, boxes, classes.
+        l2_norm: the weight of L2Norm.
+    """
+
+    source: str
+    convolutions: tuple[str, ...]
+    l2_norm: str
+
+
+# The convolutions of VGG16's first four blocks, as torchvision numbers its layers.
+CONV1_TO_CONV4 = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)
+TORCHVISION = Layout(
+    "torchvision's ssd300_vgg16",
+    (
+        *(f"backbone.features.{i}" for i in CONV1_TO_CONV4),
+        *(f"backbone.extra.0.{i}" for i in ("1", "3", "5", "7.1", "7.3")),
+        *(f"backbone.extra.{block}.{i}" for block in (1, 2, 3, 4) for i in (0, 2)),
+        *(f"head.regression_head.module_list.{i}" for i in range(6)),
+        *(f"head.classification_head.module_list.{i}" for i in range(6)),
+    ),
+    "backbone.scale_weight",
+)
+SSD_PYTORCH = Layout(
+    "ssd.pytorch's SSD300",
+    (
+        *(f"vgg.{i}" for i in (*CONV1_TO_CONV4, 24, 26, 28, 31, 33)),
+        *(f"extras.{i}" for i in range(8)),
+        *(f"loc.{i}" for i in range(6)),
+        *(f"conf.{i}" for i in range(6)),
+    ),
+    "L2Norm.weight",
+)
+
+# torchvision's VGG16: the convolutions, then fc6 and fc7 with the shapes that they have as a classifier's.
+VGG16_FEATURES = tuple(f"features.{i}" for i in (*CONV1_TO_CONV4, 24, 26, 28))
+VGG16_CLASSIFIER = {"classifier.0": (4096, 512 * 7 * 7), "classifier.3": (4096, 4096)}
+
+# Mean and standard deviation, RGB, of pixels in 0-1: what torchvision's classifiers subtract and divide by.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -45,15 +94,159 @@ def load(path: str | Path) -> ssd.SSD:
     except FileNotFoundError:
         raise DataError(path, "file", "missing", "train first: python -m course_lib train") from None
     except (SafetensorError, OSError) as error:
-        raise DataError(path, "weights", str(error), "this is not a whole safetensors file: save it again") from None
-    architecture = metadata.get("architecture")
+        raise DataError(
+            path, "weights", str(error), "this is not a whole safetensors file: save it again (a .pth: read_pth)"
+        ) from None
+    architecture, num_classes = metadata.get("architecture"), metadata.get("num_classes", "")
     if architecture not in ARCHITECTURES:
         raise DataError(path, "architecture", architecture, f"it should be one of {', '.join(ARCHITECTURES)}")
-    model = ARCHITECTURES[architecture](int(metadata["num_classes"]))
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if expected != found:
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise DataError(path, "tensors", wrong[:5], f"these are missing, unknown or misshapen for {architecture}")
+    if not num_classes.isdecimal():
+        raise DataError(path, "num_classes", num_classes, "it should be a number: save the model again")
+    model = ARCHITECTURES[architecture](int(num_classes))
+    if misfits := compare(model.state_dict(), tensors):
+        raise DataError(path, "tensors", misfits, f"these do not fit {architecture} with {num_classes} classes")
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     return model.eval()
+
+
+def read_pth(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch checkpoint: a pickle, of which only tensors are let in and nothing is run.
+
+    Raises:
+        DataError: the file is missing, broken, or holds anything but tensors by name.
+    """
+    path = Path(path)
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(path, "file", "missing", "give the path of a .pth file") from None
+    except Exception as error:  # a broken pickle fails in many ways
+        cure = "it is cut short, or holds more than tensors: what would have to be run is refused"
+        raise DataError(path, "checkpoint", type(error).__name__, cure) from None
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise DataError(path, "checkpoint", type(tensors).__name__, "it should be a state dict: tensors by name alone")
+    return dict(tensors)
+
+
+def compare(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Every tensor by which what was found differs from what was expected; empty where both fit."""
+    misshapen = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    misfits = {
+        "missing": [name for name in expected if name not in found],
+        "misshapen": [f"{name} {list(found[name].shape)}, not {list(expected[name].shape)}" for name in misshapen],
+        "unknown": [name for name in found if name not in expected],
+    }
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in misfits.items() if names)
+
+
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """All convolutions of a model by name, in the order in which it was built."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+
+
+def renamed(model: ssd.SSD, layout: Layout) -> dict[str, str]:
+    """For every tensor of SSD300, by our name, the name that others give it."""
+    pairs = zip(convolutions(model), layout.convolutions, strict=True)
+    names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in pairs for part in ("weight", "bias")}
+    return names | {"l2_norm.weight": layout.l2_norm}
+
+
+def load_renamed(model: ssd.SSD, state_dict: Mapping[str, Tensor], layout: Layout) -> None:
+    """Fill SSD300 with tensors that differ from ours by their names alone, or refuse them all."""
+    refuse_unless_ssd300(model, layout.source)
+    names, ours = renamed(model, layout), model.state_dict()
+    if misfits := compare({names[name]: tensor for name, tensor in ours.items()}, state_dict):
+        raise ValueError(f"{layout.source} does not fit a model with num_classes={model.num_classes}: {misfits}")
+    model.load_state_dict({name: state_dict[names[name]] for name in ours})
+
+
+def refuse_unless_ssd300(model: ssd.SSD, source: str) -> None:
+    if model.architecture != "ssd300_vgg16":
+        raise ValueError(f"{source} fits ssd.ssd300_vgg16, not {model.architecture}")
+
+
+def load_torchvision(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
+    """Fill `ssd300_vgg16` with the weights of torchvision's model of that name.
+
+    Offsets are seen from the priors that a network was trained with. torchvision's published weights
+    (COCO, 91 classes) were trained with others than `SSD300`, so their boxes must be decoded from those.
+
+    Raises:
+        ValueError: it names every tensor that is missing, misshapen or unknown; the model stays as it was.
+    """
+    load_renamed(model, state_dict, TORCHVISION)
+
+
+def load_ssd_pytorch(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
+    """Fill `ssd300_vgg16` with the weights of amdegroot's ssd.pytorch, or of a project that grew from it.
+
+    Raises:
+        ValueError: it names every tensor that is missing, misshapen or unknown; the model stays as it was.
+    """
+    load_renamed(model, state_dict, SSD_PYTORCH)
+
+
+def load_vgg16(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
+    """Start the trunk of `ssd300_vgg16` from VGG16 as it learned ImageNet: conv1_1 to conv5_3, fc6 and fc7.
+
+    Args:
+        state_dict: torchvision's `vgg16`, weights IMAGENET1K_V1; the layer that names the thousand
+            classes is left behind.
+
+    Raises:
+        ValueError: it names every tensor that is missing, misshapen or not finite; the model stays as it was.
+    """
+    source = "torchvision's VGG16"
+    refuse_unless_ssd300(model, source)
+    layers = dict(zip((*VGG16_FEATURES, *VGG16_CLASSIFIER), convolutions(model.backbone).values(), strict=True))
+    expected = {f"{name}.{part}": getattr(layer, part) for name, layer in layers.items() for part in ("weight", "bias")}
+    for name, shape in VGG16_CLASSIFIER.items():
+        expected[f"{name}.weight"] = torch.empty(shape, device="meta")
+        expected[f"{name}.bias"] = torch.empty(shape[0], device="meta")
+    given = {name: state_dict[name] for name in expected if name in state_dict}
+    if misfits := compare(expected, given):
+        raise ValueError(f"{source}: {misfits}; take the weights IMAGENET1K_V1")
+    if unusable := [name for name, tensor in given.items() if not tensor.isfinite().all()]:
+        raise ValueError(
+            f"{source}: {', '.join(unusable)} hold NaN or infinity, as the classifier does in IMAGENET1K_FEATURES; "
+            "take the weights IMAGENET1K_V1"
+        )
+    given |= for_our_pixels(given, model) | decimated(given)
+    for name, layer in layers.items():
+        layer.load_state_dict({"weight": given[f"{name}.weight"], "bias": given[f"{name}.bias"]})
+
+
+def for_our_pixels(tensors: Mapping[str, Tensor], model: ssd.SSD) -> dict[str, Tensor]:
+    """conv1_1 for the pixels that our models see, where torchvision's sees ImageNet's mean and deviation.
+
+    Pixels p in 0-255 reach torchvision's as x = (p - m) / s, with m and s 255 times ImageNet's, and ours as
+    y = (p - mean) / pixel_std. So x = y * pixel_std / s + (mean - m) / s: a factor for the weight, and
+    a constant that moves into the bias. Only the border differs: its zeros stand for our mean colour
+    instead of ImageNet's, less than one level away.
+
+    At pixel_std 1 the weights are some 58 times smaller and their gradients 58 times larger than before:
+    one rate cannot suit them and the other layers. So keep them as they are (`VGG.freeze`).
+    """
+    weight, bias = tensors["features.0.weight"], tensors["features.0.bias"]  # [64, 3, 3, 3], [64]
+    mean, std = 255 * weight.new_tensor(IMAGENET_MEAN), 255 * weight.new_tensor(IMAGENET_STD)
+    shift = (model.mean.flatten().to(weight) - mean) / std
+    return {
+        "features.0.weight": weight * (model.pixel_std / std)[:, None, None],
+        "features.0.bias": bias + weight.sum(dim=(2, 3)) @ shift,
+    }
+
+
+def decimated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """VGG16's fc6 and fc7 as small convolutions: of four units one, of seven taps the first, middle and last.
+
+    fc6 saw 7 x 7 cells of a map; three taps a side that lie three cells apart span the same. SSD's
+    pool5 keeps its stride at 1, so its map is twice as fine, and the taps lie six cells apart.
+
+    Source: Liu et al. 2016, section 3, "Base network".
+    """
+    fc6, fc7 = (tensors[f"{name}.weight"] for name in VGG16_CLASSIFIER)
+    weights = fc6.unflatten(1, (512, 7, 7))[::4, :, ::3, ::3], fc7[::4, ::4, None, None]
+    return {
+        **{f"{name}.weight": weight for name, weight in zip(VGG16_CLASSIFIER, weights, strict=True)},
+        **{f"{name}.bias": tensors[f"{name}.bias"][::4] for name in VGG16_CLASSIFIER},
+    }

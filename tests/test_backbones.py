@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.models.vgg import cfgs, make_layers
 
 from course_lib.backbones import VGG, Classifier, L2Norm
 
@@ -9,24 +10,37 @@ def test_l2_norm_gives_every_position_the_same_length():
     torch.testing.assert_close(out.norm(dim=1), torch.full((2, 5, 5), 20.0))
 
 
-@pytest.mark.slow
-def test_layer_by_layer_it_is_torchvisions_vgg16():
-    """The first ten convolutions; torchvision's pool3 rounds down, so the side is a power of 2."""
-    import torchvision
+@pytest.mark.parametrize(("depth", "configuration", "conv4"), [(11, "A", 15), (13, "B", 19), (16, "D", 23)])
+def test_layer_by_layer_it_is_torchvisions_vgg(depth, configuration, conv4):
+    """Up to block 5; torchvision's pool3 rounds down, so the side is a power of 2.
 
-    ours, theirs = VGG().eval(), torchvision.models.vgg16(weights=None).eval()
-    convolutions = [layer for layer in ours.to_conv4_3 if isinstance(layer, torch.nn.Conv2d)]
-    references = [layer for layer in theirs.features if isinstance(layer, torch.nn.Conv2d)][:10]
-    for mine, reference in zip(convolutions, references, strict=True):
+    Args:
+        conv4: layers that torchvision counts up to the last ReLU of block 4.
+    """
+    ours, theirs = VGG(depth=depth).eval(), make_layers(cfgs[configuration])
+    convolutions = [layer for layer in ours.modules() if isinstance(layer, torch.nn.Conv2d)]
+    references = [layer for layer in theirs if isinstance(layer, torch.nn.Conv2d)]
+    assert len(convolutions) - 2 == len(references) == depth - 3  # beside fc6 and fc7
+    for mine, reference in zip(convolutions, references, strict=False):
+        torch.nn.init.kaiming_normal_(reference.weight)  # with PyTorch's own, little is left of the image
         mine.load_state_dict(reference.state_dict())
-    images = torch.randn(1, 3, 64, 64)
+    pool5 = next(i for i, layer in enumerate(ours.to_fc7) if i and isinstance(layer, torch.nn.MaxPool2d))
+    images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images)[0], theirs.features[:23](images))
+        conv4_3, _ = ours(images)
+        torch.testing.assert_close(conv4_3, theirs[:conv4](images))
+        torch.testing.assert_close(ours.to_fc7[:pool5](conv4_3), theirs[:-1](images))
 
 
+def test_a_depth_that_vgg_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="depth is 12: use one of 11, 13, 16"):
+        VGG(depth=12)
+
+
+@pytest.mark.parametrize("depth", [11, 13, 16])
 @pytest.mark.parametrize(("side", "maps"), [(300, (38, 19)), (160, (20, 10)), (75, (10, 5))])
-def test_pooling_rounds_up_and_pool5_keeps_the_side(side, maps):
-    conv4_3, fc7 = VGG(width=1 / 16)(torch.zeros(1, 3, side, side))
+def test_pooling_rounds_up_and_pool5_keeps_the_side(side, maps, depth):
+    conv4_3, fc7 = VGG(width=1 / 16, depth=depth)(torch.zeros(1, 3, side, side))
     assert (conv4_3.shape[-1], fc7.shape[-1]) == maps
 
 

@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given
+from strategies import corner_boxes
 
-from course_lib.priors import SSD300, SSD_MINI, PriorSpec
+from course_lib.boxes import box_iou, to_corners
+from course_lib.priors import SSD300, SSD_MINI, PriorSpec, coverage
 
 
 def test_ssd300_has_8732_priors_whose_levels_start_where_the_original_ones_do():
@@ -40,3 +45,44 @@ def test_priors_equal_a_slow_plain_twin(spec):
 def test_a_spec_whose_parts_disagree_is_refused():
     with pytest.raises(ValueError, match="2 maps need 2 steps, 3 sides"):
         PriorSpec(100, (10, 5), (10, 20), (20, 50), ((2,), (2,)))
+
+
+@pytest.mark.parametrize(
+    ("maps", "count"),
+    [
+        ((37, 18, 9, 5, 3, 1), 8096),  # pool3 rounds down
+        ((37, 18, 18, 9, 5, 2), 9966),  # and a stride is missing: the published log of the case study
+    ],
+)
+def test_other_maps_give_other_numbers_of_priors(maps, count):
+    spec = replace(SSD300, maps=maps, steps=tuple(300 / side for side in maps))
+    assert len(spec.boxes()) == count
+
+
+@pytest.mark.parametrize(
+    ("lengths", "altered"),
+    [
+        (lambda priors: priors[:, :0], 0),  # as the original: nothing
+        (lambda priors: priors[:, 2:], 20),  # width and height
+        (lambda priors: priors, 134),  # centre, width and height
+        (to_corners, 2869),  # corners
+    ],
+    ids=["none", "sizes", "centres and sizes", "corners"],
+)
+def test_number_of_priors_that_each_way_to_clip_alters(lengths, altered):
+    """Counted from the definition: a length is altered where it is not in [0, 1]."""
+    clipped = lengths(SSD300.boxes())
+    assert ((clipped < 0) | (clipped > 1)).any(dim=1).sum() == altered
+
+
+@given(corner_boxes())
+def test_coverage_is_the_best_iou(boxes):
+    priors = SSD_MINI.boxes()
+    torch.testing.assert_close(coverage(boxes, priors), box_iou(boxes, to_corners(priors)).max(dim=1).values)
+
+
+def test_priors_cover_themselves_and_more_priors_cover_no_less():
+    priors = SSD_MINI.boxes()
+    corners = to_corners(priors)
+    torch.testing.assert_close(coverage(corners, priors), torch.ones(len(priors)))
+    assert (coverage(corners, priors) >= coverage(corners, priors[::7])).all()

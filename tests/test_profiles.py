@@ -64,6 +64,38 @@ def test_missing_voc_is_named_with_the_cure(tmp_path):
         profile.prepare()
 
 
+def test_without_its_trunk_weights_a_run_does_not_begin_unless_that_is_wanted(tmp_path):
+    profile = replace(profiles.gpu(), device="cpu", trunk_weights=tmp_path / "vgg16.pth")
+    with pytest.raises(
+        DataError, match=r"vgg16\.pth.*missing.*https://download\.pytorch\.org.*trunk_weights=None.*profiles\.gpu"
+    ):
+        profile.start(tmp_path / "run")
+    random = replace(profile, trunk_weights=None).start(tmp_path / "run")
+    assert torch.equal(next(random.parameters()), next(profile.model().parameters()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():
+    """Its gradient is so long that one step would be larger than the weights, and clipping would stop all others."""
+    assert profiles.gpu().trunk_weights and profiles.gpu().recipe.frozen_blocks >= 1
+
+
+def test_trunk_weights_are_read_once_for_a_run(small, tmp_path, monkeypatch):
+    def fill(model, state_dict):
+        model.l2_norm.load_state_dict(state_dict)
+
+    monkeypatch.setattr(weights, "load_vgg16", fill)
+    file = tmp_path / "vgg16.pth"
+    torch.save({"weight": torch.rand(128)}, file)
+    profile = replace(small, pretraining_steps=0, trunk_weights=file)
+    first = profile.start(tmp_path / "run", seed=1)
+    file.unlink()
+    again = profile.start(tmp_path / "run", seed=2)
+    for (name, tensor), same in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(tensor, same), name
+    assert not torch.equal(first.l2_norm.weight, small.model(1).l2_norm.weight)
+
+
 @pytest.mark.slow
 def test_the_recorded_weights_reproduce_their_recorded_map():
     """On the full EmojiVOC test set, where it is made; in 16-bit weights the last digits may differ."""

@@ -1,8 +1,13 @@
 import pickle
+from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+from torchvision.transforms.functional import normalize
 
 from course_lib import ssd, weights
 from course_lib.files import DataError
@@ -50,6 +55,55 @@ def test_broken_foreign_and_missing_files_are_named(model, tmp_path):
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(DataError, match="architecture is None"):
         weights.load(path)
+    save_file({"a": torch.zeros(1)}, path, {"architecture": "ssd_mini"})
+    with pytest.raises(DataError, match="num_classes is ''"):
+        weights.load(path)
+
+
+class Trap:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self):
+        return Path.touch, (self.sprung,)
+
+
+@pytest.mark.parametrize("write", [lambda trap, path: path.write_bytes(pickle.dumps(trap)), torch.save])
+def test_no_code_in_a_file_is_run(write, tmp_path):
+    path, sprung = tmp_path / "a.pth", tmp_path / "sprung"
+    write({"conv.weight": Trap(sprung)}, path)
+    with pytest.raises(DataError, match="not a whole safetensors file"):
+        weights.load(path)
+    with pytest.raises(DataError, match="more than tensors"):
+        weights.read_pth(path)
+    assert not sprung.exists()
+    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
+    assert sprung.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])  # a checkpoint from before PyTorch 1.6 is no zip file
+def test_a_pth_gives_its_tensors(zipped, tmp_path):
+    tensors = OrderedDict(a=torch.rand(2, 3), b=nn.Parameter(torch.rand(4)))
+    torch.save(tensors, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    read = weights.read_pth(tmp_path / "a.pth")
+    assert read.keys() == tensors.keys() and all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pth_that_is_cut_short_missing_or_no_state_dict_is_named(zipped, tmp_path):
+    path = tmp_path / "a.pth"
+    with pytest.raises(DataError, match="missing"):
+        weights.read_pth(path)
+    torch.save({"epoch": 3, "state_dict": {"a": torch.rand(500)}}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DataError, match="tensors by name alone"):
+        weights.read_pth(path)
+    whole = path.read_bytes()
+    for length in (0, 1, 10, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match="cut short"):
+            weights.read_pth(path)
 
 
 def test_tensors_that_do_not_fit_are_named(model, tmp_path):
@@ -61,3 +115,139 @@ def test_tensors_that_do_not_fit_are_named(model, tmp_path):
     save_file(tensors, path, {"architecture": "ssd_mini", "num_classes": "5"})
     with pytest.raises(DataError, match=r"l2_norm.weight.*loc_heads.0.bias.*surprise"):
         weights.load(path)
+
+
+@pytest.fixture(scope="module")
+def ssd300():
+    return ssd.ssd300_vgg16(num_classes=2)
+
+
+def others_tensors(model, layout):
+    """The model's weights as others would save them, all of them zero."""
+    names = weights.renamed(model, layout)
+    return {names[name]: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+
+
+LOADERS = [(weights.load_torchvision, weights.TORCHVISION), (weights.load_ssd_pytorch, weights.SSD_PYTORCH)]
+
+
+@pytest.mark.parametrize(("load", "layout"), LOADERS)
+def test_a_checkpoint_that_does_not_fit_changes_nothing_and_is_named_tensor_by_tensor(load, layout, ssd300):
+    before = {name: tensor.clone() for name, tensor in ssd300.state_dict().items()}
+    tensors = others_tensors(ssd300, layout)
+    del tensors[layout.l2_norm], tensors[f"{layout.convolutions[3]}.bias"]
+    tensors["surprise"] = torch.zeros(1)
+    tensors[f"{layout.convolutions[20]}.weight"] = torch.zeros(2, 3)
+    with pytest.raises(ValueError) as caught:
+        load(ssd300, tensors)
+    for named in (layout.l2_norm, f"{layout.convolutions[3]}.bias", "surprise", "[2, 3], not ["):
+        assert named in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ssd300.state_dict().items())
+
+
+@pytest.mark.parametrize(("load", "layout"), LOADERS)
+def test_another_number_of_classes_names_the_twelve_tensors_of_the_class_heads(load, layout, ssd300):
+    tensors = others_tensors(ssd300, layout)
+    for name in layout.convolutions[-6:]:
+        for part in ("weight", "bias"):
+            tensors[f"{name}.{part}"] = tensors[f"{name}.{part}"].repeat_interleave(3, dim=0)
+    with pytest.raises(
+        ValueError, match=r"num_classes=2: misshapen: .*\[24, 512, 3, 3\], not \[8, 512, 3, 3\]"
+    ) as caught:
+        load(ssd300, tensors)
+    assert str(caught.value).count(", not ") == 12 and "missing" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", [weights.load_torchvision, weights.load_ssd_pytorch, weights.load_vgg16])
+def test_only_ssd300_is_filled_from_elsewhere(load, model):
+    with pytest.raises(ValueError, match=r"fits ssd\.ssd300_vgg16, not ssd_mini"):
+        load(model, {})
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    """A random VGG16 as torchvision saves it; the layer of the thousand classes is not looked at."""
+    features = make_layers(cfgs["D"])
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    return {f"features.{name}": tensor for name, tensor in features.state_dict().items()} | {
+        "classifier.0.weight": torch.empty(4096, 512 * 7 * 7).uniform_(-0.01, 0.01),
+        "classifier.0.bias": torch.rand(4096),
+        "classifier.3.weight": torch.empty(4096, 4096).uniform_(-0.02, 0.02),
+        "classifier.3.bias": torch.rand(4096),
+        "classifier.6.weight": torch.zeros(20, 4096),
+    }
+
+
+@pytest.fixture(scope="module")
+def from_vgg16(vgg16):
+    model = ssd.ssd300_vgg16(num_classes=2)
+    weights.load_vgg16(model, vgg16)
+    return model.eval()
+
+
+@pytest.mark.slow
+def test_the_trunk_sees_an_image_as_torchvisions_vgg16_does(vgg16, from_vgg16):
+    features = make_layers(cfgs["D"])
+    features.load_state_dict({name.removeprefix("features."): vgg16[name] for name in vgg16 if "features" in name})
+    image = torch.randint(0, 256, (1, 3, 192, 192), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = features[:23](normalize(image / 255, weights.IMAGENET_MEAN, weights.IMAGENET_STD))
+        found, _ = from_vgg16.backbone(from_vgg16.normalise(image))
+    # conv4_3 looks 46 pixels far: six of its cells from the border it does not see the padding.
+    inside = (..., slice(6, -6), slice(6, -6))
+    scale = expected.abs().max()
+    assert (found[inside] - expected[inside]).abs().max() <= 1e-5 * scale
+    assert 0 < (found - expected).abs().max() <= 0.01 * scale
+
+
+@pytest.mark.slow
+def test_fc6_and_fc7_answer_as_vgg16s_do_to_what_they_still_see(vgg16, from_vgg16):
+    """Where all else is zero: three of seven taps a side, then every fourth unit."""
+    fc6, fc7 = list(weights.convolutions(from_vgg16.backbone).values())[-2:]
+    pool5 = torch.zeros(1, 512, 7, 7)
+    pool5[..., ::3, ::3] = torch.rand(1, 512, 3, 3)
+    hidden = torch.zeros(4096)
+    with torch.no_grad():
+        kept = nn.functional.linear(pool5.flatten(), vgg16["classifier.0.weight"], vgg16["classifier.0.bias"])[::4]
+        found = nn.functional.conv2d(pool5, fc6.weight, fc6.bias, dilation=3)
+        torch.testing.assert_close(found.flatten(), kept)
+        hidden[::4] = kept.relu()
+        kept = nn.functional.linear(hidden, vgg16["classifier.3.weight"], vgg16["classifier.3.bias"])[::4]
+        torch.testing.assert_close(fc7(found.relu()).flatten(), kept)
+
+
+@pytest.mark.slow
+def test_conv1_2_to_conv5_3_are_copied_and_heads_and_extras_stay(vgg16, ssd300):
+    model = ssd.ssd300_vgg16(num_classes=2)
+    model.load_state_dict(ssd300.state_dict())
+    weights.load_vgg16(model, vgg16)
+    for layer, name in zip(weights.convolutions(model.backbone).values(), weights.VGG16_FEATURES, strict=False):
+        assert torch.equal(layer.weight, vgg16[f"{name}.weight"]) == (name != "features.0"), name
+    for name, tensor in ssd300.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]) == (not name.startswith("backbone.")), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features.5.bias": None, "classifier.3.weight": None}, "missing: features.5.bias, classifier.3.weight"),
+        (
+            {"classifier.3.weight": torch.zeros(1, 1)},
+            r"classifier\.3\.weight \[1, 1\], not \[4096, 4096\].*IMAGENET1K_V1",
+        ),
+        (
+            {f"classifier.{i}.weight": torch.tensor(torch.nan).expand(4096, n) for i, n in ((0, 25088), (3, 4096))},
+            r"classifier.0.weight, classifier.3.weight hold NaN.*IMAGENET1K_FEATURES.*IMAGENET1K_V1",
+        ),
+    ],
+    ids=["missing", "misshapen", "features only"],
+)
+def test_a_vgg16_that_is_not_whole_changes_nothing_and_is_named(change, message, vgg16, ssd300):
+    before = {name: tensor.clone() for name, tensor in ssd300.state_dict().items()}
+    tensors = {name: tensor for name, tensor in (vgg16 | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=message):
+        weights.load_vgg16(ssd300, tensors)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ssd300.state_dict().items())
