@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,11 @@ def moving(label: str, frames: Iterable[Frame], start: int = 0, dpi: int = 96) -
     frames = list(frames)
     if not 0 <= start < len(frames):
         raise ValueError(f"moving: start is {start}, and there are {len(frames)} frames: use 0 to {len(frames) - 1}")
+    for one, other in pairwise(frames):
+        if one.value == other.value:
+            raise ValueError(
+                f"moving: two neighbours have the value {one.value!r}: who hears it would notice no change"
+            )
     pictures = "".join(
         f'<img src="data:image/webp;base64,{_webp(frame.figure, dpi)}" alt="{escape(frame.alt)}" '
         f'data-value="{escape(frame.value)}" style="display:{"block" if index == start else "none"};max-width:100%">'

@@ -106,3 +106,9 @@ def test_the_source_shown_is_the_source_that_runs(root):
     shown = viz.source(viz.colour_of)._repr_markdown_()
     assert shown.startswith("```python\ndef colour_of(") and shown.endswith("\n```\n")
     assert shown.removeprefix("```python\n").removesuffix("```\n") in (root / "course_lib" / "viz.py").read_text()
+
+
+def test_frames_that_sound_alike_are_refused():
+    one, other = frames(2)
+    with pytest.raises(ValueError, match="two neighbours"):
+        viz.moving("x", [one, viz.Frame(other.figure, one.value, other.alt)])
