@@ -187,6 +187,32 @@ def _webp(figure: Figure, dpi: int) -> str:
     return base64.b64encode(picture.getvalue()).decode()
 
 
+def explore(draw: Callable[..., Figure], **ranges: tuple[int, int]):
+    """A widget for a live notebook: a slider for each of `draw`'s arguments, and the figure that it gives.
+
+    Args:
+        draw: called with whole numbers by name.
+        ranges: the smallest and the largest value of each argument; it starts at the smallest.
+
+    An `interact` would send its output round through the kernel, which notebooks that are executed without
+    a browser wait for in vain every now and then; here the picture goes one way.
+    """
+    from ipywidgets import Image, IntSlider, VBox  # only live notebooks need it, and it loads all of IPython
+
+    sliders = {name: IntSlider(low, low, high, description=name) for name, (low, high) in ranges.items()}
+    picture = Image(format="png")
+
+    def update(change: object = None) -> None:
+        png = io.BytesIO()
+        draw(**{name: slider.value for name, slider in sliders.items()}).savefig(png, format="png")
+        picture.value = png.getvalue()
+
+    for slider in sliders.values():
+        slider.observe(update, "value")
+    update()
+    return VBox([*sliders.values(), picture])
+
+
 @dataclass(frozen=True)
 class Source:
     """A piece of the library's own source, as a notebook and the book show code."""

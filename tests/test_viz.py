@@ -112,3 +112,19 @@ def test_frames_that_sound_alike_are_refused():
     one, other = frames(2)
     with pytest.raises(ValueError, match="two neighbours"):
         viz.moving("x", [one, viz.Frame(other.figure, one.value, other.alt)])
+
+
+def test_exploring_draws_anew_when_a_slider_moves():
+    def draw(step, colour):
+        figure, (axis,) = viz.grid(1, 1, cell=(1, 1))
+        viz.draw_boxes(axis, IMAGE, BOXES[:1] + step / 20, torch.tensor([1 + colour]))
+        return figure
+
+    step, colour, picture = viz.explore(draw, step=(0, 5), colour=(0, 3)).children
+    first = picture.value
+    step.value = 3
+    second = picture.value
+    colour.value = 2
+    assert len({first, second, picture.value}) == 3
+    step.value, colour.value = 0, 0
+    assert picture.value == first
