@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import emoji_voc, metrics, profiles, training, viz, weights
+from course_lib import download, emoji_voc, metrics, profiles, training, viz, weights
 from course_lib.detect import detect_image
 from course_lib.files import DataError, write_whole
 from course_lib.training import RunError, Trainer
@@ -36,6 +36,11 @@ class ProfileName(StrEnum):
     gpu = "gpu"
 
 
+class DataSet(StrEnum):
+    voc2007 = "voc2007"
+    voc2012 = "voc2012"
+
+
 class Method(StrEnum):
     area = "area"
     eleven = "11point"
@@ -51,6 +56,31 @@ def emoji_voc_command(
     """Make EmojiVOC, the data set that needs no download; goes on where it was interrupted."""
     emoji_voc.make_emoji_voc(devkit, train, test, seed, show_progress=True)
     console.print(f"EmojiVOC is in {devkit}: {train} images of trainval, {test} of test.")
+
+
+@app.command("download")
+def download_command(
+    data_sets: Annotated[
+        list[DataSet], typer.Argument(help="0.9 GB for voc2007, 2 GB for voc2012; twice that on disk.")
+    ],
+    devkit: Annotated[Path, typer.Option(help="Folder in which VOC2007 and VOC2012 are made.")] = (
+        profiles.DATA / "VOCdevkit"
+    ),
+    archives: Annotated[
+        Path, typer.Option(help="Folder of the archives; those that are there are used.")
+    ] = profiles.DATA,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a folder with the archives, to be tried first; may be repeated."),
+    ] = None,
+) -> None:
+    """Fetch Pascal VOC, check and unpack it; goes on where it was interrupted."""
+    if not all(address.startswith(("http://", "https://")) for address in mirror or ()):
+        raise typer.BadParameter("--mirror is an http:// or https:// address; files of yours go into --archives")
+    for year in (data_set.removeprefix("voc") for data_set in dict.fromkeys(data_sets)):
+        mirrors = (*(mirror or ()), *download.MIRRORS)
+        tree = download.install(year, download.ARCHIVES[year], devkit, archives, mirrors, show_progress=True)
+        console.print(f"Pascal VOC {year} is in {tree}; its archives in {archives} may go.", soft_wrap=True)
 
 
 @app.command()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 def test_help_names_the_commands(run_cli):
     done = run_cli("--help")
     assert done.returncode == 0
-    for command in ("emoji-voc", "train", "evaluate", "detect"):
+    for command in ("emoji-voc", "download", "train", "evaluate", "detect"):
         assert command in done.stdout
 
 
@@ -41,6 +41,14 @@ def test_emoji_voc_makes_a_tree(run_cli, tmp_path):
     assert done.returncode == 0 and (tmp_path / "d/VOC2007/ImageSets/Main/test.txt").read_text() == "000005\n000006\n"
     refused = run_cli("emoji-voc", tmp_path / "d", "--train", 5, "--test", 2)
     assert refused.returncode == 1 and "choose another devkit" in refused.stderr
+
+
+def test_download_names_a_wrong_archive_on_disk_and_opens_no_connection(run_cli, tmp_path):
+    (tmp_path / "VOCtrainval_06-Nov-2007.tar").write_bytes(b"cut off")
+    done = run_cli("download", "voc2007", "--devkit", tmp_path / "d", "--archives", tmp_path)
+    assert done.returncode == 1 and "MD5 is '" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert run_cli("download", "voc2007", "--mirror", "file:///tmp").returncode == 2
+    assert not (tmp_path / "d" / "VOC2007").exists()
 
 
 def test_detections_in_files_are_measured(run_cli, tmp_path, small_devkit):
