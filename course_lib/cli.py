@@ -39,6 +39,7 @@ class ProfileName(StrEnum):
 class DataSet(StrEnum):
     voc2007 = "voc2007"
     voc2012 = "voc2012"
+    vgg16 = "vgg16"
 
 
 class Method(StrEnum):
@@ -61,7 +62,8 @@ def emoji_voc_command(
 @app.command("download")
 def download_command(
     data_sets: Annotated[
-        list[DataSet], typer.Argument(help="0.9 GB for voc2007, 2 GB for voc2012; twice that on disk.")
+        list[DataSet],
+        typer.Argument(help="0.9 GB for voc2007, 2 GB for voc2012, twice that on disk; 0.55 GB for vgg16."),
     ],
     devkit: Annotated[Path, typer.Option(help="Folder in which VOC2007 and VOC2012 are made.")] = (
         profiles.DATA / "VOCdevkit"
@@ -74,10 +76,14 @@ def download_command(
         typer.Option(help="Address of a folder with the archives, to be tried first; may be repeated."),
     ] = None,
 ) -> None:
-    """Fetch Pascal VOC, check and unpack it; goes on where it was interrupted."""
+    """Fetch Pascal VOC, or VGG16's weights, and check and unpack them; goes on where it was interrupted."""
     if not all(address.startswith(("http://", "https://")) for address in mirror or ()):
         raise typer.BadParameter("--mirror is an http:// or https:// address; files of yours go into --archives")
-    for year in (data_set.removeprefix("voc") for data_set in dict.fromkeys(data_sets)):
+    if DataSet.vgg16 in data_sets:
+        path = download.fetch(download.VGG16, archives, (*(mirror or ()), *download.VGG16_MIRRORS), show_progress=True)
+        console.print(f"VGG16's weights are in {path}.", soft_wrap=True)
+    years = [data_set.removeprefix("voc") for data_set in dict.fromkeys(data_sets) if data_set != DataSet.vgg16]
+    for year in years:
         mirrors = (*(mirror or ()), *download.MIRRORS)
         tree = download.install(year, download.ARCHIVES[year], devkit, archives, mirrors, show_progress=True)
         console.print(f"Pascal VOC {year} is in {tree}; its archives in {archives} may go.", soft_wrap=True)

@@ -39,11 +39,21 @@ from course_lib.files import DataError, write_whole
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar file, not compressed; `size` in bytes."""
+    """A file to fetch: `size` in bytes, `digest` its MD5 or, where it is longer, its SHA-256."""
 
     name: str
     size: int
-    md5: str
+    digest: str
+
+    @property
+    def algorithm(self) -> str:
+        return "MD5" if len(self.digest) == 32 else "SHA-256"
+
+    def digest_of(self, path: Path) -> str:
+        """The same digest of a file that may be it."""
+        make = {"MD5": partial(hashlib.md5, usedforsecurity=False), "SHA-256": hashlib.sha256}[self.algorithm]
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, make).hexdigest()
 
 
 # By year. Source: the MD5 are those of torchvision's VOC datasets, the sizes what the VOC site announces.
@@ -64,6 +74,11 @@ MIRRORS = (
     "http://d2l-data.s3-accelerate.amazonaws.com",
 )
 
+# VGG16 as torchvision trained it on ImageNet (weights IMAGENET1K_V1), and where it is.
+VGG16 = Archive("vgg16-397923af.pth", 553_433_881, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0")
+VGG16_MIRRORS = ("https://download.pytorch.org/models",)
+
+PAUSES = (0.0, 3.0, 15.0)  # seconds to wait before each round through the mirrors
 GO_ON = "the same command goes on from here"
 
 
@@ -82,7 +97,7 @@ def install(
     folder: str | Path,
     mirrors: Sequence[str] = MIRRORS,
     timeout: float = 20.0,
-    pauses: Sequence[float] = (0, 3, 15),
+    pauses: Sequence[float] = PAUSES,
     show_progress: bool = False,
 ) -> Path:
     """Fetch a year's archives and unpack them, or go on doing so, or find that it is done.
@@ -105,7 +120,7 @@ def install(
     """
     devkit, folder = Path(devkit), Path(folder)
     tree, unpacking = devkit / f"VOC{year}", devkit / f".VOC{year}.unpacking"
-    contents = {archive.name: archive.md5 for archive in archives}
+    contents = {archive.name: archive.digest for archive in archives}
     devkit.mkdir(parents=True, exist_ok=True)
     with FileLock(devkit / f".VOC{year}.lock"):
         shutil.rmtree(unpacking, ignore_errors=True)
@@ -162,11 +177,11 @@ def fetch(
     archive: Archive,
     folder: Path,
     mirrors: Sequence[str],
-    timeout: float,
-    pauses: Sequence[float],
+    timeout: float = 20.0,
+    pauses: Sequence[float] = PAUSES,
     show_progress: bool = False,
 ) -> Path:
-    """Get an archive into a folder, or find it there; its MD5 is right.
+    """Get a file into a folder, or find it there; its digest is right.
 
     What has come is kept in `<name>.part`, over broken connections, mirrors and calls.
 
@@ -174,13 +189,13 @@ def fetch(
     """
     path = folder / archive.name
     if path.exists():
-        found = _md5(path)
-        if found != archive.md5:
+        found = archive.digest_of(path)
+        if found != archive.digest:
             raise DataError(
                 path,
-                "MD5",
+                archive.algorithm,
                 found,
-                f"it should be {archive.md5}: remove the file; or, where it is a part, add .part to its name to go on",
+                f"it should be {archive.digest}: remove the file, or add .part to its name to go on with a part",
             )
         return path
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,11 +211,6 @@ def fetch(
             part.complete_from_any(mirrors, pauses)
             part.path.rename(path)
     return path
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -252,12 +262,12 @@ class _Part:
                 if self.size == before:
                     raise
                 in_one_piece = False
-        found = _md5(self.path)
-        if found != self.archive.md5:
+        found = self.archive.digest_of(self.path)
+        if found != self.archive.digest:
             self.path.unlink()
             # Pieces of different files do not fit together: all of it from here may still be right.
             error = _TryElsewhere if in_one_piece else _TryAgain
-            raise error(f"MD5 is {found}, it should be {self.archive.md5}: thrown away")
+            raise error(f"{self.archive.algorithm} is {found}, it should be {self.archive.digest}: thrown away")
 
     def _extend(self, address: str) -> None:
         """Append what one connection brings. Where a server sends all from the start, what is here is passed over."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from course_lib import augment, emoji_voc, metrics, priors, ssd, weights
+from course_lib import augment, download, emoji_voc, metrics, priors, ssd, weights
 from course_lib.detect import Detections, detect_all
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
@@ -21,9 +21,6 @@ DATA, RUNS = ROOT / "data", ROOT / "runs"
 
 # The recorded full run of the cpu profile: its best weights, and beside them where they are from.
 RECORD = DATA / "ssd_mini.safetensors"
-
-# VGG16 as torchvision trained it on ImageNet (IMAGENET1K_V1); the file's name ends in the start of its SHA-256.
-VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Profile:
                 self.trunk_weights,
                 "file",
                 "missing",
-                f"download it from {VGG16_URL} (553 MB); to start from random weights on purpose, set "
+                "python -m course_lib download vgg16; to start from random weights on purpose, set "
                 f"trunk_weights=None and frozen_blocks=0 in profiles.{self.name}",
             )
         return weights.read_pth(self.trunk_weights)
@@ -188,7 +185,7 @@ def gpu() -> Profile:
         device="cuda" if torch.cuda.is_available() else "cpu",
         workers=max(1, (os.cpu_count() or 2) - 1),
         augmentation=augment.training,
-        trunk_weights=DATA / "vgg16-397923af.pth",
+        trunk_weights=DATA / download.VGG16.name,
     )
 
 

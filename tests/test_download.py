@@ -266,7 +266,7 @@ def test_an_archive_on_disk_is_used_without_a_connection(put):
 def test_a_file_on_disk_with_another_md5_is_named_and_left_alone(tmp_path, get, server):
     (tmp_path / "trainval.tar").write_bytes(CONTENT[:1000])
     found = hashlib.md5(CONTENT[:1000]).hexdigest()
-    with pytest.raises(DataError, match=rf"trainval\.tar: MD5 is '{found}': it should be {ONE[0].md5}: remove"):
+    with pytest.raises(DataError, match=rf"trainval\.tar: MD5 is '{found}': it should be {ONE[0].digest}: remove"):
         get()
     assert (tmp_path / "trainval.tar").read_bytes() == CONTENT[:1000] and server.asked == []
 
@@ -281,7 +281,7 @@ def test_the_sources_in_the_data_folders_readme_are_those_of_the_module(root):
     readme = (root / "data" / "README.md").read_text()
     for year, archives in download.ARCHIVES.items():
         for archive in archives:
-            assert f"| {archive.name} | voc{year} | {archive.size} | {archive.md5} |" in readme
+            assert f"| {archive.name} | voc{year} | {archive.size} | {archive.digest} |" in readme
     places = [readme.index(f"| `{mirror}` |") for mirror in download.MIRRORS]
     assert places == sorted(places)
 
@@ -477,12 +477,23 @@ def test_with_the_wrong_md5_it_is_thrown_away_and_the_next_mirror_asked(get, ser
     assert server.ranges == [None] and other.ranges == [None]
 
 
+def test_a_longer_digest_is_a_sha256(tmp_path, server):
+    """VGG16's weights have one; it is the name's last part too, as torchvision's files are named."""
+    server.reset(files={"weights.pth": CONTENT})
+    right = Archive("weights.pth", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+    assert download.fetch(right, tmp_path, [server.address], pauses=(0,)).read_bytes() == CONTENT
+    wrong = Archive("weights.pth", len(CONTENT), hashlib.sha256(b"").hexdigest())
+    with pytest.raises(DataError, match=r"SHA-256 is .*it should be"):
+        download.fetch(wrong, tmp_path, [server.address], pauses=(0,))
+    assert download.VGG16.name == f"vgg16-{download.VGG16.digest[:8]}.pth"
+
+
 def test_an_error_about_the_md5_names_file_both_sums_and_cure(get, server, tmp_path):
     server.reset(files={"trainval.tar": other_bytes(CONTENT)})
     with pytest.raises(DataError) as caught:
         get()
     found = hashlib.md5(other_bytes(CONTENT)).hexdigest()
-    for said in ("trainval.tar", found, ONE[0].md5, "--mirror", "goes on"):
+    for said in ("trainval.tar", found, ONE[0].digest, "--mirror", "goes on"):
         assert said in str(caught.value)
     assert server.ranges == [None]  # what came in one piece would come again
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
