@@ -1082,6 +1082,595 @@ CROP_ACCEPTED = Exercise(
     draw=lambda args: [rectangle("frame", "window", args["window"]), *rectangles("a", "object", args["boxes"])],
 )
 
+
+def _windows(room: int, stride: int, up: bool) -> int:
+    return (-(-room // stride) if up else room // stride) + 1
+
+
+def map_size(size: int, kernel: int, stride: int, padding: int, ceil: bool) -> int:
+    windows = _windows(size + 2 * padding - kernel, stride, ceil)
+    return windows - ((windows - 1) * stride >= size + padding)
+
+
+MAP_SIZE = Exercise(
+    solution=map_size,
+    cases=[
+        (6, 2, 2, 0, False),
+        (5, 3, 1, 0, False),
+        (150, 2, 2, 0, True),
+        (75, 2, 2, 0, False),
+        (75, 2, 2, 0, True),
+        (19, 3, 1, 1, False),
+        (7, 3, 1, 1, True),
+        (9, 4, 3, 2, True),
+        (19, 3, 2, 1, False),
+        (4, 1, 2, 0, True),
+        (3, 2, 2, 1, True),
+        (4, 2, 2, 1, True),
+        (10, 3, 4, 1, True),
+    ],
+    mistakes=mistakes(
+        "always down: You never round up. What is `ceil` for?",
+        lambda size, kernel, stride, padding, ceil: map_size(size, kernel, stride, padding, False),
+        "always up: You always round up. That is asked for where `ceil` is true, and only there.",
+        lambda size, kernel, stride, padding, ceil: map_size(size, kernel, stride, padding, True),
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding - kernel, stride, True),
+        "up and down exchanged: Where `ceil` is true you round down, and the other way round.",
+        lambda size, kernel, stride, padding, ceil: map_size(size, kernel, stride, padding, not ceil),
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding - kernel, stride, not ceil),
+        "one more: You add a window whenever `ceil` is true. Where the windows fill the map there is none to add.",
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding - kernel, stride, False) + ceil,
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, False) + ceil)
+            - ((windows - 1) * stride >= size + padding)
+        ),
+        "steps counted: You count the steps of the window. Before its first step it has been somewhere, too.",
+        lambda *args: map_size(*args) - 1,
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding - kernel, stride, ceil) - 1,
+        "kernel left out: You divide the side by the stride, whatever the kernel. It needs room at the end.",
+        lambda size, kernel, stride, padding, ceil: _windows(size, stride, ceil) - 1,
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding, stride, ceil) - 1,
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding, stride, ceil),
+        "padding left out: Where there is padding your map is too small: the windows may begin and end in it.",
+        lambda size, kernel, stride, padding, ceil: map_size(size, kernel, stride, 0, ceil),
+        lambda size, kernel, stride, padding, ceil: _windows(size - kernel, stride, ceil),
+        "padding on one side: You add the padding once. A map has two ends.",
+        lambda size, kernel, stride, padding, ceil: _windows(size + padding - kernel, stride, ceil),
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + padding - kernel, stride, ceil)) - ((windows - 1) * stride >= size + padding)
+        ),
+        "last window kept: Rounding up makes a last window that begins beyond the map and its left padding. PyTorch "
+        "drops it.",
+        lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding - kernel, stride, ceil),
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, ceil))
+            - ((windows - 1) * stride >= size + 2 * padding)
+        ),
+        "window dropped too soon: You drop a last window that still begins in the map. Windows are counted from the "
+        "start of the left padding, so where does the map end?",
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, ceil)) - ((windows - 1) * stride >= size)
+        ),
+        "no integer: The side of a map is an integer. A division with `/` gives a float, and so do NumPy's floor and "
+        "ceil.",
+        lambda size, kernel, stride, padding, ceil: (size + 2 * padding - kernel) / stride + 1,
+        lambda *args: float(map_size(*args)),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "with padding", (-args["padding"],) * 2 + (args["size"] + args["padding"],) * 2),
+        rectangle("a", "map", (0, 0, args["size"], args["size"])),
+        rectangle("b", "window", (-args["padding"],) * 2 + (args["kernel"] - args["padding"],) * 2),
+    ],
+)
+
+Layers = list[tuple[int, int, int]]
+
+
+def _fields(layers: Layers, reach: Callable = lambda kernel, dilation: (kernel - 1) * dilation) -> list[int]:
+    """The receptive field after no layer, after the first, and so on."""
+    fields, jump = [1], 1
+    for kernel, stride, dilation in layers:
+        fields.append(fields[-1] + reach(kernel, dilation) * jump)
+        jump *= stride
+    return fields
+
+
+def receptive_field(layers: Layers) -> int:
+    return _fields(layers)[-1]
+
+
+def _jumps(jump: Callable[[list[int]], int]) -> Callable[[Layers], int]:
+    """A receptive field; `jump` gives how far apart cells are, from the strides up to the layer, its own last."""
+
+    def twin(layers: Layers) -> int:
+        strides = [stride for _, stride, _ in layers]
+        steps = enumerate(layers, start=1)
+        return 1 + sum((kernel - 1) * dilation * jump(strides[:n]) for n, (kernel, _, dilation) in steps)
+
+    return twin
+
+
+def _from_the_wrong_end(layers: Layers) -> int:
+    field = 1
+    for kernel, stride, dilation in layers:
+        field = (field - 1) * stride + (kernel - 1) * dilation + 1
+    return field
+
+
+RECEPTIVE_FIELD = Exercise(
+    solution=receptive_field,
+    cases=[
+        ([(3, 1, 1)],),
+        ([(3, 1, 1), (3, 1, 1)],),
+        ([(2, 2, 1)],),
+        ([(3, 1, 1), (2, 2, 1), (3, 1, 1)],),
+        ([(3, 2, 1), (5, 3, 1), (3, 1, 1), (2, 2, 1)],),
+        ([(3, 1, 6)],),
+        ([(2, 2, 1), (3, 1, 6), (1, 1, 1)],),
+        ([*[(3, 1, 1), (3, 1, 1), (2, 2, 1)] * 2, (3, 1, 1), (3, 1, 1), (3, 1, 1), (2, 2, 1)],),
+        ([],),
+    ],
+    mistakes=mistakes(
+        "own stride: You multiply by the stride of the layer itself. How far apart its taps lie was settled by the "
+        "layers before it.",
+        _jumps(lambda strides: strides[-1]),
+        _jumps(math.prod),
+        "strides left out: You add up kernels as if no layer had a stride. After a stride of 2, two neighbouring cells "
+        "are two pixels apart.",
+        _jumps(lambda strides: 1),
+        "last stride only: You remember the stride of one layer. After two strides of 2 cells are four pixels apart.",
+        _jumps(lambda strides: strides[-2] if len(strides) > 1 else 1),
+        "strides added: You add the strides up. Halving twice makes quarters.",
+        _jumps(lambda strides: 1 + sum(strides[:-1])),
+        _jumps(lambda strides: sum(strides[:-1]) or 1),
+        "dilation left out: You take all taps for neighbours. What does `dilation` do to them?",
+        lambda layers: _fields(layers, lambda kernel, dilation: kernel - 1)[-1],
+        "dilation of all taps: You multiply the kernel by the dilation. Three taps have two gaps between them.",
+        lambda layers: _fields(layers, lambda kernel, dilation: kernel * dilation - 1)[-1],
+        "whole kernel: You add the whole kernel. One of its cells has been in the field before.",
+        lambda layers: _fields(layers, lambda kernel, dilation: kernel * dilation)[-1],
+        "begun with nothing: You are one pixel short: before the first layer a cell sees itself.",
+        lambda layers: receptive_field(layers) - 1,
+        "from the wrong end: That formula goes from the map to the image, and your loop from the image to the map.",
+        _from_the_wrong_end,
+        "distance: You return how far apart two cells are. Asked is how much one of them sees.",
+        lambda layers: math.prod(stride for _, stride, _ in layers),
+        "no layers: A list may be empty. A pixel that passes no layer sees itself.",
+        _but(lambda layers: not layers, _stop, receptive_field),
+        _but(lambda layers: not layers, lambda: 0, receptive_field),
+    ),
+    draw=lambda args: [
+        rectangle(
+            "expected" if n == len(args["layers"]) else "a", f"{side}", (-side / 2, -side / 2, side / 2, side / 2)
+        )
+        for n, side in enumerate(_fields(args["layers"]))
+    ],
+)
+
+
+def _filters(weight: Tensor, side: int) -> Tensor:
+    return weight.reshape(len(weight), -1, side, side)
+
+
+def decimate(weight: Tensor, side: int, units: int, taps: int) -> Tensor:
+    return _filters(weight, side)[::units, :, ::taps, ::taps]
+
+
+def _count(many: int, every: int) -> int:
+    return len(range(0, many, every))
+
+
+def _linear(out: int, channels: int, side: int) -> Tensor:
+    """A weight of which every number says where it stands: 1000 a unit, 100 a channel, 10 a row, 1 a column."""
+    digits = [
+        torch.arange(n, dtype=torch.float32) * place
+        for n, place in zip((out, channels, side, side), (1000, 100, 10, 1), strict=True)
+    ]
+    unit, channel, row, column = torch.meshgrid(*digits, indexing="ij")
+    return (unit + channel + row + column).flatten(1)
+
+
+DECIMATE = Exercise(
+    solution=decimate,
+    cases=[
+        (_linear(2, 1, 2), 2, 1, 1),
+        (_linear(1, 2, 2), 2, 1, 1),
+        (_linear(4, 1, 1), 1, 2, 1),
+        (_linear(1, 1, 4), 4, 1, 2),
+        (_linear(1, 3, 5), 5, 1, 3),
+        (_linear(5, 4, 3), 3, 2, 1),
+        (_linear(6, 2, 7), 7, 4, 3),
+        (_linear(8, 3, 7), 7, 3, 2),
+    ],
+    mistakes=mistakes(
+        "channels last: You take the channels for the last of the three. PyTorch flattens a map channel by channel.",
+        lambda weight, side, units, taps: weight.reshape(len(weight), side, side, -1).permute(0, 3, 1, 2)[
+            ::units, :, ::taps, ::taps
+        ],
+        "rows and columns: Rows and columns of the filters have changed places.",
+        lambda *args: decimate(*args).transpose(2, 3),
+        "first taps: You keep taps that lie side by side, in one corner of the filter. They must span all of it.",
+        lambda weight, side, units, taps: _filters(weight, side)[
+            ::units, :, : _count(side, taps), : _count(side, taps)
+        ],
+        "first units: You keep the units at the front. Every `units`-th of all of them is wanted.",
+        lambda weight, side, units, taps: _filters(weight, side)[: _count(len(weight), units), :, ::taps, ::taps],
+        lambda weight, side, units, taps: _filters(weight, side)[: len(weight) // units, :, ::taps, ::taps],
+        "first one left out: You begin with the last of the first group. Begin with the first.",
+        lambda weight, side, units, taps: _filters(weight, side)[units - 1 :: units, :, ::taps, ::taps],
+        lambda weight, side, units, taps: _filters(weight, side)[::units, :, taps - 1 :: taps, taps - 1 :: taps],
+        lambda weight, side, units, taps: _filters(weight, side)[
+            units - 1 :: units, :, taps - 1 :: taps, taps - 1 :: taps
+        ],
+        "one direction: You thin the taps in one direction. A filter has rows and columns.",
+        lambda weight, side, units, taps: _filters(weight, side)[::units, :, ::taps],
+        lambda weight, side, units, taps: _filters(weight, side)[::units, :, :, ::taps],
+        "channels thinned: You thin the channels too. The map that the filter looks at still has all of them.",
+        lambda weight, side, units, taps: _filters(weight, side)[::units, ::units, ::taps, ::taps],
+        lambda weight, side, units, taps: _filters(weight, side)[::units, ::taps, ::taps, ::taps],
+        "units kept: You keep all units.",
+        lambda weight, side, units, taps: decimate(weight, side, 1, taps),
+        "taps kept: You keep all taps.",
+        lambda weight, side, units, taps: decimate(weight, side, units, 1),
+        "numbers exchanged: `units` and `taps` have changed places.",
+        lambda weight, side, units, taps: decimate(weight, side, taps, units),
+        "still flat: A convolution's weight has four axes: units, channels, rows, columns.",
+        lambda *args: decimate(*args).flatten(1),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "filter", (0, 0, args["side"], args["side"])),
+        *(
+            rectangle("b", "kept", (x, y, x + 1, y + 1))
+            for y in range(0, args["side"], args["taps"])
+            for x in range(0, args["side"], args["taps"])
+        ),
+    ],
+)
+
+
+Sides = tuple[int, ...]
+
+
+def _summed(count: Callable[[int, int], int]) -> Callable[[Sides, Sides], int]:
+    """A count over all levels; `count` gives that of one, from its side and its priors per cell."""
+    return lambda maps, per_cell: sum(count(side, priors) for side, priors in zip(maps, per_cell, strict=True))
+
+
+def prior_count(maps: Sides, per_cell: Sides) -> int:
+    return _summed(lambda side, priors: side * side * priors)(maps, per_cell)
+
+
+PRIOR_COUNT = Exercise(
+    solution=prior_count,
+    cases=[
+        ((1,), (5,)),
+        ((3,), (2,)),
+        ((5, 3), (2, 4)),
+        ((4, 4, 2), (1, 3, 3)),
+        ((38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)),
+    ],
+    mistakes=mistakes(
+        "not squared: You count one row of each map. How many rows has it?",
+        _summed(lambda side, priors: side * priors),
+        "cells only: You count cells. Each of them carries several priors.",
+        _summed(lambda side, priors: side * side),
+        "sums multiplied: You multiply all cells by all shapes. The shapes of one map do not stand in the cells of "
+        "another.",
+        lambda maps, per_cell: sum(side * side for side in maps) * sum(per_cell),
+        lambda maps, per_cell: sum(maps) ** 2 * sum(per_cell),
+        "priors squared: You square the priors in a cell. It is the map that has two sides.",
+        _summed(lambda side, priors: (side * priors) ** 2),
+        _summed(lambda side, priors: side * priors**2),
+        "one level: You count the priors of one level. What of the others?",
+        lambda maps, per_cell: prior_count(maps[:1], per_cell[:1]),
+        lambda maps, per_cell: prior_count(maps[-1:], per_cell[-1:]),
+        "numbers of a box: You count four for each prior, the numbers that it takes to write one down.",
+        _summed(lambda side, priors: 4 * side * side * priors),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "first map", (0, 0, args["maps"][0], args["maps"][0])),
+        rectangle("a", "cell", (0, 0, 1, 1)),
+    ],
+)
+
+
+def prior_centre(row: int, column: int, step: float, image_size: int) -> Point:
+    return (column + 0.5) * step / image_size, (row + 0.5) * step / image_size
+
+
+def _centre(along: Callable[[int, float, int], float]) -> Callable[[int, int, float, int], Point]:
+    """A centre; `along` gives its place on one axis, from the cell's number, the step and the image's size."""
+    return lambda row, column, step, size: (along(column, step, size), along(row, step, size))
+
+
+PRIOR_CENTRE = Exercise(
+    solution=prior_centre,
+    cases=[
+        (0, 0, 20, 40),
+        (1, 1, 20, 40),
+        (0, 3, 16, 160),
+        (5, 2, 10, 80),
+        (4, 30, 8, 300),
+        (9, 9, 32, 300),
+    ],
+    mistakes=mistakes(
+        "row and column exchanged: The row makes your x. Which way do you go when the column grows?",
+        lambda row, column, step, size: prior_centre(column, row, step, size),
+        "corner: You return the corner where the cell begins. Its centre lies half a cell further.",
+        _centre(lambda cell, step, size: cell * step / size),
+        "far corner: You return the corner where the cell ends. Its centre lies half a cell before.",
+        _centre(lambda cell, step, size: (cell + 1) * step / size),
+        "half a pixel: You add half a pixel. Half a cell is wanted, and a cell is `step` pixels wide.",
+        _centre(lambda cell, step, size: (cell * step + 0.5) / size),
+        "in pixels: Your centre is in pixels. Fractions of the image are wanted.",
+        _centre(lambda cell, step, size: (cell + 0.5) * step),
+        "in cells: You count in cells. How many pixels is a cell from the next?",
+        _centre(lambda cell, step, size: cell + 0.5),
+        _centre(lambda cell, step, size: (cell + 0.5) / size),
+        "by the map: You divide by the number of cells. Steps need not fill the image: 38 of 8 pixels make 304, "
+        "and not 300.",
+        _centre(lambda cell, step, size: (cell + 0.5) / math.ceil(size / step)),
+        _centre(lambda cell, step, size: (cell + 0.5) / math.floor(size / step)),
+        _centre(lambda cell, step, size: (cell + 0.5) / round(size / step)),
+        "cells from 1: You count cells from 1. The first row is row 0.",
+        _centre(lambda cell, step, size: (cell - 0.5) * step / size),
+        "cell clipped: You keep the centre inside of the image. The original does not: its map of ten cells ends "
+        "beyond the edge.",
+        _centre(lambda cell, step, size: min((cell + 0.5) * step / size, 1.0)),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "image", (0, 0, args["image_size"], args["image_size"])),
+        rectangle(
+            "a",
+            "cell",
+            [number * args["step"] for number in (args["column"], args["row"], args["column"] + 1, args["row"] + 1)],
+        ),
+    ],
+)
+
+Ratios = tuple[float, ...]
+Sizes = list[Point]
+
+
+def _shapes(
+    larger: Callable[[float, float], float] = lambda side, next_side: math.sqrt(side * next_side),
+    pair: Callable[[float, float], Sizes] = lambda side, root: [(side * root, side / root), (side / root, side * root)],
+) -> Callable[[float, float, Ratios], Sizes]:
+    """The shapes of a cell with one of their parts exchanged; `pair` gets the root of a ratio."""
+
+    def twin(side: float, next_side: float, ratios: Ratios) -> Sizes:
+        squares = [(one, one) for one in (side, larger(side, next_side))]
+        return squares + [shape for ratio in ratios for shape in pair(side, math.sqrt(ratio))]
+
+    return twin
+
+
+def prior_shapes(side: float, next_side: float, ratios: Ratios) -> Sizes:
+    return _shapes()(side, next_side, ratios)
+
+
+def _reordered(order: Callable[[Sizes], Sizes]) -> Callable[[float, float, Ratios], Sizes]:
+    return lambda *args: order(prior_shapes(*args))
+
+
+PRIOR_SHAPES = Exercise(
+    solution=prior_shapes,
+    cases=[
+        (40.0, 40.0, ()),
+        (40.0, 90.0, ()),
+        (20.0, 20.0, (4.0,)),
+        (30.0, 60.0, (2.0,)),
+        (60.0, 111.0, (2.0, 3.0)),
+        (111.0, 162.0, (3.0, 1.5)),
+    ],
+    mistakes=mistakes(
+        "mean of the sides: Your larger square lies half way between the sides by adding. It should be as many times "
+        "larger than the one as it is smaller than the other.",
+        _shapes(larger=lambda side, next_side: (side + next_side) / 2),
+        "next side itself: Your larger square is the next level's small one. It lies between the two.",
+        _shapes(larger=lambda side, next_side: next_side),
+        "no root: The width of your boxes is ratio times ratio their height: what is (s r) / (s / r)?",
+        _shapes(pair=lambda side, root: [(side * root**2, side / root**2), (side / root**2, side * root**2)]),
+        "one side stretched: You stretch one side and leave the other, so that the area changes with the ratio.",
+        _shapes(pair=lambda side, root: [(side * root**2, side), (side, side * root**2)]),
+        _shapes(pair=lambda side, root: [(side * root**2, side), (side / root**2, side)]),
+        "all squares: Width and height are computed by one formula, and all your boxes are squares.",
+        _shapes(pair=lambda side, root: [(side * root,) * 2, (side / root,) * 2]),
+        _shapes(pair=lambda side, root: [(side * root,) * 2] * 2),
+        "inverse left out: Each ratio gives two boxes, a wide one and a tall one.",
+        _shapes(pair=lambda side, root: [(side * root, side / root)]),
+        "same box twice: You add the wide box twice. The second one stands upright.",
+        _shapes(pair=lambda side, root: [(side * root, side / root)] * 2),
+        "tall one first: Wide and tall have changed places. A ratio is width to height.",
+        _shapes(pair=lambda side, root: [(side / root, side * root), (side * root, side / root)]),
+        "inverses last: You add all ratios and then all inverses. Each ratio is followed by its own inverse.",
+        _reordered(lambda shapes: [*shapes[:2], *shapes[2::2], *shapes[3::2]]),
+        "larger square elsewhere: The larger square comes second, right behind the small one.",
+        _reordered(lambda shapes: [shapes[0], *shapes[2:], shapes[1]]),
+        _reordered(lambda shapes: [shapes[1], shapes[0], *shapes[2:]]),
+        "larger square left out: A square is missing. Each cell has two, the second made with the next level's side.",
+        _reordered(lambda shapes: [shapes[0], *shapes[2:]]),
+        "larger one stretched: You stretch the larger square. The ratios belong to the small one.",
+        lambda side, next_side, ratios: [
+            *prior_shapes(side, next_side, ()),
+            *prior_shapes(math.sqrt(side * next_side), next_side, ratios)[2:],
+        ],
+    ),
+    draw=lambda args: [
+        rectangle("a", "side", (0, 0, args["side"], args["side"])),
+        rectangle("b", "next side", (0, 0, args["next_side"], args["next_side"])),
+    ],
+)
+
+
+def head_channels(per_cell: int, classes: int) -> tuple[int, int]:
+    return per_cell * 4, per_cell * (classes + 1)
+
+
+HEAD_CHANNELS = Exercise(
+    solution=head_channels,
+    cases=[(1, 1), (1, 20), (4, 20), (6, 20), (5, 90)],
+    mistakes=mistakes(
+        "background left out: You count object classes alone. What does a prior say that sees none of them?",
+        lambda per_cell, classes: (per_cell * 4, per_cell * classes),
+        "background once: You add one channel for background to the whole head. Each prior needs its own.",
+        lambda per_cell, classes: (per_cell * 4, per_cell * classes + 1),
+        "one prior only: These are the channels for one prior. A cell has several.",
+        lambda per_cell, classes: (4, classes + 1),
+        "heads exchanged: The heads have changed places: boxes come first.",
+        lambda *args: head_channels(*args)[::-1],
+        "two numbers: A box takes four numbers: two to move it, and two to stretch it.",
+        lambda per_cell, classes: (per_cell * 2, per_cell * (classes + 1)),
+        "score in the box: You add a score to the four numbers of a box. In SSD background is a class, and scores have "
+        "a head of their own.",
+        lambda per_cell, classes: (per_cell * 5, per_cell * (classes + 1)),
+        lambda per_cell, classes: (per_cell * 5, per_cell * classes),
+        "box for each class: You predict a box for each class. In SSD a prior has one box, whatever it shows.",
+        lambda per_cell, classes: (per_cell * 4 * (classes + 1), per_cell * (classes + 1)),
+        lambda per_cell, classes: (per_cell * 4 * classes, per_cell * (classes + 1)),
+    ),
+    draw=lambda args: [rectangle("frame", "priors of one cell", (0, 0, args["per_cell"], 1))],
+)
+
+
+def flatten_head(head: Tensor, values: int) -> Tensor:
+    return head.permute(0, 2, 3, 1).reshape(len(head), -1, values)
+
+
+def _rows(order: str) -> Callable[[Tensor, int], Tensor]:
+    """Rows from a head whose channels and places are brought into an order of k (prior), v (value), y and x."""
+
+    def twin(head: Tensor, values: int) -> Tensor:
+        split = head.unflatten(1, (-1, values))
+        return split.permute(0, *(1 + "kvyx".index(axis) for axis in order)).reshape(len(head), -1, values)
+
+    return twin
+
+
+def _values_first(order: str) -> Callable[[Tensor, int], Tensor]:
+    """The same for channels that are taken to be all first values, then all second ones."""
+
+    def twin(head: Tensor, values: int) -> Tensor:
+        split = head.unflatten(1, (values, -1)).transpose(1, 2)
+        return split.permute(0, *(1 + "kvyx".index(axis) for axis in order)).reshape(len(head), -1, values)
+
+    return twin
+
+
+def _head(batch: int, priors: int, values: int, height: int, width: int) -> tuple[Tensor, int]:
+    """A head's output, a different number in each place."""
+    numbers = torch.arange(batch * priors * values * height * width, dtype=torch.float32)
+    return numbers.reshape(batch, priors * values, height, width), values
+
+
+FLATTEN_HEAD = Exercise(
+    solution=flatten_head,
+    cases=[
+        _head(1, 1, 4, 1, 1),
+        _head(1, 1, 4, 1, 2),
+        _head(1, 2, 4, 2, 2),
+        _head(2, 2, 3, 2, 3),
+        _head(1, 3, 2, 3, 3),
+        _head(3, 4, 21, 2, 2),
+    ],
+    mistakes=mistakes(
+        "no permute: A reshape follows memory, where channels come before rows and columns. Your rows mix cells.",
+        lambda head, values: head.reshape(len(head), -1, values),
+        "values first: You take the channels for all first values, then all second ones. They are all values of the "
+        "first prior, then all of the second.",
+        _values_first("yxkv"),
+        _values_first("kyxv"),
+        "columns before rows: You go down the columns. Cells are counted along a row.",
+        _rows("xykv"),
+        "prior by prior: You go through all cells with the first prior, then with the second. A cell's priors stand "
+        "together.",
+        _rows("kyxv"),
+        "pictures joined: The rows of all images stand in one list. Keep the axis of the batch, of one image too.",
+        lambda head, values: flatten_head(head, values).reshape(-1, values),
+        "not split: The numbers are in order, and in one long line. Each prior has a row of its own.",
+        lambda head, values: flatten_head(head, values).flatten(1),
+        "rows upright: Your values stand in the second axis and the priors in the third.",
+        lambda head, values: flatten_head(head, values).transpose(1, 2),
+        lambda head, values: head.reshape(len(head), values, -1),
+        "cells kept apart: The map's rows and columns are still axes of their own. One axis for all priors is wanted.",
+        lambda head, values: head.permute(0, 2, 3, 1).unflatten(3, (-1, values)),
+        lambda head, values: head.permute(0, 2, 3, 1),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "map", (0, 0, args["head"].shape[3], args["head"].shape[2])),
+        rectangle("a", "cell", (0, 0, 1, 1)),
+    ],
+)
+
+Address = tuple[int, int, int, int]
+
+
+def prior_address(index: int, maps: Sides, per_cell: Sides) -> Address:
+    return _address()(index, maps, per_cell)
+
+
+def _address(
+    within: Callable[[int, int, int], tuple[int, int, int]] = lambda index, side, priors: (
+        index // priors // side,
+        index // priors % side,
+        index % priors,
+    ),
+    size: Callable[[int, int], int] = lambda side, priors: side * side * priors,
+    over: Callable[[int, int], bool] = lambda index, size: index >= size,
+    start: int = 1,
+) -> Callable[[int, Sides, Sides], Address]:
+    """An address with one of its parts exchanged; `start` is 0 where a level's start is not subtracted."""
+
+    def twin(index: int, maps: Sides, per_cell: Sides) -> Address:
+        before, level = 0, 0
+        while level < len(maps) - 1 and over(index - before, size(maps[level], per_cell[level])):
+            before += size(maps[level], per_cell[level])
+            level += 1
+        return level, *within(index - start * before, maps[level], per_cell[level])
+
+    return twin
+
+
+PRIOR_ADDRESS = Exercise(
+    solution=prior_address,
+    cases=[
+        (0, (2,), (2,)),
+        (1, (2,), (2,)),
+        (5, (2,), (2,)),
+        (11, (3, 2), (2, 4)),
+        (18, (3, 2), (2, 4)),
+        (29, (3, 2), (2, 4)),
+        (6000, (38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)),
+        (8731, (38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)),
+    ],
+    mistakes=mistakes(
+        "row for column: Row and column have changed places. Cells are counted along a row: when is a row full?",
+        _address(lambda index, side, priors: (index // priors % side, index // priors // side, index % priors)),
+        "shapes apart: You go through all cells with the first shape, then with the second. A cell's shapes stand "
+        "together.",
+        _address(lambda index, side, priors: (index % side**2 // side, index % side, index // side**2)),
+        "shapes forgotten: You count cells as if each had one prior. Several numbers belong to each cell.",
+        _address(lambda index, side, priors: (index // side, index % side, index % priors)),
+        "start kept: The number still counts from the start of the first level. Take off what lies before this one.",
+        _address(start=0),
+        "edge of a level: The first prior of a level still goes to the level before. Numbers begin with 0, so where "
+        "does a level of 18 end?",
+        _address(over=lambda index, size: index > size),
+        "one row a level: You take a level for one row of cells. It has as many rows as columns.",
+        _address(size=lambda side, priors: side * priors),
+        "levels of cells: You count a level's cells and leave its shapes out, so that levels begin too early.",
+        _address(size=lambda side, priors: side * side),
+        "numbers from 1: You count levels from 1. All four numbers begin with 0.",
+        lambda *args: (prior_address(*args)[0] + 1, *prior_address(*args)[1:]),
+        lambda *args: tuple(number + 1 for number in prior_address(*args)),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "first map", (0, 0, args["maps"][0], args["maps"][0])),
+        rectangle("a", "cell", (0, 0, 1, 1)),
+    ],
+    returns=("level", "row", "column", "shape"),
+)
+
 EXERCISES = {
     "voc_box": VOC_BOX,
     "iou": IOU,
@@ -1090,4 +1679,13 @@ EXERCISES = {
     "crop_boxes": CROP_BOXES,
     "rotated_box": ROTATED_BOX,
     "crop_accepted": CROP_ACCEPTED,
+    "map_size": MAP_SIZE,
+    "receptive_field": RECEPTIVE_FIELD,
+    "decimate": DECIMATE,
+    "prior_count": PRIOR_COUNT,
+    "prior_centre": PRIOR_CENTRE,
+    "prior_shapes": PRIOR_SHAPES,
+    "head_channels": HEAD_CHANNELS,
+    "flatten_head": FLATTEN_HEAD,
+    "prior_address": PRIOR_ADDRESS,
 }

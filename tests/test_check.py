@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from strategies import corner_boxes
 
-from course_lib import voc
+from course_lib import priors, ssd, voc, weights
 from course_lib.boxes import box_iou
 from course_lib.check import EXERCISES, GENERAL_HINTS, check
 
@@ -284,6 +284,225 @@ CROP_ACCEPTED = {
     """,
 }
 
+MAP_SIZE = {
+    "plain": """
+        def map_size(size, kernel, stride, padding, ceil):
+            room = size + 2 * padding - kernel
+            if not ceil:
+                return room // stride + 1
+            windows = (room + stride - 1) // stride + 1
+            if (windows - 1) * stride >= size + padding:
+                windows -= 1
+            return windows
+    """,
+    "math": """
+        def map_size(size, kernel, stride, padding, ceil):
+            rounded = math.ceil if ceil else math.floor
+            n = rounded((size + 2 * padding - kernel) / stride) + 1
+            if ceil and (n - 1) * stride >= size + padding:
+                n = n - 1
+            return n
+    """,
+    "torch": """
+        def map_size(size, kernel, stride, padding, ceil):
+            n = torch.tensor((size + 2 * padding - kernel) / stride)
+            n = (torch.ceil(n) if ceil else torch.floor(n)).long() + 1
+            return n - ((n - 1) * stride >= size + padding).long()
+    """,
+}
+
+RECEPTIVE_FIELD = {
+    "forward": """
+        def receptive_field(layers):
+            field, jump = 1, 1
+            for kernel, stride, dilation in layers:
+                field = field + (kernel - 1) * dilation * jump
+                jump = jump * stride
+            return field
+    """,
+    "backward": """
+        def receptive_field(layers):
+            field = 1
+            for kernel, stride, dilation in reversed(layers):
+                field = (field - 1) * stride + (kernel - 1) * dilation + 1
+            return field
+    """,
+    "numpy": """
+        def receptive_field(layers):
+            kernel, stride, dilation = np.array(layers, dtype=int).reshape(-1, 3).T
+            jump = np.cumprod(stride) // stride
+            return int(1 + ((kernel - 1) * dilation * jump).sum())
+    """,
+}
+
+DECIMATE = {
+    "slices": """
+        def decimate(weight, side, units, taps):
+            filters = weight.reshape(weight.shape[0], -1, side, side)
+            return filters[::units, :, ::taps, ::taps]
+    """,
+    "loops": """
+        def decimate(weight, side, units, taps):
+            channels = weight.shape[1] // (side * side)
+            kept = range(0, side, taps)
+            rows = []
+            for unit in range(0, weight.shape[0], units):
+                flat = weight[unit]
+                rows.append(
+                    [[[flat[c * side * side + y * side + x] for x in kept] for y in kept] for c in range(channels)]
+                )
+            return rows
+    """,
+    "numpy": """
+        def decimate(weight, side, units, taps):
+            filters = weight.numpy().reshape(len(weight), -1, side, side)
+            index = np.arange(0, side, taps)
+            return filters[::units][:, :, index][:, :, :, index]
+    """,
+}
+
+PRIOR_COUNT = {
+    "loop": """
+        def prior_count(maps, per_cell):
+            total = 0
+            for side, count in zip(maps, per_cell):
+                total += side * side * count
+            return total
+    """,
+    "sum": """
+        def prior_count(maps, per_cell):
+            return sum(side ** 2 * count for side, count in zip(maps, per_cell))
+    """,
+    "numpy": """
+        def prior_count(maps, per_cell):
+            cells = np.array(maps) ** 2
+            return (cells * np.array(per_cell)).sum()
+    """,
+}
+
+PRIOR_CENTRE = {
+    "plain": """
+        def prior_centre(row, column, step, image_size):
+            cx = (column + 0.5) * step / image_size
+            cy = (row + 0.5) * step / image_size
+            return cx, cy
+    """,
+    "numpy": """
+        def prior_centre(row, column, step, image_size):
+            return (np.array([column, row]) * step + step / 2) / image_size
+    """,
+    "torch": """
+        def prior_centre(row, column, step, image_size):
+            cell = torch.tensor([column, row])
+            return (cell + 0.5) * step / image_size
+    """,
+}
+
+PRIOR_SHAPES = {
+    "loop": """
+        def prior_shapes(side, next_side, ratios):
+            larger = math.sqrt(side * next_side)
+            shapes = [(side, side), (larger, larger)]
+            for ratio in ratios:
+                root = math.sqrt(ratio)
+                shapes.append((side * root, side / root))
+                shapes.append((side / root, side * root))
+            return shapes
+    """,
+    "expanded": """
+        def prior_shapes(side, next_side, ratios):
+            larger = (side * next_side) ** 0.5
+            every = [r for ratio in ratios for r in (ratio, 1 / ratio)]
+            return [(side, side), (larger, larger)] + [(side * r ** 0.5, side / r ** 0.5) for r in every]
+    """,
+    "torch": """
+        def prior_shapes(side, next_side, ratios):
+            r = torch.tensor([ratio for one in ratios for ratio in (one, 1 / one)])
+            squares = torch.tensor([side, math.sqrt(side * next_side)])[:, None].repeat(1, 2)
+            stretched = torch.stack([side * r.sqrt(), side / r.sqrt()], dim=1)
+            return torch.cat([squares, stretched])
+    """,
+}
+
+HEAD_CHANNELS = {
+    "plain": """
+        def head_channels(per_cell, classes):
+            boxes = 4 * per_cell
+            scores = (classes + 1) * per_cell
+            return boxes, scores
+    """,
+    "numpy": """
+        def head_channels(per_cell, classes):
+            return np.array([4, classes + 1]) * per_cell
+    """,
+    "list": """
+        def head_channels(per_cell, classes):
+            return [per_cell * width for width in (4, 1 + classes)]
+    """,
+}
+
+FLATTEN_HEAD = {
+    "permute": """
+        def flatten_head(head, values):
+            last = head.permute(0, 2, 3, 1).contiguous()
+            return last.view(head.shape[0], -1, values)
+    """,
+    "split": """
+        def flatten_head(head, values):
+            batch, channels, height, width = head.shape
+            split = head.view(batch, channels // values, values, height, width)
+            split = split.permute(0, 3, 4, 1, 2)
+            return split.reshape(batch, -1, values)
+    """,
+    "numpy": """
+        def flatten_head(head, values):
+            last = np.moveaxis(head.numpy(), 1, 3)
+            return last.reshape(len(head), -1, values)
+    """,
+    "loops": """
+        def flatten_head(head, values):
+            images = []
+            for image in head:
+                rows = []
+                for y in range(image.shape[1]):
+                    for x in range(image.shape[2]):
+                        for a in range(len(image) // values):
+                            rows.append(image[a * values : (a + 1) * values, y, x])
+                images.append(torch.stack(rows))
+            return torch.stack(images)
+    """,
+}
+
+PRIOR_ADDRESS = {
+    "loop": """
+        def prior_address(index, maps, per_cell):
+            for level, (side, count) in enumerate(zip(maps, per_cell)):
+                size = side * side * count
+                if index < size:
+                    cell = index // count
+                    return level, cell // side, cell % side, index % count
+                index -= size
+    """,
+    "numpy": """
+        def prior_address(index, maps, per_cell):
+            starts = np.cumsum([0] + [side * side * count for side, count in zip(maps, per_cell)])
+            level = int(np.searchsorted(starts, index, side="right")) - 1
+            left = index - starts[level]
+            row, column, shape = np.unravel_index(left, (maps[level], maps[level], per_cell[level]))
+            return level, row, column, shape
+    """,
+    "listed": """
+        def prior_address(index, maps, per_cell):
+            every = []
+            for level in range(len(maps)):
+                for row in range(maps[level]):
+                    for column in range(maps[level]):
+                        for shape in range(per_cell[level]):
+                            every.append((level, row, column, shape))
+            return every[index]
+    """,
+}
+
 SOURCES = {
     "voc_box": VOC_BOX,
     "iou": IOU,
@@ -292,6 +511,15 @@ SOURCES = {
     "crop_boxes": CROP_BOXES,
     "rotated_box": ROTATED_BOX,
     "crop_accepted": CROP_ACCEPTED,
+    "map_size": MAP_SIZE,
+    "receptive_field": RECEPTIVE_FIELD,
+    "decimate": DECIMATE,
+    "prior_count": PRIOR_COUNT,
+    "prior_centre": PRIOR_CENTRE,
+    "prior_shapes": PRIOR_SHAPES,
+    "head_channels": HEAD_CHANNELS,
+    "flatten_head": FLATTEN_HEAD,
+    "prior_address": PRIOR_ADDRESS,
 }
 
 # For each mistake the sources in which it is made, and what is put in place of what.
@@ -720,6 +948,309 @@ MISTAKES = {
             ("numpy", "np.any(iou >= min_iou)", "iou.max() >= min_iou"),
         ],
     },
+    "map_size": {
+        "always down": [
+            ("plain", "if not ceil:", "if True:"),
+            ("math", "math.ceil if ceil else math.floor", "math.floor"),
+        ],
+        "always up": [
+            ("plain", "    if not ceil:\n        return room // stride + 1\n", ""),
+            ("math", "math.ceil if ceil else math.floor", "math.ceil"),
+            ("math", "math.ceil if ceil else math.floor", "math.ceil",
+             "    if ceil and (n - 1) * stride >= size + padding:\n        n = n - 1\n", ""),
+        ],
+        "up and down exchanged": [
+            ("plain", "if not ceil", "if ceil"),
+            ("torch", "if ceil else", "if not ceil else", " - ((n - 1) * stride >= size + padding).long()", ""),
+        ],
+        "one more": [
+            ("math", "math.ceil if ceil else math.floor", "math.floor", "+ 1\n", "+ 1 + ceil\n"),
+            ("plain", "    if not ceil:\n        return room // stride + 1\n", "",
+             "(room + stride - 1) // stride + 1", "room // stride + 1 + ceil",
+             "    if (windows - 1) * stride >= size + padding:\n        windows -= 1\n", ""),
+        ],
+        "steps counted": [
+            ("plain", "// stride + 1", "// stride"),
+            ("torch", "return n -", "return n - 1 -"),
+        ],
+        "kernel left out": [
+            ("math", " - kernel", ""),
+            ("math", "(size + 2 * padding - kernel) / stride) + 1", "size / stride)"),
+            ("math", "(size + 2 * padding - kernel) / stride) + 1", "(size + 2 * padding) / stride)"),
+        ],
+        "padding left out": [
+            ("plain", "size + 2 * padding - kernel", "size - kernel"),
+            ("math", "2 * padding", "0", "size + padding", "size"),
+        ],
+        "padding on one side": [
+            ("plain", "2 * padding", "padding"),
+            ("math", "2 * padding", "padding",
+             "    if ceil and (n - 1) * stride >= size + padding:\n        n = n - 1\n", ""),
+        ],
+        "last window kept": [
+            ("plain", "    if (windows - 1) * stride >= size + padding:\n        windows -= 1\n", ""),
+            ("math", ">= size + padding", ">= size + 2 * padding"),
+            ("torch", "(n - 1) * stride >=", "n * stride - stride >"),
+        ],
+        "window dropped too soon": [
+            ("plain", ">= size + padding", ">= size"),
+            ("torch", ">= size + padding", ">= size"),
+        ],
+        "no integer": [
+            ("math", "math.ceil if ceil else math.floor", "np.ceil if ceil else np.floor"),
+            ("plain", "//", "/"),
+            ("torch", ".long() + 1", " + 1"),
+        ],
+    },
+    "receptive_field": {
+        "own stride": [
+            ("forward", "dilation * jump", "dilation * stride"),
+            ("forward", "        jump = jump * stride\n", "",
+             "        field =", "        jump = jump * stride\n        field ="),
+            ("numpy", "np.cumprod(stride) // stride", "np.cumprod(stride)"),
+        ],
+        "strides left out": [
+            ("forward", "dilation * jump", "dilation"),
+            ("backward", "(field - 1) * stride", "(field - 1)"),
+        ],
+        "last stride only": [("forward", "jump = jump * stride", "jump = stride")],
+        "strides added": [
+            ("forward", "jump * stride", "jump + stride"),
+            ("numpy", "np.cumprod(stride) // stride", "np.maximum(np.cumsum(stride) - stride, 1)"),
+        ],
+        "dilation left out": [
+            ("forward", " * dilation", ""),
+            ("backward", " * dilation", ""),
+            ("numpy", " * dilation", ""),
+        ],
+        "dilation of all taps": [
+            ("forward", "(kernel - 1) * dilation", "(kernel * dilation - 1)"),
+            ("numpy", "(kernel - 1) * dilation", "(dilation * kernel - 1)"),
+        ],
+        "whole kernel": [
+            ("forward", "(kernel - 1)", "kernel"),
+            ("numpy", "(kernel - 1)", "kernel"),
+        ],
+        "begun with nothing": [
+            ("forward", "field, jump = 1, 1", "field, jump = 0, 1"),
+            ("numpy", "1 + ", ""),
+        ],
+        "from the wrong end": [("backward", "reversed(layers)", "layers")],
+        "distance": [("forward", "return field", "return jump")],
+        "no layers": [
+            ("numpy", ".reshape(-1, 3)", ""),
+            ("forward", "    field, jump = 1, 1\n", "    if not layers:\n        return 0\n    field, jump = 1, 1\n"),
+        ],
+    },
+    "decimate": {
+        "channels last": [
+            ("slices", "-1, side, side)", "side, side, -1).permute(0, 3, 1, 2)"),
+            ("loops", "c * side * side + y * side + x", "(y * side + x) * channels + c"),
+        ],
+        "rows and columns": [
+            ("loops", "for x in kept] for y in kept]", "for y in kept] for x in kept]"),
+            ("slices", "::taps]", "::taps].transpose(2, 3)"),
+        ],
+        "first taps": [
+            ("loops", "range(0, side, taps)", "range(len(range(0, side, taps)))"),
+            ("numpy", "np.arange(0, side, taps)", "np.arange((side + taps - 1) // taps)"),
+        ],
+        "first units": [
+            ("loops", "range(0, weight.shape[0], units)", "range(weight.shape[0] // units)"),
+            ("slices", "[::units,", "[: len(filters[::units]),"),
+        ],
+        "first one left out": [
+            ("slices", "[::units", "[units - 1 :: units"),
+            ("numpy", "np.arange(0, side, taps)", "np.arange(taps - 1, side, taps)"),
+            ("loops", "range(0, side", "range(taps - 1, side", "range(0, weight", "range(units - 1, weight"),
+        ],
+        "one direction": [
+            ("slices", "::taps, ::taps]", "::taps]"),
+            ("slices", "::taps, ::taps]", ":, ::taps]"),
+            ("numpy", "[:, :, :, index]", ""),
+        ],
+        "channels thinned": [
+            ("slices", "[::units, :,", "[::units, ::units,"),
+            ("slices", "[::units, :,", "[::units, ::taps,"),
+        ],
+        "units kept": [
+            ("slices", "::units", ":"),
+            ("loops", "weight.shape[0], units)", "weight.shape[0])"),
+        ],
+        "taps kept": [
+            ("slices", "::taps, ::taps", ":, :"),
+            ("numpy", "side, taps)\n    return", "side)\n    return"),
+        ],
+        "numbers exchanged": [("slices", "side, units, taps", "side, taps, units")],
+        "still flat": [
+            ("slices", "::taps]", "::taps].flatten(1)"),
+            ("numpy", "[:, :, :, index]", "[:, :, :, index].reshape(len(filters[::units]), -1)"),
+        ],
+    },
+    "prior_count": {
+        "not squared": [("loop", "side * side", "side"), ("numpy", " ** 2", "")],
+        "cells only": [("loop", " * count", ""), ("numpy", " * np.array(per_cell)", "")],
+        "sums multiplied": [
+            ("numpy", "(cells * np.array(per_cell)).sum()", "cells.sum() * sum(per_cell)"),
+            ("sum", "sum(side ** 2 * count for side, count in zip(maps, per_cell))", "sum(maps) ** 2 * sum(per_cell)"),
+        ],
+        "priors squared": [
+            ("sum", "side ** 2 * count", "side * count ** 2"),
+            ("sum", "side ** 2 * count", "(side * count) ** 2"),
+        ],
+        "one level": [("loop", "    return total", "        return total"), ("loop", "total +=", "total =")],
+        "numbers of a box": [("loop", "* count", "* count * 4"), ("numpy", "** 2", "** 2 * 4")],
+    },
+    "prior_centre": {
+        "row and column exchanged": [
+            ("plain", "return cx, cy", "return cy, cx"),
+            ("torch", "[column, row]", "[row, column]"),
+        ],
+        "corner": [("plain", "(column + 0.5)", "column", "(row + 0.5)", "row"), ("torch", " + 0.5", "")],
+        "far corner": [("numpy", "step / 2", "step"), ("torch", "0.5", "1")],
+        "half a pixel": [("numpy", "step / 2", "0.5"), ("torch", "(cell + 0.5) * step", "(cell * step + 0.5)")],
+        "in pixels": [("plain", " / image_size", ""), ("numpy", " / image_size", "")],
+        "in cells": [("plain", " * step / image_size", ""), ("torch", " * step", "")],
+        "by the map": [
+            ("plain", "* step / image_size", "/ (image_size // step)"),
+            ("torch", "* step / image_size", "/ math.ceil(image_size / step)"),
+            ("torch", "* step / image_size", "/ round(image_size / step)"),
+        ],
+        "cells from 1": [("plain", "+ 0.5", "- 0.5"), ("numpy", "+ step / 2", "- step / 2")],
+        "cell clipped": [
+            ("plain", "return cx, cy", "return min(cx, 1), min(cy, 1)"),
+            ("torch", "(cell + 0.5) * step / image_size", "((cell + 0.5) * step / image_size).clamp(0, 1)"),
+        ],
+    },
+    "prior_shapes": {
+        "mean of the sides": [
+            ("loop", "math.sqrt(side * next_side)", "(side + next_side) / 2"),
+            ("torch", "math.sqrt(side * next_side)", "0.5 * side + 0.5 * next_side"),
+        ],
+        "next side itself": [
+            ("loop", "math.sqrt(side * next_side)", "next_side"),
+            ("expanded", "(larger, larger)", "(next_side, next_side)"),
+        ],
+        "no root": [("loop", "math.sqrt(ratio)", "ratio"), ("expanded", "r ** 0.5", "r")],
+        "one side stretched": [
+            ("loop", "math.sqrt(ratio)", "ratio", "side / root))", "side))", "(side / root, ", "(side, "),
+            ("torch", "side * r.sqrt(), side / r.sqrt()", "side * r, torch.full_like(r, side)"),
+        ],
+        "all squares": [
+            ("expanded", "side / r ** 0.5", "side * r ** 0.5"),
+            ("torch", "side / r.sqrt()", "side * r.sqrt()"),
+        ],
+        "inverse left out": [
+            ("loop", "        shapes.append((side / root, side * root))\n", ""),
+            ("expanded", "(ratio, 1 / ratio)", "(ratio,)"),
+        ],
+        "same box twice": [
+            ("loop", "(side / root, side * root)", "(side * root, side / root)"),
+            ("expanded", "(ratio, 1 / ratio)", "(ratio, ratio)"),
+        ],
+        "tall one first": [
+            ("expanded", "(ratio, 1 / ratio)", "(1 / ratio, ratio)"),
+            ("torch", "side * r.sqrt(), side / r.sqrt()", "side / r.sqrt(), side * r.sqrt()"),
+        ],
+        "inverses last": [
+            ("expanded", "[r for ratio in ratios for r in (ratio, 1 / ratio)]",
+             "[*ratios] + [1 / ratio for ratio in ratios]"),
+        ],
+        "larger square elsewhere": [
+            ("loop", "[(side, side), (larger, larger)]", "[(larger, larger), (side, side)]"),
+            ("loop", "(side, side), (larger, larger)", "(side, side)",
+             "return shapes", "return shapes + [(larger, larger)]"),
+        ],
+        "larger square left out": [
+            ("loop", ", (larger, larger)", ""),
+            ("torch", "[side, math.sqrt(side * next_side)]", "[side]"),
+        ],
+        "larger one stretched": [
+            ("loop", "(side * root, side / root)", "(larger * root, larger / root)",
+             "(side / root, side * root)", "(larger / root, larger * root)"),
+            ("expanded", "(side * r ** 0.5, side / r ** 0.5)", "(larger * r ** 0.5, larger / r ** 0.5)"),
+        ],
+    },
+    "head_channels": {
+        "background left out": [("plain", "(classes + 1)", "classes"), ("list", "1 + classes", "classes")],
+        "background once": [("plain", "(classes + 1) * per_cell", "classes * per_cell + 1")],
+        "one prior only": [("plain", " * per_cell", ""), ("numpy", " * per_cell", "")],
+        "heads exchanged": [
+            ("plain", "return boxes, scores", "return scores, boxes"),
+            ("list", "(4, 1 + classes)", "(1 + classes, 4)"),
+        ],
+        "two numbers": [("plain", "4 *", "2 *"), ("numpy", "[4,", "[2,")],
+        "score in the box": [
+            ("plain", "4 *", "5 *"),
+            ("plain", "4 *", "5 *", "(classes + 1)", "classes"),
+        ],
+        "box for each class": [
+            ("plain", "4 *", "4 * (classes + 1) *"),
+            ("numpy", "[4,", "[4 * classes,"),
+        ],
+    },
+    "flatten_head": {
+        "no permute": [
+            ("permute", "head.permute(0, 2, 3, 1).contiguous()", "head"),
+            ("split", "    split = split.permute(0, 3, 4, 1, 2)\n", ""),
+            ("numpy", "np.moveaxis(head.numpy(), 1, 3)", "head.numpy()"),
+        ],
+        "values first": [
+            ("split", "channels // values, values,", "values, channels // values,", "3, 4, 1, 2", "3, 4, 2, 1"),
+            ("loops", "image[a * values : (a + 1) * values, y, x]", "image[a :: len(image) // values, y, x]"),
+        ],
+        "columns before rows": [
+            ("permute", "0, 2, 3, 1", "0, 3, 2, 1"),
+            ("split", "3, 4, 1, 2", "4, 3, 1, 2"),
+            ("numpy", "np.moveaxis(head.numpy(), 1, 3)", "head.numpy().T.transpose(3, 0, 1, 2)"),
+        ],
+        "prior by prior": [("split", "3, 4, 1, 2", "1, 3, 4, 2")],
+        "pictures joined": [
+            ("permute", "head.shape[0], -1, values", "-1, values"),
+            ("loops", "return torch.stack(images)", "return torch.cat(images)"),
+        ],
+        "not split": [
+            ("permute", "-1, values)", "-1)"),
+            ("numpy", "-1, values)", "-1)"),
+        ],
+        "rows upright": [
+            ("permute", "-1, values)", "-1, values).transpose(1, 2)"),
+            ("permute", "head.permute(0, 2, 3, 1).contiguous()", "head", "-1, values", "values, -1"),
+        ],
+        "cells kept apart": [
+            ("split", "return split.reshape(batch, -1, values)", "return split"),
+            ("permute", "return last.view(head.shape[0], -1, values)", "return last"),
+        ],
+    },
+    "prior_address": {
+        "row for column": [
+            ("loop", "cell // side, cell % side", "cell % side, cell // side"),
+            ("numpy", "row, column, shape =", "column, row, shape ="),
+        ],
+        "shapes apart": [
+            ("loop", "cell = index // count", "cell = index % (side * side)",
+             "index % count", "index // (side * side)"),
+            ("numpy", "row, column, shape =", "shape, row, column =",
+             "(maps[level], maps[level], per_cell[level])", "(per_cell[level], maps[level], maps[level])"),
+        ],
+        "shapes forgotten": [("loop", "cell = index // count", "cell = index")],
+        "start kept": [("numpy", "left = index - starts[level]", "left = index",
+                        "np.unravel_index(left, (maps[level], maps[level], per_cell[level]))",
+                        "left // per_cell[level] // maps[level], left // per_cell[level] % maps[level], "
+                        "left % per_cell[level]")],
+        "edge of a level": [
+            ("loop", "index < size", "index <= size"),
+        ],
+        "one row a level": [("loop", "side * side * count", "side * count",
+                             "        index -= size", "        if level < len(maps) - 1:\n            index -= size",
+                             "index < size", "index < size or level == len(maps) - 1")],
+        "levels of cells": [("loop", "side * side * count", "side * side",
+                             "index < size", "index < size or level == len(maps) - 1")],
+        "numbers from 1": [
+            ("loop", "return level,", "return level + 1,"),
+            ("listed", "(level, row, column, shape)", "(level + 1, row + 1, column + 1, shape + 1)"),
+        ],
+    },
 }  # fmt: skip
 
 
@@ -1083,3 +1614,53 @@ def test_the_solution_of_rotated_box_goes_round_a_turned_picture(case):
 def test_the_solution_of_crop_accepted_asks_any_object(boxes, window, least):
     accepted = EXERCISES["crop_accepted"].solution(boxes, tuple(window[0].tolist()), least)
     assert accepted == any(iou >= least for iou in box_iou(boxes, window)[:, 0].tolist())
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 5), st.integers(0, 3), st.booleans())
+def test_the_solution_of_map_size_is_pytorchs(size, kernel, stride, padding, ceil):
+    padding = min(padding, kernel // 2)  # PyTorch takes no more
+    assume(size + 2 * padding >= kernel)
+    pooled = torch.nn.functional.max_pool1d(torch.zeros(1, 1, size), kernel, stride, padding, ceil_mode=ceil)
+    assert EXERCISES["map_size"].solution(size, kernel, stride, padding, ceil) == pooled.shape[-1]
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(1, 3)), max_size=5))
+def test_the_solution_of_receptive_field_counts_the_pixels_that_reach_a_cell(layers):
+    signal = torch.ones(1, 1, 500, dtype=torch.float64, requires_grad=True)
+    found = signal
+    for kernel, stride, dilation in layers:
+        ones = torch.ones(1, 1, kernel, dtype=torch.float64)
+        found = torch.nn.functional.conv1d(found, ones, stride=stride, dilation=dilation)
+    (gradient,) = torch.autograd.grad(found[0, 0, 0], signal)
+    assert EXERCISES["receptive_field"].solution(layers) == gradient.nonzero()[-1, -1] + 1
+
+
+def test_the_solution_of_decimate_is_what_is_done_to_vgg16():
+    tensors = {f"{name}.{part}": torch.zeros(8, 8) for name in weights.VGG16_CLASSIFIER for part in ("weight", "bias")}
+    fc6 = tensors["classifier.0.weight"] = torch.randn(8, 512 * 7 * 7)
+    expected = weights.decimated(tensors)["classifier.0.weight"]
+    assert torch.equal(EXERCISES["decimate"].solution(fc6, 7, 4, 3), expected)
+
+
+SPECS = [priors.SSD300, priors.SSD_MINI]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_solutions_on_priors_are_what_the_library_does(spec):
+    solution = {name: EXERCISES[name].solution for name in ("prior_count", "prior_centre", "prior_shapes")}
+    boxes = spec.boxes()
+    assert solution["prior_count"](spec.maps, spec.per_cell) == len(boxes)
+    for index in range(0, len(boxes), 97):
+        level, row, column, shape = EXERCISES["prior_address"].solution(index, spec.maps, spec.per_cell)
+        shapes = solution["prior_shapes"](spec.sides[level], spec.sides[level + 1], spec.ratios[level])
+        centre = solution["prior_centre"](row, column, spec.steps[level], spec.image_size)
+        size = [side / spec.image_size for side in shapes[shape]]
+        torch.testing.assert_close(boxes[index], torch.tensor([*centre, *size]))
+
+
+def test_the_solutions_on_heads_are_what_the_library_does():
+    model = ssd.ssd_mini()
+    for k, loc, conf in zip(model.spec.per_cell, model.loc_heads, model.conf_heads, strict=True):
+        assert EXERCISES["head_channels"].solution(k, 20) == (loc.out_channels, conf.out_channels)
+    head = torch.rand(2, 24, 5, 3)
+    assert torch.equal(EXERCISES["flatten_head"].solution(head, 4), ssd.per_prior(head, 4))
