@@ -1671,6 +1671,136 @@ PRIOR_ADDRESS = Exercise(
     returns=("level", "row", "column", "shape"),
 )
 
+
+def encode_box(box: Box, prior_cxcywh: Box) -> Box:
+    return _encoded()(box, prior_cxcywh)
+
+
+def _encoded(
+    shift: Callable[[float, float, float], float] = lambda distance, prior_side, side: distance / prior_side / 0.1,
+    stretch: Callable[[float, float], float] = lambda side, prior_side: math.log(side / prior_side) / 0.2,
+    of: Callable[[Box], Box] = _cxcywh,
+) -> Callable[[Box, Box], Box]:
+    """Offsets with one of their parts exchanged; `of` gives the centre and the size of the box."""
+
+    def twin(box: Box, prior_cxcywh: Box) -> Box:
+        centre_and_size, prior = of(box), prior_cxcywh
+        shifts = [shift(centre_and_size[i] - prior[i], prior[i + 2], centre_and_size[i + 2]) for i in range(2)]
+        return (*shifts, *(stretch(centre_and_size[i], prior[i]) for i in range(2, 4)))
+
+    return twin
+
+
+ENCODE_BOX = Exercise(
+    solution=encode_box,
+    cases=[
+        ((0.3, 0.4, 0.5, 0.8), (0.4, 0.6, 0.2, 0.4)),
+        ((0.4, 0.4, 0.6, 0.8), (0.4, 0.6, 0.2, 0.4)),
+        ((0.3, 0.5, 0.5, 0.9), (0.4, 0.6, 0.2, 0.4)),
+        ((0.1, 0.4, 0.5, 0.5), (0.3, 0.45, 0.2, 0.4)),
+        ((0.2, 0.1, 0.9, 0.7), (0.6, 0.3, 0.5, 0.8)),
+        ((0.0, 0.0, 1.0, 1.0), (0.98, 0.02, 0.1, 0.3)),
+    ],
+    mistakes=mistakes(
+        "no variances: Your numbers are in the prior's size alone. They are still to be divided by 0.1 and by 0.2.",
+        _encoded(lambda distance, prior_side, _: distance / prior_side, lambda a, b: math.log(a / b)),
+        "multiplied by variances: You multiply by the variances. Encoding divides by them, and decoding multiplies.",
+        _encoded(lambda distance, prior_side, _: distance / prior_side * 0.1, lambda a, b: math.log(a / b) * 0.2),
+        "variances exchanged: 0.1 belongs to the centre, and 0.2 to the logarithm of the size.",
+        _encoded(lambda distance, prior_side, _: distance / prior_side / 0.2, lambda a, b: math.log(a / b) / 0.1),
+        "one variance: You use one variance for all four. The centre has 0.1, the size has 0.2.",
+        _encoded(stretch=lambda a, b: math.log(a / b) / 0.1),
+        _encoded(lambda distance, prior_side, _: distance / prior_side / 0.2),
+        "no logarithm: Your ratio of sizes has no logarithm. A box like its prior should give zero.",
+        _encoded(stretch=lambda a, b: a / b / 0.2),
+        _encoded(stretch=lambda a, b: (a - b) / b / 0.2),
+        "shift not divided: Your shift is in fractions of the image. Count it in widths and heights of the prior.",
+        _encoded(lambda distance, prior_side, side: distance / 0.1),
+        "by the box's size: You divide by the size of the box. When decoding, nobody knows it yet.",
+        _encoded(lambda distance, prior_side, side: distance / side / 0.1),
+        "turned round: You describe the prior as seen from the box. The box is wanted, as seen from the prior.",
+        _encoded(lambda distance, *sides: -distance / sides[0] / 0.1, lambda a, b: math.log(b / a) / 0.2),
+        _encoded(lambda distance, *sides: -distance / sides[0] / 0.1),
+        _encoded(stretch=lambda a, b: math.log(b / a) / 0.2),
+        "corner for centre: You measure from the corner of the box. Which point of it does the prior's centre meet?",
+        _encoded(of=lambda box: (*box[:2], *_cxcywh(box)[2:])),
+        "box read as centre and size: Your box holds two corners. Turn it into centre and size first.",
+        _encoded(of=lambda box: box),
+    ),
+    draw=lambda args: [
+        rectangle("a", "box", args["box"]),
+        rectangle("b", "prior", to_corners(torch.tensor(args["prior_cxcywh"])).tolist()),
+    ],
+)
+
+
+def greedy(iou: Tensor) -> list[int]:
+    return _paired()(iou)
+
+
+def _paired(rows: bool = True, columns: bool = True, least: float = 0.0, empty: bool = False) -> Callable:
+    """Greedy over the matrix; what is not struck out stays, and `empty` takes pairs that do not overlap."""
+
+    def twin(iou: Tensor) -> list[int]:
+        free, found = iou.clone(), [-1] * len(iou)
+        for _ in iou:
+            one, prior = divmod(int(free.argmax()), iou.shape[1])
+            if free[one, prior] < (0 if empty else max(least, 1e-9)):
+                break
+            found[one] = prior
+            free[one] = -1 if rows else free[one]
+            free[:, prior] = -1 if columns else free[:, prior]
+        return found
+
+    return twin
+
+
+def _in_order(order: Callable[[Tensor], Iterable[int]]) -> Callable[[Tensor], list[int]]:
+    """Each object in turn takes the best prior that is still free."""
+
+    def twin(iou: Tensor) -> list[int]:
+        free, found = iou.clone(), [-1] * len(iou)
+        for one in order(iou):
+            if free[one].max() > 0:
+                found[one] = int(free[one].argmax())
+                free[:, found[one]] = 0
+        return found
+
+    return twin
+
+
+GREEDY = Exercise(
+    solution=greedy,
+    cases=[
+        (torch.tensor([[0.2, 0.7, 0.1], [0.6, 0.3, 0.0]]),),
+        (torch.tensor([[0.4, 0.2, 0.3], [0.1, 0.0, 0.3]]),),
+        (torch.tensor([[0.75, 0.4, 0.0, 0.0], [0.8, 0.5, 0.0, 0.0], [0.0, 0.0, 0.75, 0.2]]),),
+        (torch.tensor([[0.9, 0.85, 0.1, 0.0], [0.95, 0.2, 0.6, 0.3], [0.1, 0.86, 0.45, 0.2]]),),
+        (torch.tensor([[0.7, 0.1, 0.0], [0.8, 0.0, 0.0], [0.6, 0.65, 0.0]]),),
+        (torch.tensor([[0.88, 0.3, 0.2, 0.1], [0.9, 0.82, 0.0, 0.4], [0.89, 0.81, 0.7, 0.0], [0.0, 0.0, 0.0, 0.0]]),),
+    ],
+    mistakes=mistakes(
+        "column kept: Two of your objects have the same prior. A prior that is taken is no longer free.",
+        _paired(columns=False),
+        "row kept: One of your objects takes prior after prior. It leaves the round once it has one.",
+        _paired(rows=False),
+        "in order of objects: You serve the objects in the order in which they are listed. The best pair of the whole "
+        "matrix comes first.",
+        _in_order(lambda iou: range(len(iou))),
+        "sorted once: You serve objects by their best overlap at the start. Once a prior is gone, another object may "
+        "have the best pair.",
+        _in_order(lambda iou: iou.amax(dim=1).argsort(descending=True, stable=True).tolist()),
+        "threshold: You ask for an IoU of one half. The greedy step takes any overlap; the threshold comes after it.",
+        _paired(least=0.5),
+        "no overlap: You hand out a prior that does not overlap the object. Then it gets -1.",
+        _paired(empty=True),
+    ),
+    draw=lambda args: [
+        rectangle("frame", "matrix", (0, 0, args["iou"].shape[1], args["iou"].shape[0])),
+        rectangle("a", "first pair", (0, 0, 1, 1)),
+    ],
+)
+
 EXERCISES = {
     "voc_box": VOC_BOX,
     "iou": IOU,
@@ -1688,4 +1818,6 @@ EXERCISES = {
     "head_channels": HEAD_CHANNELS,
     "flatten_head": FLATTEN_HEAD,
     "prior_address": PRIOR_ADDRESS,
+    "encode_box": ENCODE_BOX,
+    "greedy": GREEDY,
 }

@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw
 from strategies import corner_boxes
 
 from course_lib import priors, ssd, voc, weights
-from course_lib.boxes import box_iou
+from course_lib.boxes import box_iou, encode, to_corners
 from course_lib.check import EXERCISES, GENERAL_HINTS, check
+from course_lib.matching import match
 
 VOC_BOX = {
     "plain": """
@@ -502,6 +503,64 @@ PRIOR_ADDRESS = {
             return every[index]
     """,
 }
+ENCODE_BOX = {
+    "plain": """
+        def encode_box(box, prior_cxcywh):
+            xmin, ymin, xmax, ymax = box
+            cx, cy, w, h = prior_cxcywh
+            dx = ((xmin + xmax) / 2 - cx) / w / 0.1
+            dy = ((ymin + ymax) / 2 - cy) / h / 0.1
+            dw = math.log((xmax - xmin) / w) / 0.2
+            dh = math.log((ymax - ymin) / h) / 0.2
+            return dx, dy, dw, dh
+    """,
+    "torch": """
+        def encode_box(box, prior_cxcywh):
+            low, high = torch.tensor(box).chunk(2)
+            middle, side = torch.tensor(prior_cxcywh).chunk(2)
+            centre = (low + high) / 2
+            shift = (centre - middle) / side
+            stretch = ((high - low) / side).log()
+            return torch.cat([shift / 0.1, stretch / 0.2])
+    """,
+}
+
+GREEDY = {
+    "torch": """
+        def greedy(iou):
+            free = iou.clone()
+            found = [-1] * len(iou)
+            while free.max() > 0:
+                one, prior = divmod(free.argmax().item(), iou.shape[1])
+                found[one] = prior
+                free[one] = 0
+                free[:, prior] = 0
+            return found
+    """,
+    "sorted": """
+        def greedy(iou):
+            pairs = [(-value, g, p) for g, row in enumerate(iou.tolist()) for p, value in enumerate(row)]
+            found, taken = {}, set()
+            for value, g, p in sorted(pairs):
+                if value < 0 and g not in found and p not in taken:
+                    found[g] = p
+                    taken.add(p)
+            return [found.get(g, -1) for g in range(len(iou))]
+    """,
+    "order": """
+        def greedy(iou):
+            free, found = iou.clone(), [-1] * len(iou)
+            waiting = list(range(len(iou)))
+            while waiting:
+                waiting.sort(key=lambda g: -free[g].max())
+                g = waiting.pop(0)
+                if free[g].max() > 0:
+                    found[g] = free[g].argmax().item()
+                    free[:, found[g]] = 0
+            return found
+    """,
+}
+
 
 SOURCES = {
     "voc_box": VOC_BOX,
@@ -520,6 +579,8 @@ SOURCES = {
     "head_channels": HEAD_CHANNELS,
     "flatten_head": FLATTEN_HEAD,
     "prior_address": PRIOR_ADDRESS,
+    "encode_box": ENCODE_BOX,
+    "greedy": GREEDY,
 }
 
 # For each mistake the sources in which it is made, and what is put in place of what.
@@ -1251,6 +1312,47 @@ MISTAKES = {
             ("listed", "(level, row, column, shape)", "(level + 1, row + 1, column + 1, shape + 1)"),
         ],
     },
+    "encode_box": {
+        "no variances": [
+            ("plain", " / 0.1", "", " / 0.2", ""),
+            ("torch", "shift / 0.1, stretch / 0.2", "shift, stretch"),
+        ],
+        "multiplied by variances": [("plain", "/ 0.1", "* 0.1", "/ 0.2", "* 0.2")],
+        "variances exchanged": [("torch", "shift / 0.1, stretch / 0.2", "shift / 0.2, stretch / 0.1")],
+        "one variance": [("plain", "0.2", "0.1"), ("torch", "0.1", "0.2")],
+        "no logarithm": [("plain", "math.log", ""), ("torch", ".log()", " - 1")],
+        "shift not divided": [
+            ("plain", " / w / 0.1", " / 0.1", " / h / 0.1", " / 0.1"),
+            ("torch", "(centre - middle) / side", "centre - middle"),
+        ],
+        "by the box's size": [("torch", "(centre - middle) / side", "(centre - middle) / (high - low)")],
+        "turned round": [
+            ("torch", "centre - middle", "middle - centre", "(high - low) / side", "side / (high - low)"),
+            ("torch", "centre - middle", "middle - centre"),
+            ("torch", "(high - low) / side", "side / (high - low)"),
+        ],
+        "corner for centre": [
+            ("plain", "(xmin + xmax) / 2", "xmin", "(ymin + ymax) / 2", "ymin"),
+            ("torch", "(low + high) / 2", "low"),
+        ],
+        "box read as centre and size": [("torch", "(low + high) / 2", "low", "(high - low)", "high")],
+    },
+    "greedy": {
+        "column kept": [("torch", "free[:, prior] = 0", "pass"), ("sorted", "taken.add(p)", "pass")],
+        "row kept": [
+            (
+                "torch",
+                "free[one] = 0",
+                "pass",
+                "while free.max() > 0:",
+                "for _ in iou:\n        if free.max() <= 0:\n            break",
+            )
+        ],
+        "in order of objects": [("order", "waiting.sort(key=lambda g: -free[g].max())", "pass")],
+        "sorted once": [("order", "-free[g].max()", "-iou[g].max()")],
+        "threshold": [("torch", "free.max() > 0", "free.max() >= 0.5"), ("sorted", "value < 0", "value <= -0.5")],
+        "no overlap": [("sorted", "value < 0 and ", "")],
+    },
 }  # fmt: skip
 
 
@@ -1664,3 +1766,19 @@ def test_the_solutions_on_heads_are_what_the_library_does():
         assert EXERCISES["head_channels"].solution(k, 20) == (loc.out_channels, conf.out_channels)
     head = torch.rand(2, 24, 5, 3)
     assert torch.equal(EXERCISES["flatten_head"].solution(head, 4), ssd.per_prior(head, 4))
+
+
+@given(corner_boxes(minimum=1, smallest=0.05), st.integers(0, 2000))
+def test_the_solution_of_encode_box_is_what_the_library_does(boxes, index):
+    prior = priors.SSD_MINI.boxes()[index]
+    found = EXERCISES["encode_box"].solution(tuple(boxes[0].tolist()), tuple(prior.tolist()))
+    torch.testing.assert_close(torch.tensor(found), encode(boxes[:1], prior[None])[0], atol=1e-3, rtol=1e-3)
+
+
+@given(corner_boxes(minimum=1, smallest=0.05))
+def test_the_solution_of_greedy_is_what_match_gives_by_force(boxes):
+    """With a threshold that nothing reaches, only the forced pairs are left."""
+    some = priors.SSD_MINI.boxes()
+    matches = match(boxes[None], torch.ones(1, len(boxes), dtype=torch.int64), some, iou_threshold=2.0)
+    found = EXERCISES["greedy"].solution(box_iou(boxes, to_corners(some)))
+    assert [(matches.gt_index[0] == one).nonzero()[:, 0].tolist() for one in range(len(boxes))] == [[p] for p in found]
