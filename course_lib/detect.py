@@ -1,6 +1,6 @@
 """From raw outputs to detections: scores, boxes, a cut, NMS, another cut."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.boxes import decode
+from course_lib.losses import MultiBoxLoss
 from course_lib.nms import nms
 from course_lib.voc import Batch
 
@@ -60,6 +61,7 @@ def detect(
     iou_threshold: float = 0.45,
     top_k: int = 400,
     max_detections: int = 200,
+    scores: Callable[[Tensor], Tensor] = MultiBoxLoss.scores,
 ) -> list[Detections]:
     """Turn the network's outputs into detections, image by image.
 
@@ -70,11 +72,12 @@ def detect(
         iou_threshold: NMS drops a box that overlaps a better one of its class by more than this.
         top_k: candidates per class that enter NMS.
         max_detections: detections per image that leave it.
+        scores: from logits to probabilities, as the loss that trained the network reads them: `loss.scores`.
 
     Source: Liu et al. 2016, section 3.1; the defaults are the original's.
     """
     boxes = decode(offsets.float(), priors.float()).clamp(0, 1).cpu()
-    probabilities = logits.float().softmax(dim=-1).cpu()
+    probabilities = scores(logits.float()).cpu()
     return [
         detect_one(b, p, score_threshold, iou_threshold, top_k, max_detections)
         for b, p in zip(boxes, probabilities, strict=True)
@@ -82,22 +85,25 @@ def detect(
 
 
 @torch.inference_mode()
-def detect_all(model: nn.Module, batches: Iterable[Batch], **thresholds: float) -> list[Detections]:
-    """Detections for every image of a loader, in its order; the model is left in the mode it was in."""
+def detect_all(model: nn.Module, batches: Iterable[Batch], **options: float | Callable) -> list[Detections]:
+    """Detections for every image of a loader, in its order, with the `options` of `detect`.
+
+    The model is left in the mode it was in.
+    """
     was_training, device = model.training, model.priors.device
     model.eval()
     try:
         found = []
         for batch in batches:
             offsets, logits = model(batch.images.to(device, non_blocking=True))
-            found += detect(offsets, logits, model.priors, **thresholds)
+            found += detect(offsets, logits, model.priors, **options)
         return found
     finally:
         model.train(was_training)
 
 
-def detect_image(model: nn.Module, image: UInt8[np.ndarray, "H W 3"], **thresholds: float) -> Detections:
-    """Detections in one picture of any size, RGB; `thresholds` are those of `detect`."""
+def detect_image(model: nn.Module, image: UInt8[np.ndarray, "H W 3"], **options: float | Callable) -> Detections:
+    """Detections in one picture of any size, RGB, with the `options` of `detect`."""
     square = augment.resized(image, model.image_size)[None]
     batch = Batch(square, torch.zeros(1, 1, 4), torch.zeros(1, 1).long(), torch.zeros(1, 1).bool(), [""], [(1, 1)])
-    return detect_all(model, [batch], **thresholds)[0]
+    return detect_all(model, [batch], **options)[0]

@@ -8,6 +8,7 @@ from strategies import priors_cxcywh
 from course_lib import ssd, voc
 from course_lib.boxes import decode, encode
 from course_lib.detect import detect, detect_all, detect_image
+from course_lib.losses import FocalLoss
 
 
 def plain_detect(offsets, logits, priors, score_threshold, iou_threshold, top_k, max_detections):
@@ -56,6 +57,18 @@ def test_a_network_sure_of_background_finds_nothing():
     logits = torch.zeros(1, len(priors), 21)
     logits[..., 0] = 50
     assert len(detect(torch.zeros(1, len(priors), 4), logits, priors)[0].scores) == 0
+
+
+def test_a_network_trained_with_focal_loss_is_read_by_the_scores_of_its_loss():
+    """It answers yes or no for each class, and never learned a logit for background."""
+    priors = ssd.SSD_MINI.boxes()
+    logits = torch.full((1, len(priors), 21), -20.0)
+    logits[..., 0] = 50
+    logits[0, 1000, 15] = 3
+    offsets = torch.zeros(1, len(priors), 4)
+    assert len(detect(offsets, logits, priors)[0].scores) == 0
+    found = detect(offsets, logits, priors, scores=FocalLoss.scores)[0]
+    assert found.labels.tolist() == [15] and found.scores.item() == pytest.approx(0.953, abs=1e-3)
 
 
 def test_detect_all_leaves_the_model_in_its_mode_and_running_statistics_alone(small_devkit):
