@@ -5,19 +5,16 @@ Result in experiments/results/voc_coverage.json.
 """
 
 import json
-import os
-import tarfile
-import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from annotations import voc2007
 from torch import Tensor
 
-from course_lib import boxes, priors, profiles, training, voc
+from course_lib import boxes, priors, training, voc
 from course_lib.files import write_whole
 
 RESULT = Path(__file__).parent / "results" / "voc_coverage.json"
@@ -65,13 +62,8 @@ def histogram(objects: Tensor, covered: Tensor) -> list:
 def main() -> None:
     if RESULT.exists():
         return
-    with ExitStack() as stack:
-        devkit, archive = profiles.gpu().devkit, Path(os.environ.get("VOC_REAL", ""), "VOC2007-annotations.tar.xz")
-        if archive.is_file():
-            devkit = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            with tarfile.open(archive) as tar:
-                tar.extractall(devkit, filter="data")
-        if not (devkit / "VOC2007").is_dir():
+    with voc2007() as devkit:
+        if devkit is None:
             print("voc_coverage: skipped, no annotations of VOC2007 here")
             return
         started = time.monotonic()

@@ -5,18 +5,15 @@ Result in experiments/results/voc_matching.json.
 """
 
 import json
-import os
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from annotations import voc2007
 from torch import Tensor
 
-from course_lib import boxes, matching, priors, profiles, training, voc
+from course_lib import boxes, matching, priors, training, voc
 from course_lib.files import write_whole
 
 RESULT = Path(__file__).parent / "results" / "voc_matching.json"
@@ -129,13 +126,8 @@ def measured(annotations: list[voc.Annotation]) -> dict:
 def main() -> None:
     if RESULT.exists():
         return
-    with ExitStack() as stack:
-        devkit, archive = profiles.gpu().devkit, Path(os.environ.get("VOC_REAL", ""), "VOC2007-annotations.tar.xz")
-        if archive.is_file():
-            devkit = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            with tarfile.open(archive) as tar:
-                tar.extractall(devkit, filter="data")
-        if not (devkit / "VOC2007").is_dir():
+    with voc2007() as devkit:
+        if devkit is None:
             print("voc_matching: skipped, no annotations of VOC2007 here")
             return
         annotations = voc.read_annotations(devkit, "2007", "trainval")

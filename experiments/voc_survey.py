@@ -5,14 +5,12 @@ Result in experiments/results/voc_survey.json.
 """
 
 import json
-import os
-import tarfile
-import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
-from course_lib import profiles, training, voc
+from annotations import voc2007
+
+from course_lib import training, voc
 from course_lib.files import write_whole
 
 RESULT = Path(__file__).parent / "results" / "voc_survey.json"
@@ -21,13 +19,8 @@ RESULT = Path(__file__).parent / "results" / "voc_survey.json"
 def main() -> None:
     if RESULT.exists():
         return
-    with ExitStack() as stack:
-        devkit, archive = profiles.gpu().devkit, Path(os.environ.get("VOC_REAL", ""), "VOC2007-annotations.tar.xz")
-        if archive.is_file():
-            devkit = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            with tarfile.open(archive) as tar:
-                tar.extractall(devkit, filter="data")
-        if not (devkit / "VOC2007").is_dir():
+    with voc2007() as devkit:
+        if devkit is None:
             print("voc_survey: skipped, no annotations of VOC2007 here")
             return
         started = time.monotonic()

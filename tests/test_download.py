@@ -565,6 +565,7 @@ class SmallDisk:
 
 def test_a_disk_that_fills_up_during_the_download_keeps_what_has_come(get, server, part, monkeypatch):
     monkeypatch.setattr(SmallDisk, "room", 3000)
+    # The disk closes the file; `Path.open` is what is replaced.
     monkeypatch.setattr(Path, "open", lambda path, mode: SmallDisk(open(path, mode)))  # noqa: PTH123, SIM115
     with pytest.raises(DataError, match=DISK_FULL):
         get()
@@ -575,6 +576,7 @@ def test_a_disk_that_fills_up_during_the_download_keeps_what_has_come(get, serve
 
 def test_a_disk_that_fills_up_during_unpacking_leaves_no_part_of_a_tree(put, tmp_path, monkeypatch):
     monkeypatch.setattr(SmallDisk, "room", 30000)
+    # tarfile's own name for `open`; the disk closes the file.
     monkeypatch.setattr(tarfile, "bltn_open", lambda path, mode: SmallDisk(open(path, mode)))  # noqa: PTH123, SIM115
     with pytest.raises(DataError, match=DISK_FULL):
         put(CONTENT)
@@ -585,7 +587,7 @@ def test_a_disk_that_fills_up_during_unpacking_leaves_no_part_of_a_tree(put, tmp
 
 FILE = "VOCdevkit/VOC2007/a.txt"
 EVIL = {
-    "absolute": entry("/tmp/evil", b"!"),
+    "absolute": entry("/evil", b"!"),
     "two slashes": entry("//VOCdevkit/VOC2007/evil", b"!"),
     "above": entry("../evil", b"!"),
     "above from inside": entry("VOCdevkit/VOC2007/../../../evil", b"!"),
