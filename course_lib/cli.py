@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import download, emoji_voc, metrics, profiles, training, viz, weights
+from course_lib import download, emoji_voc, losses, metrics, profiles, training, viz, weights
 from course_lib.detect import detect_image
 from course_lib.files import DataError, write_whole
 from course_lib.training import RunError, Trainer
@@ -40,6 +40,9 @@ class DataSet(StrEnum):
     voc2007 = "voc2007"
     voc2012 = "voc2012"
     vgg16 = "vgg16"
+
+
+LossName = StrEnum("LossName", {name.replace("-", "_"): name for name in losses.LOSSES})
 
 
 class Method(StrEnum):
@@ -95,6 +98,7 @@ def train(
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights, order and augmentation.")] = 0,
+    loss: Annotated[LossName, typer.Option(help="The class loss; the boxes' is the same in all.")] = LossName.multibox,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
 ) -> None:
     """Train a detector. A finished run is left as it is, an unfinished one goes on."""
@@ -110,13 +114,17 @@ def train(
         chosen.start(run, seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
+    model = chosen.start(run, seed)
+    if loss != LossName.multibox:
+        losses.expect_background(model)
     trainer = Trainer(
-        chosen.start(run, seed),
+        model,
         chosen.training_set(),
         chosen.training_transform(),
         recipe,
         run,
         evaluate=chosen.selector(),
+        loss=losses.LOSSES[loss](),
         workers=chosen.workers,
         notes={
             "profile": chosen.name,

@@ -1,6 +1,6 @@
 """From raw outputs to detections: scores, boxes, a cut, NMS, another cut."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from course_lib import augment
 from course_lib.boxes import decode
-from course_lib.losses import MultiBoxLoss
 from course_lib.nms import nms
+from course_lib.ssd import SCORINGS
 from course_lib.voc import Batch
 
 
@@ -61,7 +61,7 @@ def detect(
     iou_threshold: float = 0.45,
     top_k: int = 400,
     max_detections: int = 200,
-    scores: Callable[[Tensor], Tensor] = MultiBoxLoss.scores,
+    scoring: str = "softmax",
 ) -> list[Detections]:
     """Turn the network's outputs into detections, image by image.
 
@@ -72,12 +72,12 @@ def detect(
         iou_threshold: NMS drops a box that overlaps a better one of its class by more than this.
         top_k: candidates per class that enter NMS.
         max_detections: detections per image that leave it.
-        scores: from logits to probabilities, as the loss that trained the network reads them: `loss.scores`.
+        scoring: a name of `ssd.SCORINGS`; that of the model, and of the loss that trained it.
 
     Source: Liu et al. 2016, section 3.1; the defaults are the original's.
     """
     boxes = decode(offsets.float(), priors.float()).clamp(0, 1).cpu()
-    probabilities = scores(logits.float()).cpu()
+    probabilities = SCORINGS[scoring](logits.float()).cpu()
     return [
         detect_one(b, p, score_threshold, iou_threshold, top_k, max_detections)
         for b, p in zip(boxes, probabilities, strict=True)
@@ -85,7 +85,7 @@ def detect(
 
 
 @torch.inference_mode()
-def detect_all(model: nn.Module, batches: Iterable[Batch], **options: float | Callable) -> list[Detections]:
+def detect_all(model: nn.Module, batches: Iterable[Batch], **options: float) -> list[Detections]:
     """Detections for every image of a loader, in its order, with the `options` of `detect`.
 
     The model is left in the mode it was in.
@@ -96,13 +96,13 @@ def detect_all(model: nn.Module, batches: Iterable[Batch], **options: float | Ca
         found = []
         for batch in batches:
             offsets, logits = model(batch.images.to(device, non_blocking=True))
-            found += detect(offsets, logits, model.priors, **options)
+            found += detect(offsets, logits, model.priors, scoring=model.scoring, **options)
         return found
     finally:
         model.train(was_training)
 
 
-def detect_image(model: nn.Module, image: UInt8[np.ndarray, "H W 3"], **options: float | Callable) -> Detections:
+def detect_image(model: nn.Module, image: UInt8[np.ndarray, "H W 3"], **options: float) -> Detections:
     """Detections in one picture of any size, RGB, with the `options` of `detect`."""
     square = augment.resized(image, model.image_size)[None]
     batch = Batch(square, torch.zeros(1, 1, 4), torch.zeros(1, 1).long(), torch.zeros(1, 1).bool(), [""], [(1, 1)])

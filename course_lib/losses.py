@@ -1,6 +1,8 @@
 """Losses: what the network pays for a wrong box and for a wrong class."""
 
+from dataclasses import dataclass
 from math import inf, log
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,6 +36,7 @@ def hardest(loss: Float[Tensor, "B P"], counts: Int[Tensor, "B 1"]) -> Bool[Tens
     return too_many.new_zeros(len(loss), 2 * priors).scatter_(1, index, True)[:, :priors]
 
 
+@dataclass(frozen=True, eq=False)
 class MultiBoxLoss:
     """SSD's loss: smooth L1 on the boxes, cross entropy on the classes with hard negatives.
 
@@ -49,8 +52,9 @@ class MultiBoxLoss:
     Source: Liu et al. 2016, eq. 1 to 3 and "Hard negative mining".
     """
 
-    def __init__(self, neg_pos_ratio: float = 3.0, class_weights: Float[Tensor, " C"] | None = None) -> None:
-        self.neg_pos_ratio, self.class_weights = neg_pos_ratio, class_weights
+    neg_pos_ratio: float = 3.0
+    class_weights: Float[Tensor, " C"] | None = None
+    scoring: ClassVar[str] = "softmax"  # a name of `ssd.SCORINGS`
 
     def __call__(
         self, offsets: Float[Tensor, "B P 4"], logits: Float[Tensor, "B P C"], matches: Matches
@@ -70,11 +74,6 @@ class MultiBoxLoss:
 
         normaliser = count.sum().clamp(min=1)
         return {"loc": loc / normaliser, "conf": conf / normaliser}
-
-    @staticmethod
-    def scores(logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
-        """Probabilities of the classes, of which exactly one holds."""
-        return logits.softmax(dim=-1)
 
 
 def sigmoid_focal(
@@ -102,6 +101,7 @@ def softmax_focal(
     return -weight * (-log_probability.expm1()) ** gamma * log_probability
 
 
+@dataclass(frozen=True, eq=False)
 class FocalLoss:
     """Smooth L1 on the boxes, focal loss on the classes: every prior counts, an easy one hardly.
 
@@ -116,10 +116,10 @@ class FocalLoss:
     Source: Lin et al. 2017, sections 3.2 and 4.1.
     """
 
-    focal = staticmethod(sigmoid_focal)
-
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
-        self.alpha, self.gamma = alpha, gamma
+    alpha: float = 0.25
+    gamma: float = 2.0
+    scoring: ClassVar[str] = "sigmoid"
+    focal: ClassVar = staticmethod(sigmoid_focal)
 
     def __call__(
         self, offsets: Float[Tensor, "B P 4"], logits: Float[Tensor, "B P C"], matches: Matches
@@ -130,17 +130,15 @@ class FocalLoss:
         normaliser = positives.sum().clamp(min=1)
         return {"loc": loc / normaliser, "conf": conf / normaliser}
 
-    @staticmethod
-    def scores(logits: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
-        """The probability of each class by itself; the first column means nothing."""
-        return logits.sigmoid()
-
 
 class SoftmaxFocalLoss(FocalLoss):
     """Focal loss on the softmax that `MultiBoxLoss` uses, so that the detections need nothing else."""
 
     focal = staticmethod(softmax_focal)
-    scores = staticmethod(MultiBoxLoss.scores)
+    scoring = "softmax"
+
+
+LOSSES = {"multibox": MultiBoxLoss, "focal": FocalLoss, "softmax-focal": SoftmaxFocalLoss}
 
 
 @torch.no_grad()

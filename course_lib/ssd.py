@@ -12,6 +12,10 @@ from course_lib.priors import SSD300, SSD_MINI, PriorSpec
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 SSD_MINI_EXTRAS = ((64, 128, 2, 1), (64, 128, 2, 1), (64, 128, 1, 0))
 
+# From logits to probabilities: of one class among all, or of each class by itself (the first column, background,
+# then means nothing). A network must be read as the loss that trained it reads it.
+SCORINGS = {"softmax": lambda logits: logits.softmax(dim=-1), "sigmoid": torch.sigmoid}
+
 
 class SSD(nn.Module):
     """Single Shot MultiBox Detector.
@@ -24,6 +28,10 @@ class SSD(nn.Module):
         num_classes: with background, which is class 0.
         pixel_std: what the centred pixels are divided by; 1 for weights that come from Caffe.
         batch_norm: batch norm in the extra blocks.
+
+    Attributes:
+        scoring: how its logits become probabilities, a name of `SCORINGS`; a `training.Trainer`
+            sets it to its loss's, and `weights` keep it.
 
     Source: Liu et al. 2016, section 2.1 and figure 2.
     """
@@ -41,6 +49,7 @@ class SSD(nn.Module):
         super().__init__()
         self.architecture, self.num_classes = architecture, num_classes
         self.image_size, self.spec = spec.image_size, spec
+        self.scoring = "softmax"
         self.backbone = backbone
         self.l2_norm = L2Norm(backbone.channels[0])
 

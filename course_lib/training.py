@@ -162,7 +162,8 @@ class Trainer:
         recipe: the numbers.
         run: folder of the run.
         evaluate: called with the model; gives numbers to record, of which "map" decides what is best.
-        loss: called as `losses.MultiBoxLoss` is.
+        loss: called as `losses.MultiBoxLoss` is, with a `scoring` as it has; by its `repr` a run that goes on
+            knows it again.
         workers: processes that load images, beside this one.
         notes: further facts for the provenance.
         report: called with every record that goes into the history.
@@ -187,6 +188,7 @@ class Trainer:
         self.model, self.recipe, self.run = model, recipe, Path(run)
         self.evaluate, self.report, self.notes = evaluate, report, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
+        model.scoring = self.loss.scoring
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
         if recipe.batch_size % world_size() or not len(self.sampler):
@@ -290,16 +292,21 @@ class Trainer:
         if not state.exists():
             return
         saved = torch.load(state, map_location=self.device, weights_only=True)
-        if saved["recipe"] != asdict(self.recipe) or saved["images"] != self.images:
+        begun = {name: saved[name] for name in self.asked()}
+        if begun != self.asked():
             raise RunError(
-                f"{self.run} was started with {saved['recipe']} on {saved['images']} images, which is not what is "
-                f"asked for now ({asdict(self.recipe)} on {self.images}): choose another folder, or --fresh"
+                f"{self.run} was started with {begun}, which is not what is asked for now ({self.asked()}): "
+                "choose another folder, or --fresh"
             )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.scaler.load_state_dict(saved["scaler"])
         self.history, self.seconds = saved["history"], saved["seconds"]
+
+    def asked(self) -> dict:
+        """What must be the same when a run goes on."""
+        return {"recipe": asdict(self.recipe), "loss": repr(self.loss), "images": self.images}
 
     def save(self) -> None:
         """Write everything, each file whole or not at all; the state comes last, and counts."""
@@ -312,8 +319,7 @@ class Trainer:
         write_whole(self.run / "history.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
         write_whole(self.run / "provenance.json", json.dumps(self.provenance(), indent=2) + "\n")
         state = {
-            "recipe": asdict(self.recipe),
-            "images": self.images,
+            **self.asked(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -337,6 +343,7 @@ class Trainer:
                 "training_images": self.images,
                 "architecture": self.model.architecture,
                 "recipe": asdict(self.recipe),
+                "loss": repr(self.loss),
                 "processes": world_size(),
             }
             | environment(self.device)

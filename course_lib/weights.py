@@ -62,7 +62,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model's weights, with its architecture's name, as safetensors; whole or not at all.
+    """Write a model's weights, with its architecture's name and scoring, as safetensors; whole or not at all.
 
     Args:
         dtype: store floating point weights as this; `torch.float16` halves the file.
@@ -73,7 +73,11 @@ def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> 
         for name, tensor in model.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"architecture": model.architecture, "num_classes": str(model.num_classes)}
+    metadata = {
+        "architecture": model.architecture,
+        "num_classes": str(model.num_classes),
+        "scoring": model.scoring,
+    }
     write_whole(path, safetensors_bytes(tensors, metadata))
 
 
@@ -103,6 +107,9 @@ def load(path: str | Path) -> ssd.SSD:
     if not num_classes.isdecimal():
         raise DataError(path, "num_classes", num_classes, "it should be a number: save the model again")
     model = ARCHITECTURES[architecture](int(num_classes))
+    model.scoring = metadata.get("scoring", model.scoring)
+    if model.scoring not in ssd.SCORINGS:
+        raise DataError(path, "scoring", model.scoring, f"it should be one of {', '.join(ssd.SCORINGS)}")
     if misfits := compare(model.state_dict(), tensors):
         raise DataError(path, "tensors", misfits, f"these do not fit {architecture} with {num_classes} classes")
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})

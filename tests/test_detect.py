@@ -67,7 +67,7 @@ def test_a_network_trained_with_focal_loss_is_read_by_the_scores_of_its_loss():
     logits[0, 1000, 15] = 3
     offsets = torch.zeros(1, len(priors), 4)
     assert len(detect(offsets, logits, priors)[0].scores) == 0
-    found = detect(offsets, logits, priors, scores=FocalLoss.scores)[0]
+    found = detect(offsets, logits, priors, scoring=FocalLoss.scoring)[0]
     assert found.labels.tolist() == [15] and found.scores.item() == pytest.approx(0.953, abs=1e-3)
 
 

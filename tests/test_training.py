@@ -11,6 +11,7 @@ import torch
 from processes import RECIPE, train_as_process, train_slowly, trainer
 
 from course_lib import augment, ssd, weights
+from course_lib.losses import FocalLoss, MultiBoxLoss
 from course_lib.training import Augmented, RunError, Shuffled, parameter_groups, read_history
 from course_lib.voc import VOCDetection
 
@@ -93,7 +94,7 @@ def test_killed_with_no_chance_to_tidy_up_the_run_goes_on(small_devkit, tmp_path
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_left_as_it_is_and_another_recipe_is_refused(small_devkit, tmp_path):
+def test_a_finished_run_is_left_as_it_is_and_another_recipe_or_loss_is_refused(small_devkit, tmp_path):
     short = replace(RECIPE, epochs=1, warmup_steps=0)
     trainer(small_devkit, tmp_path, short).fit()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -101,6 +102,16 @@ def test_a_finished_run_is_left_as_it_is_and_another_recipe_is_refused(small_dev
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(RunError, match="--fresh"):
         trainer(small_devkit, tmp_path, replace(short, learning_rate=1e-4)).fit()
+    with pytest.raises(RunError, match=r"was started with .*neg_pos_ratio=3.*asked for now .*neg_pos_ratio=1"):
+        trainer(small_devkit, tmp_path, short, loss=MultiBoxLoss(neg_pos_ratio=1)).fit()
+
+
+@pytest.mark.slow
+def test_the_weights_tell_how_the_loss_that_trained_them_reads_logits(small_devkit, tmp_path):
+    """Read by softmax, a network that answers yes or no finds nothing (see test_detect)."""
+    trainer(small_devkit, tmp_path, replace(RECIPE, epochs=1, warmup_steps=0), loss=FocalLoss()).fit()
+    assert weights.load(tmp_path / "best.safetensors").scoring == "sigmoid"
+    assert json.loads((tmp_path / "provenance.json").read_text())["loss"] == "FocalLoss(alpha=0.25, gamma=2.0)"
 
 
 @pytest.mark.slow
@@ -116,11 +127,12 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(small_devkit, tmp_p
 
 @pytest.mark.slow
 def test_losses_that_are_not_finite_stop_the_run_and_keep_what_there_was(small_devkit, tmp_path):
-    def poisoned(offsets, logits, matches):
-        return {"loc": offsets.sum() * float("nan"), "conf": logits.sum()}
+    class Poisoned(MultiBoxLoss):
+        def __call__(self, offsets, logits, matches):
+            return {"loc": offsets.sum() * float("nan"), "conf": logits.sum()}
 
     with pytest.raises(RunError, match="Halve the learning rate"):
-        trainer(small_devkit, tmp_path, loss=poisoned).fit()
+        trainer(small_devkit, tmp_path, loss=Poisoned()).fit()
     assert not (tmp_path / "state.pt").exists()
 
 

@@ -22,9 +22,10 @@ def model():
 
 
 def test_what_is_saved_is_what_is_loaded(model, tmp_path):
+    model.scoring = "sigmoid"
     weights.save(model, tmp_path / "runs" / "a.safetensors")
     loaded = weights.load(tmp_path / "runs" / "a.safetensors")
-    assert loaded.num_classes == 5 and not loaded.training
+    assert loaded.num_classes == 5 and loaded.scoring == "sigmoid" and not loaded.training
     for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     images = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
@@ -57,6 +58,9 @@ def test_broken_foreign_and_missing_files_are_named(model, tmp_path):
         weights.load(path)
     save_file({"a": torch.zeros(1)}, path, {"architecture": "ssd_mini"})
     with pytest.raises(DataError, match="num_classes is ''"):
+        weights.load(path)
+    save_file({"a": torch.zeros(1)}, path, {"architecture": "ssd_mini", "num_classes": "5", "scoring": "relu"})
+    with pytest.raises(DataError, match="scoring is 'relu'"):
         weights.load(path)
 
 

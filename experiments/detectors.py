@@ -1,0 +1,114 @@
+"""Detectors that differ in their loss alone, trained and measured alike; asks no question of its own.
+
+A run is the cpu profile's with fewer epochs. Runs of one seed share the pretrained trunk, the heads' first weights,
+the order of the images and their augmentation. What is finished is not trained again, and a run that was
+interrupted goes on.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from course_lib import emoji_voc, losses, metrics, profiles, training
+from course_lib.boxes import area
+from course_lib.detect import Detections
+from course_lib.files import write_whole
+from course_lib.ssd import SSD
+from course_lib.voc import Annotation
+
+SEEDS = (0, 1, 2)
+EPOCHS = 4
+RESULTS = Path(__file__).parent / "results"
+RUNS = profiles.RUNS / "experiments"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A loss, and what is done to a fresh model before it is trained with it."""
+
+    loss: Callable
+    prepare: Callable[[SSD], None] = lambda model: None
+
+
+MULTIBOX = Contestant(losses.MultiBoxLoss())
+
+
+def sides(annotation: Annotation, image_size: int) -> torch.Tensor:
+    """Of the objects: the side of a square of the same area, pixels of the network's input."""
+    return area(annotation.boxes).sqrt() * image_size
+
+
+def by_size(truth: list[Annotation], image_size: int) -> tuple[list[float], dict[str, list[Annotation]]]:
+    """The ground truth three times, each time with the objects of two size groups marked difficult.
+
+    Gives also the two limits, by which each group has a third of the objects that count. A detection
+    where nothing is counts against every group.
+    """
+    counted = torch.cat([sides(one, image_size)[~one.difficult] for one in truth])
+    low, high = counted.quantile(torch.tensor([1 / 3, 2 / 3])).tolist()
+    limits = {"small": (0, low), "medium": (low, high), "large": (high, float("inf"))}
+    groups: dict[str, list[Annotation]] = {name: [] for name in limits}
+    for one in truth:
+        for name, (smallest, too_large) in limits.items():
+            outside = (sides(one, image_size) < smallest) | (sides(one, image_size) >= too_large)
+            groups[name].append(replace(one, difficult=one.difficult | outside))
+    return [low, high], groups
+
+
+def scored(found: list[Detections], truth: list[Annotation], image_size: int) -> dict:
+    """mAP on all objects and on parts of them, and how many detections are sure of themselves."""
+    limits, sizes = by_size(truth, image_size)
+    parts = {"all": truth, **emoji_voc.split_by_emoji(truth), **sizes}
+    return {
+        "map": {name: metrics.evaluate_voc(found, part).mean_ap for name, part in parts.items()},
+        "size_limits": limits,
+        "sure_per_image": sum(int((one.scores > 0.5).sum()) for one in found) / len(found),
+    }
+
+
+def run_once(profile: profiles.Profile, name: str, contestant: Contestant, seed: int) -> dict:
+    """Train one detector, or find it trained, and measure its last weights on the test set."""
+    run = RUNS / f"{name}-{seed}"
+    result = run / "result.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    print(f"{name}, seed {seed}", flush=True)
+    model = profile.start(RUNS / f"start-{seed}", seed)
+    contestant.prepare(model)
+    trainer = training.Trainer(
+        model,
+        profile.training_set(),
+        profile.training_transform(),
+        replace(profile.recipe, epochs=EPOCHS, evaluate_every=1, seed=seed),
+        run,
+        evaluate=profile.selector(),
+        loss=contestant.loss,
+        workers=profile.workers,
+    )
+    history = trainer.fit()
+    truth = metrics.read_ground_truth(profile.devkit, *profile.test_on)
+    measured = scored(profile.detections(model, *profile.test_on), truth, profile.spec.image_size)
+    record = {"seed": seed, **measured, "history": history, "provenance": trainer.provenance()}
+    write_whole(result, json.dumps(record) + "\n")
+    return record
+
+
+def compare(question: str, contestants: Mapping[str, Contestant]) -> None:
+    """Train each contestant from each seed; the result is in results/<question>.json."""
+    path = RESULTS / f"{question}.json"
+    if path.exists():
+        return
+    profile, started = profiles.cpu(), time.monotonic()
+    profile.prepare(show_progress=True)
+    runs: dict[str, list[dict]] = {name: [] for name in contestants}
+    for seed in SEEDS:
+        for name, contestant in contestants.items():
+            runs[name].append(run_once(profile, name, contestant, seed))
+    provenance = training.environment() | {"seconds_here": round(time.monotonic() - started, 1)}
+    RESULTS.mkdir(exist_ok=True)
+    write_whole(path, json.dumps({"runs": runs, "provenance": provenance}, indent=1) + "\n")
+    print(f"{question}: {path}")

@@ -1,0 +1,25 @@
+"""Focal loss or hard negatives, at equal budget? And does focal loss need its start? For chapter 8.
+
+Runs of some minutes each, of which those with the multibox loss are shared with class_loss.py; result in
+experiments/results/focal_loss.json.
+"""
+
+from detectors import MULTIBOX, Contestant, compare
+
+from course_lib.losses import FocalLoss, SoftmaxFocalLoss, expect_background
+
+
+def main() -> None:
+    compare(
+        "focal_loss",
+        {
+            "3-to-1": MULTIBOX,
+            "focal": Contestant(FocalLoss(), expect_background),
+            "softmax-focal": Contestant(SoftmaxFocalLoss(), expect_background),
+            "focal-from-zero": Contestant(FocalLoss()),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
