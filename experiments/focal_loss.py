@@ -13,10 +13,10 @@ def main() -> None:
     compare(
         "focal_loss",
         {
-            "3-to-1": MULTIBOX,
             "focal": Contestant(FocalLoss(), expect_background),
             "softmax-focal": Contestant(SoftmaxFocalLoss(), expect_background),
             "focal-from-zero": Contestant(FocalLoss()),
+            "3-to-1": MULTIBOX,
         },
     )
 
