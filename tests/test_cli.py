@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from course_lib import ssd, weights
+from course_lib import cli, profiles, ssd, weights
 from course_lib.metrics import ClassDetections, write_detection_files
 
 pytestmark = pytest.mark.slow
@@ -76,3 +78,26 @@ def test_detect_writes_pictures_and_names_what_it_cannot_read(run_cli, tmp_path)
     assert done.returncode == 1 and "bad.jpg: image is 'not an image'" in done.stderr
     with Image.open(tmp_path / "out/good.png") as picture:
         assert picture.size == (500, 333)
+
+
+def test_a_network_for_focal_loss_starts_sure_of_background_and_is_measured_by_its_own_scores(
+    small_devkit, tmp_path, monkeypatch
+):
+    usual = profiles.cpu()
+    small = replace(
+        usual,
+        name="small",
+        devkit=small_devkit,
+        train_on=(("2007", "test"),),
+        recipe=replace(usual.recipe, epochs=1, batch_size=4, warmup_steps=0, learning_rate=1e-5, frozen_blocks=0),
+        workers=0,
+        pretraining_steps=0,
+    )
+    monkeypatch.setattr(profiles, "profile", lambda name=None: small)
+    done = CliRunner().invoke(cli.app, ["train", "--run", str(tmp_path / "run"), "--loss", "focal"])
+    assert done.exit_code == 0, done.output
+    model = weights.load(tmp_path / "run" / "last.safetensors")
+    assert model.scoring == "sigmoid" and model.conf_heads[0].bias[1].item() == pytest.approx(-4.595, abs=0.01)
+    assert CliRunner().invoke(cli.app, ["train", "--run", str(tmp_path / "run"), "--loss", "mse"]).exit_code == 2
+    other = CliRunner().invoke(cli.app, ["train", "--run", str(tmp_path / "run")])
+    assert "FocalLoss" in str(other.exception) and "--fresh" in str(other.exception)

@@ -61,7 +61,8 @@ def sync(check: bool) -> int:
 def library_fingerprint() -> str:
     """Of all that a notebook's outputs depend on beside its own code."""
     digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("course_lib/**/*.py"), *ROOT.glob("data/ssd_mini*"), ROOT / "requirements.txt"]):
+    recorded = [*ROOT.glob("data/ssd_mini*"), *ROOT.glob("*/results/*.json")]
+    for path in sorted([*ROOT.glob("course_lib/**/*.py"), *recorded, ROOT / "requirements.txt"]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
