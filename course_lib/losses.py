@@ -76,6 +76,10 @@ class MultiBoxLoss:
         return {"loc": loc / normaliser, "conf": conf / normaliser}
 
 
+# A probability that is rounded to 0 would have an infinite slope under a gamma below 1, and a NaN in the gradient.
+LEAST = torch.finfo(torch.float32).tiny
+
+
 def sigmoid_focal(
     logits: Float[Tensor, "*batch C"], labels: Int[Tensor, "*batch"], alpha: float, gamma: float
 ) -> Float[Tensor, "*batch"]:
@@ -89,7 +93,7 @@ def sigmoid_focal(
     wanted = labels[..., None] == classes
     signed = torch.where(wanted, logits[..., 1:], -logits[..., 1:])  # large where the answer is right
     weight = torch.where(wanted, alpha, 1 - alpha)
-    return -(weight * (-signed).sigmoid() ** gamma * F.logsigmoid(signed)).sum(dim=-1)
+    return -(weight * (-signed).sigmoid().clamp(min=LEAST) ** gamma * F.logsigmoid(signed)).sum(dim=-1)
 
 
 def softmax_focal(
@@ -98,7 +102,7 @@ def softmax_focal(
     """Focal loss of one choice among all classes, background among them; `alpha` weighs the foreground."""
     log_probability = logits.log_softmax(dim=-1).gather(-1, labels[..., None]).squeeze(-1)
     weight = torch.where(labels > 0, alpha, 1 - alpha)
-    return -weight * (-log_probability.expm1()) ** gamma * log_probability
+    return -weight * (-log_probability.expm1()).clamp(min=LEAST) ** gamma * log_probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +111,7 @@ class FocalLoss:
 
     Args:
         alpha: weight of a yes; a no weighs 1 - alpha.
-        gamma: how fast an answer that is nearly right stops to count; 0 gives cross entropy.
+        gamma: how fast an answer that is nearly right stops to count; 0 gives cross entropy weighed by alpha.
 
     Called as `MultiBoxLoss` is, and normalised alike: the sum over all priors is divided by the number
     of positives in the batch, so start the heads with `expect_background`. Without any positive

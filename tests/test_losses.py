@@ -232,3 +232,16 @@ def test_expect_background_gives_every_class_a_score_of_pi_where_the_heads_weigh
     torch.testing.assert_close(yes_or_no[..., 1:], torch.full((1, 2408, 20), 0.01))
     torch.testing.assert_close(one_of_all[..., 1:] / one_of_all[..., :1], torch.full((1, 2408, 20), 0.01 / 0.99))
     assert not any(head.bias.any() for head in model.loc_heads)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("focal", [sigmoid_focal, softmax_focal])
+def test_a_focal_gradient_is_finite_however_sure_an_answer_is(focal, gamma):
+    """A power below 1 has an infinite slope at 0, where the probability of a wrong answer is rounded to."""
+    sure = torch.tensor([0.0, 17.0, 120.0, 1e4])
+    logits = torch.zeros(8, 3)
+    logits[:, 1] = torch.cat([sure, -sure])
+    logits.requires_grad_()
+    focal(logits, torch.ones(8, dtype=torch.int64), 0.25, gamma).sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[7, 1] < 0  # the worst answer is still pulled up
