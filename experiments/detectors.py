@@ -6,7 +6,6 @@ interrupted goes on.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,13 +101,14 @@ def compare(question: str, contestants: Mapping[str, Contestant]) -> None:
     path = RESULTS / f"{question}.json"
     if path.exists():
         return
-    profile, started = profiles.cpu(), time.monotonic()
+    profile = profiles.cpu()
     profile.prepare(show_progress=True)
     runs: dict[str, list[dict]] = {name: [] for name in contestants}
     for seed in SEEDS:
         for name, contestant in contestants.items():
             runs[name].append(run_once(profile, name, contestant, seed))
-    provenance = training.environment() | {"seconds_here": round(time.monotonic() - started, 1)}
+    seconds = sum(run["provenance"]["seconds"] for some in runs.values() for run in some)
+    provenance = training.environment() | {"seconds": round(seconds)}
     RESULTS.mkdir(exist_ok=True)
     write_whole(path, json.dumps({"runs": runs, "provenance": provenance}, indent=1) + "\n")
     print(f"{question}: {path}")
