@@ -7,6 +7,7 @@ The answers are in here. Try first.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -684,12 +685,15 @@ MAP_SIZE = Exercise(
         lambda size, kernel, stride, padding, ceil: (
             (windows := _windows(size + padding - kernel, stride, ceil)) - ((windows - 1) * stride >= size + padding)
         ),
-        "last window kept: Rounding up makes a last window that begins beyond the map and its left padding. PyTorch "
-        "drops it.",
+        "last window kept: You keep a last window that PyTorch drops. Counted from the start of the left padding, a "
+        "window that begins at size + padding is already outside.",
         lambda size, kernel, stride, padding, ceil: _windows(size + 2 * padding - kernel, stride, ceil),
         lambda size, kernel, stride, padding, ceil: (
             (windows := _windows(size + 2 * padding - kernel, stride, ceil))
             - ((windows - 1) * stride >= size + 2 * padding)
+        ),
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, ceil)) - ((windows - 1) * stride > size + padding)
         ),
         "window dropped too soon: You drop a last window that still begins in the map. Windows are counted from the "
         "start of the left padding, so where does the map end?",
@@ -701,59 +705,74 @@ MAP_SIZE = Exercise(
         lambda size, kernel, stride, padding, ceil: (size + 2 * padding - kernel) / stride + 1,
         lambda *args: float(map_size(*args)),
     ),
-    draw=lambda args: [
-        rectangle("frame", "with padding", (-args["padding"],) * 2 + (args["size"] + args["padding"],) * 2),
-        rectangle("a", "map", (0, 0, args["size"], args["size"])),
-        rectangle("b", "window", (-args["padding"],) * 2 + (args["kernel"] - args["padding"],) * 2),
-    ],
 )
 
 Layers = list[tuple[int, int, int]]
 
 
-def _fields(layers: Layers, reach: Callable = lambda kernel, dilation: (kernel - 1) * dilation) -> list[int]:
-    """The receptive field after no layer, after the first, and so on."""
-    fields, jump = [1], 1
-    for kernel, stride, dilation in layers:
-        fields.append(fields[-1] + reach(kernel, dilation) * jump)
-        jump *= stride
-    return fields
+def _field(
+    reach: Callable[[int, int], int] = lambda kernel, dilation: (kernel - 1) * dilation,
+    apart: Callable[[int, int, int], int] = lambda jump, stride, dilation: jump * stride,
+    together: Callable[[int, int, int], int] = lambda field, jump, cells: field + (cells - 1) * jump,
+) -> Callable[[Layers, int], int]:
+    """What some neighbouring cells see together, with one of its parts exchanged."""
 
-
-def receptive_field(layers: Layers) -> int:
-    return _fields(layers)[-1]
-
-
-def _jumps(jump: Callable[[list[int]], int]) -> Callable[[Layers], int]:
-    """A receptive field; `jump` gives how far apart cells are, from the strides up to the layer, its own last."""
-
-    def twin(layers: Layers) -> int:
-        strides = [stride for _, stride, _ in layers]
-        steps = enumerate(layers, start=1)
-        return 1 + sum((kernel - 1) * dilation * jump(strides[:n]) for n, (kernel, _, dilation) in steps)
+    def twin(layers: Layers, cells: int) -> int:
+        field, jump = 1, 1
+        for kernel, stride, dilation in layers:
+            field += reach(kernel, dilation) * jump
+            jump = apart(jump, stride, dilation)
+        return together(field, jump, cells)
 
     return twin
 
 
-def _from_the_wrong_end(layers: Layers) -> int:
-    field = 1
-    for kernel, stride, dilation in layers:
-        field = (field - 1) * stride + (kernel - 1) * dilation + 1
-    return field
+def receptive_field(layers: Layers, cells: int) -> int:
+    return _field()(layers, cells)
+
+
+def _jumps(jump: Callable[[list[int]], int]) -> Callable[[Layers, int], int]:
+    """A receptive field; `jump` gives how far apart cells are, from the strides up to the layer, its own last."""
+
+    def twin(layers: Layers, cells: int) -> int:
+        strides = [stride for _, stride, _ in layers]
+        steps = enumerate(layers, start=1)
+        field = 1 + sum((kernel - 1) * dilation * jump(strides[:n]) for n, (kernel, _, dilation) in steps)
+        return field + (cells - 1) * math.prod(strides)
+
+    return twin
+
+
+def _from_the_map(
+    before: Callable[[int, int, int, int], int], order: Callable = reversed
+) -> Callable[[Layers, int], int]:
+    """A receptive field layer by layer, from the map to the image; `before` says what a layer needs."""
+
+    def twin(layers: Layers, cells: int) -> int:
+        for kernel, stride, dilation in order(layers):
+            cells = before(cells, kernel, stride, dilation)
+        return cells
+
+    return twin
 
 
 RECEPTIVE_FIELD = Exercise(
     solution=receptive_field,
     cases=[
-        ([(3, 1, 1)],),
-        ([(3, 1, 1), (3, 1, 1)],),
-        ([(2, 2, 1)],),
-        ([(3, 1, 1), (2, 2, 1), (3, 1, 1)],),
-        ([(3, 2, 1), (5, 3, 1), (3, 1, 1), (2, 2, 1)],),
-        ([(3, 1, 6)],),
-        ([(2, 2, 1), (3, 1, 6), (1, 1, 1)],),
-        ([*[(3, 1, 1), (3, 1, 1), (2, 2, 1)] * 2, (3, 1, 1), (3, 1, 1), (3, 1, 1), (2, 2, 1)],),
-        ([],),
+        ([(3, 1, 1)], 1),
+        ([(3, 1, 1), (3, 1, 1)], 1),
+        ([(2, 2, 1)], 1),
+        ([(3, 1, 1), (2, 2, 1), (3, 1, 1)], 1),
+        ([(3, 2, 1), (5, 3, 1), (3, 1, 1), (2, 2, 1)], 1),
+        ([(3, 1, 6)], 1),
+        ([(3, 1, 2), (3, 1, 1)], 1),
+        ([(2, 2, 1), (3, 1, 6), (1, 1, 1)], 1),
+        ([*[(3, 1, 1), (3, 1, 1), (2, 2, 1)] * 2, (3, 1, 1), (3, 1, 1), (3, 1, 1), (2, 2, 1)], 1),
+        ([], 1),
+        ([(3, 1, 1)], 2),
+        ([(3, 1, 1), (2, 2, 1)], 3),
+        ([(3, 2, 1), (3, 1, 2), (2, 3, 1)], 3),
+        ([], 3),
     ],
     mistakes=mistakes(
         "own stride: You multiply by the stride of the layer itself. How far apart its taps lie was settled by the "
@@ -765,36 +784,60 @@ RECEPTIVE_FIELD = Exercise(
         _jumps(lambda strides: 1),
         "last stride only: You remember the stride of one layer. After two strides of 2 cells are four pixels apart.",
         _jumps(lambda strides: strides[-2] if len(strides) > 1 else 1),
-        "strides added: You add the strides up. Halving twice makes quarters.",
+        "strides added: You add where strides multiply. Halving twice makes quarters.",
         _jumps(lambda strides: 1 + sum(strides[:-1])),
         _jumps(lambda strides: sum(strides[:-1]) or 1),
+        _field(apart=lambda jump, stride, dilation: jump + stride),
+        _field(apart=lambda jump, stride, dilation: jump + stride - 1),
+        "dilation in the stride: You let a dilation move the cells apart. It spreads the taps of its own layer; the "
+        "cells that the layer gives lie as close as its stride puts them.",
+        _field(apart=lambda jump, stride, dilation: jump * stride * dilation),
+        _field(apart=lambda jump, stride, dilation: jump * max(stride, dilation)),
+        "stride and dilation exchanged: Stride and dilation have changed places. A layer is kernel, stride, dilation.",
+        lambda layers, cells: receptive_field(
+            [(kernel, dilation, stride) for kernel, stride, dilation in layers], cells
+        ),
         "dilation left out: You take all taps for neighbours. What does `dilation` do to them?",
-        lambda layers: _fields(layers, lambda kernel, dilation: kernel - 1)[-1],
+        _field(reach=lambda kernel, dilation: kernel - 1),
         "dilation of all taps: You multiply the kernel by the dilation. Three taps have two gaps between them.",
-        lambda layers: _fields(layers, lambda kernel, dilation: kernel * dilation - 1)[-1],
+        _field(reach=lambda kernel, dilation: kernel * dilation - 1),
         "whole kernel: You add the whole kernel. One of its cells has been in the field before.",
-        lambda layers: _fields(layers, lambda kernel, dilation: kernel * dilation)[-1],
+        _field(reach=lambda kernel, dilation: kernel * dilation),
+        _field(reach=lambda kernel, dilation: (kernel - 1) * dilation + 1),
         "begun with nothing: You are one pixel short: before the first layer a cell sees itself.",
-        lambda layers: receptive_field(layers) - 1,
+        lambda layers, cells: receptive_field(layers, cells) - 1,
         "from the wrong end: That formula goes from the map to the image, and your loop from the image to the map.",
-        _from_the_wrong_end,
-        "distance: You return how far apart two cells are. Asked is how much one of them sees.",
-        lambda layers: math.prod(stride for _, stride, _ in layers),
-        "no layers: A list may be empty. A pixel that passes no layer sees itself.",
-        _but(lambda layers: not layers, _stop, receptive_field),
-        _but(lambda layers: not layers, lambda: 0, receptive_field),
+        _from_the_map(lambda cells, kernel, stride, dilation: (cells - 1) * stride + (kernel - 1) * dilation + 1, iter),
+        "cells in place of gaps: On your way from the map to the image you multiply cells by the stride. Three cells "
+        "have two gaps between them, and it is the gaps that grow.",
+        _from_the_map(lambda cells, kernel, stride, dilation: cells * stride + (kernel - 1) * dilation),
+        "distance: You return how far apart two cells are. Asked is how much they see.",
+        lambda layers, cells: math.prod(stride for _, stride, _ in layers),
+        "one cell: You give what a single cell sees. `cells` of them lie side by side.",
+        lambda layers, cells: receptive_field(layers, 1),
+        "fields added: You add up what each of the cells sees. Neighbours see many of the same pixels.",
+        lambda layers, cells: cells * receptive_field(layers, 1),
+        "cells of one pixel: You take the next cell to see one pixel further. How far apart are two cells of this map?",
+        lambda layers, cells: receptive_field(layers, 1) + cells - 1,
+        "last stride left out: Your cells lie too close. They are cells of the last layer's map, so its stride counts "
+        "for them.",
+        lambda layers, cells: (
+            receptive_field(layers, 1) + (cells - 1) * math.prod(stride for _, stride, _ in layers[:-1])
+        ),
+        "one step too many: You add a step for each cell. From the first of three cells to the last there are two.",
+        _field(together=lambda field, jump, cells: field + cells * jump),
+        "no integer: You return a number with a point. Pixels are counted: an integer is wanted.",
+        lambda layers, cells: float(receptive_field(layers, cells)),
+        "no layers: A list may be empty. Cells that have passed no layer are pixels, and see themselves.",
+        _but(lambda layers, cells: not layers, _stop, receptive_field),
+        _but(lambda layers, cells: not layers, lambda: 0, receptive_field),
     ),
-    draw=lambda args: [
-        rectangle(
-            "expected" if n == len(args["layers"]) else "a", f"{side}", (-side / 2, -side / 2, side / 2, side / 2)
-        )
-        for n, side in enumerate(_fields(args["layers"]))
-    ],
 )
 
 
 def _filters(weight: Tensor, side: int) -> Tensor:
-    return weight.reshape(len(weight), -1, side, side)
+    """All filters as PyTorch orders them: units, channels, rows, columns."""
+    return weight.reshape(len(weight), side, side, -1).permute(0, 3, 1, 2)
 
 
 def decimate(weight: Tensor, side: int, units: int, taps: int) -> Tensor:
@@ -809,10 +852,17 @@ def _linear(out: int, channels: int, side: int) -> Tensor:
     """A weight of which every number says where it stands: 1000 a unit, 100 a channel, 10 a row, 1 a column."""
     digits = [
         torch.arange(n, dtype=torch.float32) * place
-        for n, place in zip((out, channels, side, side), (1000, 100, 10, 1), strict=True)
+        for n, place in zip((out, side, side, channels), (1000, 10, 1, 100), strict=True)
     ]
-    unit, channel, row, column = torch.meshgrid(*digits, indexing="ij")
-    return (unit + channel + row + column).flatten(1)
+    unit, row, column, channel = torch.meshgrid(*digits, indexing="ij")
+    return (unit + row + column + channel).flatten(1)
+
+
+def _zeros_between(weight: Tensor, side: int, units: int, taps: int) -> Tensor:
+    filters = _filters(weight, side)
+    kept = torch.zeros_like(filters)
+    kept[::units, :, ::taps, ::taps] = filters[::units, :, ::taps, ::taps]
+    return kept
 
 
 DECIMATE = Exercise(
@@ -828,16 +878,33 @@ DECIMATE = Exercise(
         (_linear(8, 3, 7), 7, 3, 2),
     ],
     mistakes=mistakes(
-        "channels last: You take the channels for the last of the three. PyTorch flattens a map channel by channel.",
-        lambda weight, side, units, taps: weight.reshape(len(weight), side, side, -1).permute(0, 3, 1, 2)[
+        "channels first: You take the channels for the first of the three, as PyTorch would. This map was flattened "
+        "with its channels last.",
+        lambda weight, side, units, taps: weight.reshape(len(weight), -1, side, side)[::units, :, ::taps, ::taps],
+        "units not first: You take the units for another axis than the first. Each row of the weight is a unit.",
+        lambda weight, side, units, taps: weight.reshape(-1, len(weight), side, side).transpose(0, 1)[
             ::units, :, ::taps, ::taps
         ],
+        lambda weight, side, units, taps: weight.reshape(side, side, -1, len(weight)).permute(3, 2, 0, 1)[
+            ::units, :, ::taps, ::taps
+        ],
+        "axes as they came: Your numbers are the right ones, and their axes stand in another order. A convolution of "
+        "PyTorch has units, channels, rows, columns.",
+        lambda *args: decimate(*args).permute(0, 2, 3, 1),
+        lambda *args: decimate(*args).permute(2, 3, 1, 0),
+        "reshaped: You reshape where axes must change places. A reshape leaves the numbers in the order they are in.",
+        lambda *args: (right := decimate(*args)).permute(0, 2, 3, 1).reshape(right.shape),
         "rows and columns: Rows and columns of the filters have changed places.",
         lambda *args: decimate(*args).transpose(2, 3),
-        "first taps: You keep taps that lie side by side, in one corner of the filter. They must span all of it.",
+        "first taps: You keep the taps in one corner of the filter. They must span all of it.",
         lambda weight, side, units, taps: _filters(weight, side)[
             ::units, :, : _count(side, taps), : _count(side, taps)
         ],
+        lambda weight, side, units, taps: _filters(weight, side)[::units, :, :taps, :taps],
+        "zeros between: You set taps to zero and keep them. The small convolution stores only the ones that are left; "
+        "its dilation makes the gaps.",
+        lambda weight, side, units, taps: _zeros_between(weight, side, units, taps)[::units],
+        _zeros_between,
         "first units: You keep the units at the front. Every `units`-th of all of them is wanted.",
         lambda weight, side, units, taps: _filters(weight, side)[: _count(len(weight), units), :, ::taps, ::taps],
         lambda weight, side, units, taps: _filters(weight, side)[: len(weight) // units, :, ::taps, ::taps],
@@ -862,14 +929,6 @@ DECIMATE = Exercise(
         "still flat: A convolution's weight has four axes: units, channels, rows, columns.",
         lambda *args: decimate(*args).flatten(1),
     ),
-    draw=lambda args: [
-        rectangle("frame", "filter", (0, 0, args["side"], args["side"])),
-        *(
-            rectangle("b", "kept", (x, y, x + 1, y + 1))
-            for y in range(0, args["side"], args["taps"])
-            for x in range(0, args["side"], args["taps"])
-        ),
-    ],
 )
 
 
@@ -889,7 +948,7 @@ PRIOR_COUNT = Exercise(
     solution=prior_count,
     cases=[
         ((1,), (5,)),
-        ((3,), (2,)),
+        ((3,), (4,)),
         ((5, 3), (2, 4)),
         ((4, 4, 2), (1, 3, 3)),
         ((38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)),
@@ -911,6 +970,13 @@ PRIOR_COUNT = Exercise(
         lambda maps, per_cell: prior_count(maps[-1:], per_cell[-1:]),
         "numbers of a box: You count four for each prior, the numbers that it takes to write one down.",
         _summed(lambda side, priors: 4 * side * side * priors),
+        "rows and columns added: You add rows and columns. Each row has as many cells as there are columns.",
+        _summed(lambda side, priors: 2 * side * priors),
+        "one level's priors: You give the cells of all maps the same number of priors. Each level has its own.",
+        lambda maps, per_cell: sum(side * side for side in maps) * per_cell[0],
+        lambda maps, per_cell: sum(side * side for side in maps) * per_cell[-1],
+        "not summed: You give a count for each level. Asked is one number for all of them.",
+        lambda maps, per_cell: [side * side * priors for side, priors in zip(maps, per_cell, strict=True)],
     ),
     draw=lambda args: [
         rectangle("frame", "first map", (0, 0, args["maps"][0], args["maps"][0])),
@@ -919,73 +985,75 @@ PRIOR_COUNT = Exercise(
 )
 
 
-def prior_centre(row: int, column: int, step: float, image_size: int) -> Point:
-    return (column + 0.5) * step / image_size, (row + 0.5) * step / image_size
+def _cell(along: Callable[[float, float, int], float]) -> Callable[[float, float, float, int], tuple[float, float]]:
+    """A cell's row and column; `along` gives one of them, from a place on its axis, the step and the map's side."""
+    return lambda x, y, step, side: (along(y, step, side), along(x, step, side))
 
 
-def _centre(along: Callable[[int, float, int], float]) -> Callable[[int, int, float, int], Point]:
-    """A centre; `along` gives its place on one axis, from the cell's number, the step and the image's size."""
-    return lambda row, column, step, size: (along(column, step, size), along(row, step, size))
+def nearest_cell(x: float, y: float, step: float, side: int) -> tuple[int, int]:
+    return _cell(lambda place, step, side: min(math.floor(place / step), side - 1))(x, y, step, side)
 
 
-PRIOR_CENTRE = Exercise(
-    solution=prior_centre,
+NEAREST_CELL = Exercise(
+    solution=nearest_cell,
     cases=[
-        (0, 0, 20, 40),
-        (1, 1, 20, 40),
-        (0, 3, 16, 160),
-        (5, 2, 10, 80),
-        (4, 30, 8, 300),
-        (9, 9, 32, 300),
+        (7.0, 7.0, 20, 2),
+        (33.0, 33.0, 20, 2),
+        (70.0, 20.0, 16, 10),
+        (18.0, 25.0, 20, 4),
+        (115.5, 33.5, 53.5, 3),
+        (299.0, 5.0, 32, 10),
+        (299.0, 150.0, 8, 37),
+        (298.5, 297.0, 8, 37),
+        (170.0, 30.0, 20, 6),
     ],
     mistakes=mistakes(
-        "row and column exchanged: The row makes your x. Which way do you go when the column grows?",
-        lambda row, column, step, size: prior_centre(column, row, step, size),
-        "corner: You return the corner where the cell begins. Its centre lies half a cell further.",
-        _centre(lambda cell, step, size: cell * step / size),
-        "far corner: You return the corner where the cell ends. Its centre lies half a cell before.",
-        _centre(lambda cell, step, size: (cell + 1) * step / size),
-        "half a pixel: You add half a pixel. Half a cell is wanted, and a cell is `step` pixels wide.",
-        _centre(lambda cell, step, size: (cell * step + 0.5) / size),
-        "in pixels: Your centre is in pixels. Fractions of the image are wanted.",
-        _centre(lambda cell, step, size: (cell + 0.5) * step),
-        "in cells: You count in cells. How many pixels is a cell from the next?",
-        _centre(lambda cell, step, size: cell + 0.5),
-        _centre(lambda cell, step, size: (cell + 0.5) / size),
-        "by the map: You divide by the number of cells. Steps need not fill the image: 38 of 8 pixels make 304, "
-        "and not 300.",
-        _centre(lambda cell, step, size: (cell + 0.5) / math.ceil(size / step)),
-        _centre(lambda cell, step, size: (cell + 0.5) / math.floor(size / step)),
-        _centre(lambda cell, step, size: (cell + 0.5) / round(size / step)),
+        "row and column exchanged: The row comes first. Which of x and y makes it?",
+        lambda x, y, step, side: nearest_cell(y, x, step, side),
+        "nearest corner: You round to the nearest corner of a cell. Priors stand in the middle of theirs.",
+        _cell(lambda place, step, side: min(round(place / step), side - 1)),
+        _cell(lambda place, step, side: round(place / step)),
+        "last centre before: You take the last centre before the point. The next one may be nearer.",
+        _cell(lambda place, step, side: min(int(place / step - 0.5), side - 1)),
+        _cell(lambda place, step, side: min(math.floor(place / step - 0.5), side - 1)),
+        _cell(lambda place, step, side: int(place / step - 0.5)),
         "cells from 1: You count cells from 1. The first row is row 0.",
-        _centre(lambda cell, step, size: (cell - 0.5) * step / size),
-        "cell clipped: You keep the centre inside of the image. The original does not: its map of ten cells ends "
-        "beyond the edge.",
-        _centre(lambda cell, step, size: min((cell + 0.5) * step / size, 1.0)),
+        _cell(lambda place, step, side: min(math.floor(place / step), side - 1) + 1),
+        _cell(lambda place, step, side: math.floor(place / step) + 1),
+        _cell(lambda place, step, side: min(math.floor(place / step) + 1, side - 1)),
+        "beyond the map: You name a cell that the map does not have. 37 cells of 8 pixels end at 296, and the picture "
+        "goes on to 300.",
+        _cell(lambda place, step, side: math.floor(place / step)),
+        _cell(lambda place, step, side: min(math.floor(place / step), side)),
+        "place of the centre: You return where the nearest centre is. Asked is which cell it belongs to.",
+        _cell(lambda place, step, side: (min(math.floor(place / step), side - 1) + 0.5) * step),
+        "no integers: Your row and column have a point in them. Cells are counted: integers are wanted, and `//` "
+        "between numbers with a point gives none.",
+        _cell(lambda place, step, side: float(min(place // step, side - 1))),
+        _cell(lambda place, step, side: place // step),
     ),
-    draw=lambda args: [
-        rectangle("frame", "image", (0, 0, args["image_size"], args["image_size"])),
-        rectangle(
-            "a",
-            "cell",
-            [number * args["step"] for number in (args["column"], args["row"], args["column"] + 1, args["row"] + 1)],
-        ),
-    ],
+    returns=("row", "column"),
 )
 
 Ratios = tuple[float, ...]
 Sizes = list[Point]
 
 
+def _wide(ratios: Ratios) -> list[float]:
+    """Each ratio once, as that of its wide box; 1 is left to the squares."""
+    return list(dict.fromkeys(round(max(ratio, 1 / ratio), 6) for ratio in ratios if ratio != 1))
+
+
 def _shapes(
     larger: Callable[[float, float], float] = lambda side, next_side: math.sqrt(side * next_side),
     pair: Callable[[float, float], Sizes] = lambda side, root: [(side * root, side / root), (side / root, side * root)],
+    meant: Callable[[Ratios], Iterable[float]] = _wide,
 ) -> Callable[[float, float, Ratios], Sizes]:
-    """The shapes of a cell with one of their parts exchanged; `pair` gets the root of a ratio."""
+    """The shapes of a cell with one of their parts exchanged; `pair` gets the root of a ratio that is `meant`."""
 
     def twin(side: float, next_side: float, ratios: Ratios) -> Sizes:
         squares = [(one, one) for one in (side, larger(side, next_side))]
-        return squares + [shape for ratio in ratios for shape in pair(side, math.sqrt(ratio))]
+        return squares + [shape for ratio in meant(ratios) for shape in pair(side, math.sqrt(ratio))]
 
     return twin
 
@@ -1001,12 +1069,15 @@ def _reordered(order: Callable[[Sizes], Sizes]) -> Callable[[float, float, Ratio
 PRIOR_SHAPES = Exercise(
     solution=prior_shapes,
     cases=[
-        (40.0, 40.0, ()),
         (40.0, 90.0, ()),
-        (20.0, 20.0, (4.0,)),
+        (20.0, 45.0, (4.0,)),
         (30.0, 60.0, (2.0,)),
         (60.0, 111.0, (2.0, 3.0)),
         (111.0, 162.0, (3.0, 1.5)),
+        (30.0, 60.0, (0.5,)),
+        (60.0, 111.0, (2.0, 0.5)),
+        (60.0, 111.0, (1.0, 2.0)),
+        (60.0, 111.0, (1 / 3, 1.0, 2.0, 0.5, 3.0)),
     ],
     mistakes=mistakes(
         "mean of the sides: Your larger square lies half way between the sides by adding. It should be as many times "
@@ -1040,11 +1111,31 @@ PRIOR_SHAPES = Exercise(
             *prior_shapes(side, next_side, ()),
             *prior_shapes(math.sqrt(side * next_side), next_side, ratios)[2:],
         ],
+        "ratios as listed: A ratio below 1 stands for the same two boxes as its inverse, and the wide box comes first.",
+        _shapes(meant=lambda ratios: ratios),
+        _shapes(meant=lambda ratios: [ratio for ratio in ratios if ratio != 1]),
+        _shapes(meant=lambda ratios: dict.fromkeys(ratios)),
+        lambda *args: list(dict.fromkeys((round(w, 5), round(h, 5)) for w, h in _shapes(meant=tuple)(*args))),
+        "boxes twice: Where the list holds a ratio and its inverse, your boxes come twice. Both mean the same two.",
+        _shapes(meant=lambda ratios: [max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]),
+        _shapes(meant=lambda ratios: [max(ratio, 1 / ratio) for ratio in ratios]),
+        "ratio of 1: You make boxes for a ratio of 1. That is the small square, which is there already.",
+        _shapes(meant=lambda ratios: dict.fromkeys(max(ratio, 1 / ratio) for ratio in ratios)),
+        "ratios below 1 left out: You pass over ratios below 1. Where a list holds 1/2 and no 2, boxes are missing.",
+        _shapes(meant=lambda ratios: [ratio for ratio in ratios if ratio > 1]),
+        "sorted: Your ratios stand in order of size. The one that the list names first comes first.",
+        _shapes(meant=lambda ratios: sorted(_wide(ratios))),
+        _shapes(meant=lambda ratios: sorted(_wide(ratios), reverse=True)),
+        "fractions: Your boxes are fractions of some image. Pixels are wanted, as `side` is in pixels.",
+        lambda *args: [(w / 300, h / 300) for w, h in prior_shapes(*args)],
+        "root of the side: You take the root of the side as well. Only the ratio stands under it.",
+        _shapes(
+            pair=lambda side, root: [
+                (math.sqrt(side) * root, math.sqrt(side) / root),
+                (math.sqrt(side) / root, math.sqrt(side) * root),
+            ]
+        ),
     ),
-    draw=lambda args: [
-        rectangle("a", "side", (0, 0, args["side"], args["side"])),
-        rectangle("b", "next side", (0, 0, args["next_side"], args["next_side"])),
-    ],
 )
 
 
@@ -1073,78 +1164,77 @@ HEAD_CHANNELS = Exercise(
         "box for each class: You predict a box for each class. In SSD a prior has one box, whatever it shows.",
         lambda per_cell, classes: (per_cell * 4 * (classes + 1), per_cell * (classes + 1)),
         lambda per_cell, classes: (per_cell * 4 * classes, per_cell * (classes + 1)),
+        "VOC's classes: You write VOC's number of classes. Your function is told how many there are.",
+        lambda per_cell, classes: (per_cell * 4, per_cell * 21),
+        lambda per_cell, classes: (per_cell * 4, per_cell * 20),
     ),
-    draw=lambda args: [rectangle("frame", "priors of one cell", (0, 0, args["per_cell"], 1))],
 )
 
 
-def flatten_head(head: Tensor, values: int) -> Tensor:
-    return head.permute(0, 2, 3, 1).reshape(len(head), -1, values)
+def rows_to_head(rows: Tensor, height: int, width: int) -> Tensor:
+    return _put_back()(rows, height, width)
 
 
-def _rows(order: str) -> Callable[[Tensor, int], Tensor]:
-    """Rows from a head whose channels and places are brought into an order of k (prior), v (value), y and x."""
+def _put_back(read: str = "yxkv", written: str = "kvyx") -> Callable[[Tensor, int, int], Tensor]:
+    """A head's output from rows; the rows are read, and it is written, in an order of k (prior), v (value), y and x."""
 
-    def twin(head: Tensor, values: int) -> Tensor:
-        split = head.unflatten(1, (-1, values))
-        return split.permute(0, *(1 + "kvyx".index(axis) for axis in order)).reshape(len(head), -1, values)
-
-    return twin
-
-
-def _values_first(order: str) -> Callable[[Tensor, int], Tensor]:
-    """The same for channels that are taken to be all first values, then all second ones."""
-
-    def twin(head: Tensor, values: int) -> Tensor:
-        split = head.unflatten(1, (values, -1)).transpose(1, 2)
-        return split.permute(0, *(1 + "kvyx".index(axis) for axis in order)).reshape(len(head), -1, values)
+    def twin(rows: Tensor, height: int, width: int) -> Tensor:
+        size = {"y": height, "x": width, "k": rows.shape[1] // (height * width), "v": rows.shape[2]}
+        split = rows.reshape(len(rows), *(size[axis] for axis in read))
+        return split.permute(0, *(1 + read.index(axis) for axis in written)).reshape(len(rows), -1, height, width)
 
     return twin
 
 
-def _head(batch: int, priors: int, values: int, height: int, width: int) -> tuple[Tensor, int]:
-    """A head's output, a different number in each place."""
+def _split_rows(rows: Tensor, height: int, width: int) -> Tensor:
+    return rows.reshape(len(rows), height, width, -1, rows.shape[2])  # [B, y, x, k, v]
+
+
+def _rows(batch: int, priors: int, values: int, height: int, width: int) -> tuple[Tensor, int, int]:
+    """A row for each prior of a map, a different number in each place."""
     numbers = torch.arange(batch * priors * values * height * width, dtype=torch.float32)
-    return numbers.reshape(batch, priors * values, height, width), values
+    return numbers.reshape(batch, -1, values), height, width
 
 
-FLATTEN_HEAD = Exercise(
-    solution=flatten_head,
+ROWS_TO_HEAD = Exercise(
+    solution=rows_to_head,
     cases=[
-        _head(1, 1, 4, 1, 1),
-        _head(1, 1, 4, 1, 2),
-        _head(1, 2, 4, 2, 2),
-        _head(2, 2, 3, 2, 3),
-        _head(1, 3, 2, 3, 3),
-        _head(3, 4, 21, 2, 2),
+        _rows(1, 1, 4, 1, 1),
+        _rows(1, 1, 4, 1, 2),
+        _rows(1, 2, 4, 2, 2),
+        _rows(2, 2, 3, 2, 3),
+        _rows(1, 3, 2, 3, 3),
+        _rows(3, 4, 21, 2, 2),
     ],
     mistakes=mistakes(
-        "no permute: A reshape follows memory, where channels come before rows and columns. Your rows mix cells.",
-        lambda head, values: head.reshape(len(head), -1, values),
-        "values first: You take the channels for all first values, then all second ones. They are all values of the "
-        "first prior, then all of the second.",
-        _values_first("yxkv"),
-        _values_first("kyxv"),
+        "no permute: A reshape alone keeps the order of the rows, in which the numbers of one cell stand side by side. "
+        "A channel holds one number of every cell.",
+        lambda rows, height, width: rows.reshape(len(rows), -1, height, width),
+        "cells not split: You bring the values to the front and leave cells and priors in one axis. Split that axis "
+        "first.",
+        lambda rows, height, width: rows.transpose(1, 2).reshape(len(rows), -1, height, width),
+        "values first: The channels of a cell are in another order. They are all values of the first prior, then all "
+        "of the second.",
+        _put_back(written="vkyx"),
+        _put_back(read="yxvk"),
         "columns before rows: You go down the columns. Cells are counted along a row.",
-        _rows("xykv"),
-        "prior by prior: You go through all cells with the first prior, then with the second. A cell's priors stand "
-        "together.",
-        _rows("kyxv"),
-        "pictures joined: The rows of all images stand in one list. Keep the axis of the batch, of one image too.",
-        lambda head, values: flatten_head(head, values).reshape(-1, values),
-        "not split: The numbers are in order, and in one long line. Each prior has a row of its own.",
-        lambda head, values: flatten_head(head, values).flatten(1),
-        "rows upright: Your values stand in the second axis and the priors in the third.",
-        lambda head, values: flatten_head(head, values).transpose(1, 2),
-        lambda head, values: head.reshape(len(head), values, -1),
-        "cells kept apart: The map's rows and columns are still axes of their own. One axis for all priors is wanted.",
-        lambda head, values: head.permute(0, 2, 3, 1).unflatten(3, (-1, values)),
-        lambda head, values: head.permute(0, 2, 3, 1),
+        _put_back(read="xykv"),
+        "prior by prior: You take the rows for all cells of the first prior, then all of the second. A cell's priors "
+        "stand together.",
+        _put_back(read="kyxv"),
+        "map on its side: The map's height and width have changed places.",
+        lambda *args: rows_to_head(*args).transpose(2, 3),
+        _put_back(written="kvxy"),
+        "channels last: Your channels come last. In a head's output they come right after the batch.",
+        lambda *args: rows_to_head(*args).permute(0, 2, 3, 1),
+        "axes kept apart: Priors and values are still axes of their own. One axis for all channels is wanted.",
+        lambda *args: _split_rows(*args).permute(0, 3, 4, 1, 2),
+        _split_rows,
+        "pictures joined: The first axis is the batch's and stays as it is: each image is put back by itself, a single "
+        "one too.",
+        lambda rows, height, width: rows.reshape(1, height, width, -1).permute(0, 3, 1, 2),
+        lambda rows, height, width: rows.reshape(height, width, -1).permute(2, 0, 1),
     ),
-    draw=lambda args: [
-        rectangle("frame", "map", (0, 0, args["head"].shape[3], args["head"].shape[2])),
-        rectangle("a", "cell", (0, 0, 1, 1)),
-    ],
 )
 
 Address = tuple[int, int, int, int]
@@ -1163,17 +1253,30 @@ def _address(
     size: Callable[[int, int], int] = lambda side, priors: side * side * priors,
     over: Callable[[int, int], bool] = lambda index, size: index >= size,
     start: int = 1,
-) -> Callable[[int, Sides, Sides], Address]:
-    """An address with one of its parts exchanged; `start` is 0 where a level's start is not subtracted."""
+    ends: bool = False,
+) -> Callable[[int, Sides, Sides], Address | None]:
+    """An address with one of its parts exchanged.
 
-    def twin(index: int, maps: Sides, per_cell: Sides) -> Address:
-        before, level = 0, 0
-        while level < len(maps) - 1 and over(index - before, size(maps[level], per_cell[level])):
-            before += size(maps[level], per_cell[level])
-            level += 1
-        return level, *within(index - start * before, maps[level], per_cell[level])
+    Args:
+        start: 0 where a level's start is not subtracted.
+        ends: nothing comes back for a number beyond the last level; otherwise that level takes it.
+    """
+
+    def twin(index: int, maps: Sides, per_cell: Sides) -> Address | None:
+        before = 0
+        for level, (side, priors) in enumerate(zip(maps, per_cell, strict=True)):
+            last = level == len(maps) - 1 and not ends
+            if last or not over(index - before, size(side, priors)):
+                return level, *within(index - start * before, side, priors)
+            before += size(side, priors)
+        return None
 
     return twin
+
+
+def _one_each(index: int, side: int, priors: int) -> tuple[int, int, int]:
+    """Row, column and shape where each cell is taken to have one prior."""
+    return index // side, index % side, 0
 
 
 PRIOR_ADDRESS = Exercise(
@@ -1196,25 +1299,33 @@ PRIOR_ADDRESS = Exercise(
         _address(lambda index, side, priors: (index % side**2 // side, index % side, index // side**2)),
         "shapes forgotten: You count cells as if each had one prior. Several numbers belong to each cell.",
         _address(lambda index, side, priors: (index // side, index % side, index % priors)),
+        _address(_one_each),
+        *(_address(_one_each, size=lambda side, priors: side * side, ends=ends) for ends in (True, False)),
+        "column of numbers: Your column counts numbers along a row. Each cell has several of them: count cells.",
+        _address(lambda index, side, priors: (index // priors // side, index % side, index % priors)),
         "start kept: The number still counts from the start of the first level. Take off what lies before this one.",
         _address(start=0),
         "edge of a level: The first prior of a level still goes to the level before. Numbers begin with 0, so where "
         "does a level of 18 end?",
         _address(over=lambda index, size: index > size),
         "one row a level: You take a level for one row of cells. It has as many rows as columns.",
-        _address(size=lambda side, priors: side * priors),
+        *(_address(size=lambda side, priors: side * priors, ends=ends) for ends in (False, True)),
         "levels of cells: You count a level's cells and leave its shapes out, so that levels begin too early.",
-        _address(size=lambda side, priors: side * side),
+        *(_address(size=lambda side, priors: side * side, ends=ends) for ends in (False, True)),
         "numbers from 1: You count levels from 1. All four numbers begin with 0.",
         lambda *args: (prior_address(*args)[0] + 1, *prior_address(*args)[1:]),
         lambda *args: tuple(number + 1 for number in prior_address(*args)),
     ),
-    draw=lambda args: [
-        rectangle("frame", "first map", (0, 0, args["maps"][0], args["maps"][0])),
-        rectangle("a", "cell", (0, 0, 1, 1)),
-    ],
+    draw=lambda args: _address_drawn(*prior_address(**args)[:3], args["maps"]),
     returns=("level", "row", "column", "shape"),
 )
+
+
+def _address_drawn(level: int, row: int, column: int, maps: Sides) -> list[Shape]:
+    return [
+        rectangle("frame", f"level {level}", (0, 0, maps[level], maps[level])),
+        rectangle("expected", "cell", (column, row, column + 1, row + 1)),
+    ]
 
 
 def encode_box(box: Box, prior_cxcywh: Box) -> Box:
@@ -1256,9 +1367,23 @@ ENCODE_BOX = Exercise(
         "one variance: You use one variance for all four. The centre has 0.1, the size has 0.2.",
         _encoded(stretch=lambda a, b: math.log(a / b) / 0.1),
         _encoded(lambda distance, prior_side, _: distance / prior_side / 0.2),
-        "no logarithm: Your ratio of sizes has no logarithm. A box like its prior should give zero.",
+        "no logarithm: Your sizes have no logarithm. Twice as wide should lie as far above zero as half as wide lies "
+        "below.",
         _encoded(stretch=lambda a, b: a / b / 0.2),
         _encoded(stretch=lambda a, b: (a - b) / b / 0.2),
+        "other base: Your logarithm has another base. The natural one is wanted.",
+        _encoded(stretch=lambda a, b: math.log2(a / b) / 0.2),
+        _encoded(stretch=lambda a, b: math.log10(a / b) / 0.2),
+        "width for height: A width stands where a height belongs, or the other way round. x goes with widths, y with "
+        "heights.",
+        _encoded(of=lambda box: [_cxcywh(box)[number] for number in (0, 1, 3, 2)]),
+        lambda box, prior: encode_box(box, tuple(prior[number] for number in (0, 1, 3, 2))),
+        lambda *args: tuple(encode_box(*args)[number] for number in (0, 1, 3, 2)),
+        lambda box, prior: (
+            encode_box(box, prior)[0],
+            encode_box(box, prior)[1] * prior[3] / prior[2],
+            *encode_box(box, prior)[2:],
+        ),
         "shift not divided: Your shift is in fractions of the image. Count it in widths and heights of the prior.",
         _encoded(lambda distance, prior_side, side: distance / 0.1),
         "by the box's size: You divide by the size of the box. When decoding, nobody knows it yet.",
@@ -1314,6 +1439,65 @@ def _in_order(order: Callable[[Tensor], Iterable[int]]) -> Callable[[Tensor], li
     return twin
 
 
+def _round_after_round(iou: Tensor) -> list[int]:
+    """Columns are struck out until none is left, rows are not."""
+    free, found = iou.clone(), [-1] * len(iou)
+    while free.numel() and free.max() > 0:
+        one, prior = divmod(int(free.argmax()), iou.shape[1])
+        found[one] = prior
+        free[:, prior] = 0
+    return found
+
+
+def _loser(beats: Callable[[Tensor, int, int], bool], second: bool = False, at_once: bool = True) -> Callable:
+    """Each object takes its best prior; one that another object beats there has its second best, or nothing."""
+
+    def twin(iou: Tensor) -> list[int]:
+        found = iou.argmax(dim=1).tolist()
+        taken = found.copy() if at_once else found
+        for one, prior in enumerate(found.copy()):
+            if any(taken[other] == prior and beats(iou[:, prior], other, one) for other in range(len(iou))):
+                rest = iou[one].clone()
+                rest[prior] = -1
+                found[one] = int(rest.argmax()) if second and rest.max() > 0 else -1
+        return found
+
+    return twin
+
+
+def _to_and_fro(iou: Tensor) -> list[int]:
+    """As `_loser` with a second choice, but who loses that one too goes back to the first."""
+    found = iou.argmax(dim=1).tolist()
+    for one in range(len(iou)):
+        for other in range(len(iou)):
+            if other != one and found[other] == found[one] and iou[other, found[one]] > iou[one, found[one]]:
+                rest = iou[one].clone()
+                rest[found[one]] = -1
+                found[one] = int(rest.argmax()) if rest.max() > 0 else -1
+    return found
+
+
+def _best_total(iou: Tensor) -> list[int]:
+    """The pairs with the largest sum, of all that there are."""
+    objects, priors = iou.shape
+    overlap = pad(iou, (0, objects)).tolist()  # columns for those that go without
+    choices = permutations(range(priors + objects), objects)
+    best = max(choices, key=lambda one: sum(row[prior] for row, prior in zip(overlap, one, strict=True)))
+    return [prior if row[prior] > 0 else -1 for row, prior in zip(overlap, best, strict=True)]
+
+
+def _backwards(*axes: int) -> Callable[[Tensor], list[int]]:
+    """Of equal overlaps the last one of an axis comes first."""
+
+    def twin(iou: Tensor) -> list[int]:
+        found = greedy(iou.flip(axes))
+        if 1 in axes:
+            found = [iou.shape[1] - 1 - prior if prior >= 0 else -1 for prior in found]
+        return found[::-1] if 0 in axes else found
+
+    return twin
+
+
 GREEDY = Exercise(
     solution=greedy,
     cases=[
@@ -1323,12 +1507,18 @@ GREEDY = Exercise(
         (torch.tensor([[0.9, 0.85, 0.1, 0.0], [0.95, 0.2, 0.6, 0.3], [0.1, 0.86, 0.45, 0.2]]),),
         (torch.tensor([[0.7, 0.1, 0.0], [0.8, 0.0, 0.0], [0.6, 0.65, 0.0]]),),
         (torch.tensor([[0.88, 0.3, 0.2, 0.1], [0.9, 0.82, 0.0, 0.4], [0.89, 0.81, 0.7, 0.0], [0.0, 0.0, 0.0, 0.0]]),),
+        (torch.tensor([[0.5, 0.0, 0.2], [0.8, 0.9, 0.1], [0.0, 0.95, 0.3]]),),
+        (torch.tensor([[0.7, 0.2], [0.6, 0.5], [0.4, 0.3]]),),
+        (torch.tensor([[0.6, 0.6, 0.0], [0.6, 0.2, 0.3]]),),
+        (torch.tensor([[0.5, 0.3], [0.5, 0.4]]),),
+        (torch.zeros(0, 3),),
     ],
     mistakes=mistakes(
         "column kept: Two of your objects have the same prior. A prior that is taken is no longer free.",
         _paired(columns=False),
         "row kept: One of your objects takes prior after prior. It leaves the round once it has one.",
         _paired(rows=False),
+        _round_after_round,
         "in order of objects: You serve the objects in the order in which they are listed. The best pair of the whole "
         "matrix comes first.",
         _in_order(lambda iou: range(len(iou))),
@@ -1339,11 +1529,514 @@ GREEDY = Exercise(
         _paired(least=0.5),
         "no overlap: You hand out a prior that does not overlap the object. Then it gets -1.",
         _paired(empty=True),
+        "loser goes without: An object that loses its favourite prior gets none. Which of the others is free, and "
+        "overlaps it best?",
+        _loser(lambda overlap, other, one: other < one, at_once=False),
+        _loser(lambda overlap, other, one: other > one),
+        _loser(lambda overlap, other, one: overlap[other] > overlap[one]),
+        "loser's second choice: The loser takes its second best prior, whoever has that one. It may be taken too.",
+        _loser(lambda overlap, other, one: overlap[other] > overlap[one], second=True),
+        _loser(lambda overlap, other, one: overlap[other] > overlap[one], second=True, at_once=False),
+        _to_and_fro,
+        "best total: You look for the pairs that add up to the most. The greedy rule takes the best pair first, even "
+        "where that costs the others more.",
+        _best_total,
+        "ties: Of equal overlaps you take a later one. The first prior and the first object win.",
+        _backwards(0),
+        _backwards(1),
+        _backwards(0, 1),
+        "no objects: A picture may have no objects, and then the matrix has no rows. There is no largest number then.",
+        _but(lambda iou: len(iou) == 0, _stop, greedy),
     ),
-    draw=lambda args: [
-        rectangle("frame", "matrix", (0, 0, args["iou"].shape[1], args["iou"].shape[0])),
-        rectangle("a", "first pair", (0, 0, 1, 1)),
+)
+
+
+def smooth_l1_sum(differences: Tensor) -> float:
+    return _smooth()(differences)
+
+
+def _smooth(
+    small: Callable[[Tensor], Tensor] = lambda size: size**2 / 2,
+    large: Callable[[Tensor], Tensor] = lambda size: size - 0.5,
+    border: float = 1.0,
+    size: Callable[[Tensor], Tensor] = torch.abs,
+    gather: Callable[[Tensor], Tensor] = torch.sum,
+) -> Callable[[Tensor], Tensor | float]:
+    """Smooth L1 with one of its parts exchanged; a number where `gather` leaves only one."""
+
+    def twin(differences: Tensor) -> Tensor | float:
+        sizes = size(differences)
+        total = gather(torch.where(sizes < border, small(sizes), large(sizes)))
+        return total.item() if total.ndim == 0 else total
+
+    return twin
+
+
+SMOOTH_L1_SUM = Exercise(
+    solution=smooth_l1_sum,
+    cases=[
+        (torch.tensor([0.4]),),
+        (torch.tensor([3.0]),),
+        (torch.tensor([-2.0]),),
+        (torch.tensor([0.8, -0.3]),),
+        (torch.tensor([1.0, -1.0, 0.6, 6.0, -0.1]),),
+        (torch.tensor([[0.2, -0.7, 1.5, 0.0], [-4.0, 0.9, 0.3, 2.5], [0.0, 1.1, -0.6, -0.2]]),),
     ],
+    mistakes=mistakes(
+        "parabola not halved: Your parabola is twice as steep as it should be. The two branches should meet at 1.",
+        _smooth(small=lambda size: size**2),
+        "line not lowered: Your straight branch lies too high. At a difference of 1 both branches give the same.",
+        _smooth(large=lambda size: size),
+        "both too high: Both of your branches lie too high. At a difference of 1 the loss is one half.",
+        _smooth(lambda size: size**2, lambda size: size),
+        "all straight: You use the straight branch everywhere. Small differences have a parabola.",
+        _smooth(border=-1.0),
+        _smooth(large=lambda size: size, border=-1.0),
+        "all parabola: You use the parabola everywhere. From a difference of 1 on, the loss is a straight line.",
+        _smooth(border=math.inf),
+        _smooth(small=lambda size: size**2, border=math.inf),
+        "branches exchanged: Your two branches have changed places. Which of them is for small differences?",
+        _smooth(lambda size: size - 0.5, lambda size: size**2 / 2),
+        "sign kept: A large negative difference goes the wrong way. Its size counts, and its sign does not.",
+        _smooth(size=lambda differences: differences),
+        lambda differences: torch.where(differences.abs() < 1, differences**2 / 2, differences - 0.5).sum().item(),
+        "border elsewhere: You change from parabola to line at another place. The border is a difference of 1.",
+        _smooth(border=0.5),
+        "mean: You take a mean. The sum over all differences is wanted; what it is divided by comes later.",
+        _smooth(gather=torch.mean),
+        _smooth(gather=lambda cost: cost.sum(dim=-1).mean()),
+        _smooth(gather=lambda cost: cost.sum() / 4),
+        "not added up: The differences still have a loss each. One number is wanted, their sum.",
+        _smooth(gather=lambda cost: cost),
+        _smooth(gather=lambda cost: cost.sum(dim=-1) if cost.ndim > 1 else cost.sum()),
+    ),
+)
+
+
+def batch_loss(costs: list[float], positives: list[int]) -> float:
+    return sum(costs) / max(sum(positives), 1)
+
+
+def _per_image(least: int) -> Callable[[list[float], list[int]], list[float]]:
+    """Of every image what it costs for each of its positives; `least` 1 spares those without positives."""
+    return lambda costs, positives: [
+        cost / max(count, least) if count or least else math.nan for cost, count in zip(costs, positives, strict=True)
+    ]
+
+
+def _no_objects(costs: list[float], positives: list[int]) -> bool:
+    return sum(positives) == 0
+
+
+BATCH_LOSS = Exercise(
+    solution=batch_loss,
+    cases=[
+        ([6.0], [2]),
+        ([6.0, 2.0], [1, 3]),
+        ([6.0, 0.0, 5.0], [2, 0, 5]),
+        ([12.5, 3.25, 0.0, 41.0], [4, 1, 0, 30]),
+        ([0.0, 0.0], [0, 0]),
+    ],
+    mistakes=mistakes(
+        "mean over images: You divide in each image by its own positives, and then take a mean. The positives of the "
+        "whole batch are one number.",
+        lambda costs, positives: sum(_per_image(1)(costs, positives)) / len(costs),
+        lambda costs, positives: sum(_per_image(0)(costs, positives)) / len(costs),
+        lambda costs, positives: sum(_per_image(1)(costs, positives)) / max(sum(count > 0 for count in positives), 1),
+        _but(
+            lambda costs, positives: 0 in positives,
+            _stop,
+            lambda costs, positives: sum(_per_image(1)(costs, positives)) / len(costs),
+        ),
+        "sum over images: You divide in each image by its own positives, and then add up. The positives of the whole "
+        "batch are one number.",
+        lambda costs, positives: sum(_per_image(1)(costs, positives)),
+        lambda costs, positives: sum(_per_image(0)(costs, positives)),
+        _but(
+            lambda costs, positives: 0 in positives,
+            _stop,
+            lambda costs, positives: sum(_per_image(1)(costs, positives)),
+        ),
+        "by images: You divide by the number of images. Which number of the batch says how much there was to learn?",
+        lambda costs, positives: sum(costs) / len(costs),
+        "by images with objects: You divide by the images that have an object. Count their positives, not them.",
+        lambda costs, positives: sum(costs) / max(sum(count > 0 for count in positives), 1),
+        "not divided: You add up and do not divide. A batch with more objects then counts more.",
+        lambda costs, positives: sum(costs),
+        "one added: You add 1 to the number of positives. It helps where there are none, and is wrong elsewhere.",
+        lambda costs, positives: sum(costs) / (sum(positives) + 1),
+        "no positives: A whole batch may be without positives. Then the loss is 0, and nothing is divided by nothing.",
+        _but(_no_objects, lambda: math.nan, batch_loss),
+        _but(_no_objects, _stop, batch_loss),
+        "an image without: An image without objects adds nothing, and takes nothing away from the others.",
+        _but(lambda costs, positives: 0 in positives, lambda: 0.0, batch_loss),
+        "one for each empty image: You count an image without objects as if it had one.",
+        lambda costs, positives: sum(costs) / sum(max(count, 1) for count in positives),
+    ),
+)
+
+
+def hard_negatives(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
+    return _mined()(loss, positives, ratio)
+
+
+def _without_positives(loss: Tensor, positives: Tensor) -> Tensor:
+    return loss.masked_fill(positives, -math.inf)
+
+
+def _wanted(positives: Tensor, ratio: int) -> Tensor:
+    return ratio * positives.sum(dim=1, keepdim=True)
+
+
+def _order(values: Tensor) -> Tensor:
+    """The numbers of the priors, largest value first, of equal ones in their order."""
+    return values.argsort(dim=1, descending=True, stable=True)
+
+
+def _mined(
+    candidates: Callable[[Tensor, Tensor], Tensor] = _without_positives,
+    count: Callable[[Tensor, int], Tensor] = _wanted,
+    place: Callable[[Tensor], Tensor] = lambda values: _order(values).argsort(dim=1),
+    mask: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda place, count, positives: (place < count) & ~positives,
+) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Hard negatives with one part exchanged: what is ranked, how many, the places, and what is made of them."""
+
+    def twin(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
+        if loss.shape != positives.shape:  # a case of which the grader has left out a row of one of the two
+            return torch.tensor(False)
+        return mask(place(candidates(loss, positives)), count(positives, ratio), positives)
+
+    return twin
+
+
+def _in_whole_batch(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
+    rows = (one.reshape(1, -1) for one in (loss, positives))
+    return hard_negatives(*rows, ratio).view_as(loss)
+
+
+def _unchecked(place: Tensor, count: Tensor, positives: Tensor) -> Tensor:
+    return place < count
+
+
+def _losses(seed: int, images: int, priors: int, share: float) -> tuple[Tensor, Tensor]:
+    """No two losses alike, and some positives."""
+    generator = torch.Generator().manual_seed(seed)
+    loss = (torch.randperm(images * priors, generator=generator) + 1).view(images, priors) / 8
+    return loss, torch.rand(images, priors, generator=generator) < share
+
+
+HARD_NEGATIVES = Exercise(
+    solution=hard_negatives,
+    cases=[
+        (torch.tensor([[1.5, 0.1, 2.0, 0.4, 0.3]]), torch.tensor([[False, False, True, False, False]]), 1),
+        (
+            torch.tensor([[0.2, 0.9, 0.5, 0.1, 0.7, 0.3, 0.6, 1.1]]),
+            torch.tensor([[False, True, False, False, False, False, False, False]]),
+            3,
+        ),
+        (
+            torch.tensor([[0.3, 1.2, 0.8, 0.1, 0.6, 0.2], [2.5, 3.0, 2.2, 2.8, 2.1, 2.6]]),
+            torch.tensor([[True, False, False, True, False, False], [False, False, True, False, False, False]]),
+            1,
+        ),
+        (
+            torch.tensor([[0.3, 1.3, 0.8, 0.1], [0.5, 0.2, 0.9, 0.4]]),
+            torch.tensor([[False, False, False, False], [False, False, False, True]]),
+            2,
+        ),
+        (
+            torch.tensor([[0.7, 0.2, 1.9, 0.4, 0.8], [0.6, 0.1, 0.3, 0.5, 1.4]]),
+            torch.tensor([[True, False, True, False, True], [False, False, True, False, False]]),
+            3,
+        ),
+        (*_losses(0, images=4, priors=40, share=0.1), 3),
+    ],
+    mistakes=mistakes(
+        "positives compete: Positives are among your candidates and take places. They are in the loss already; only "
+        "background priors are to be mined.",
+        _mined(candidates=lambda loss, positives: loss, mask=_unchecked),
+        _mined(candidates=lambda loss, positives: loss),
+        "positives fill up: Where an image has fewer negatives than you ask for, positives fill the places. Take all "
+        "its negatives and stop there.",
+        _mined(mask=_unchecked),
+        "smallest: You take the smallest losses. The hardest negatives are those that cost most.",
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, math.inf), mask=_unchecked),
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, math.inf)),
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, -1), mask=_unchecked),
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, -1)),
+        "sorted once: The first sort tells which prior comes first, second, and so on. What place does each prior "
+        "have? That is the other way round.",
+        _mined(place=_order),
+        _mined(place=_order, mask=_unchecked),
+        "all negatives: You mark every background prior. How many an image gets depends on its positives.",
+        lambda loss, positives, ratio: ~positives,
+        "same for all: You take equally many from every image, whatever it shows. Count its positives.",
+        _mined(count=lambda positives, ratio: torch.full((len(positives), 1), ratio)),
+        "ratio fixed: You take three for each positive, whatever `ratio` is.",
+        _mined(count=lambda positives, ratio: _wanted(positives, 3)),
+        "wrong axis: You rank the images against each other. The priors of one image compete, along the other axis.",
+        _mined(place=lambda values: values.argsort(dim=0, descending=True, stable=True).argsort(dim=0)),
+        "count of the batch: You ask every image for as many negatives as the whole batch should have.",
+        _mined(count=lambda positives, ratio: ratio * positives.sum()),
+        "whole batch: You let all images compete for the places. Each image has places of its own.",
+        _in_whole_batch,
+        "at least one: You mine in an image without positives. It has no places at all.",
+        _mined(count=lambda positives, ratio: ratio * positives.sum(dim=1, keepdim=True).clamp(min=1)),
+        _mined(count=lambda positives, ratio: _wanted(positives, ratio).clamp(min=1)),
+        "one too many: You take one more than asked for. The first place has the number 0.",
+        _mined(mask=lambda place, count, positives: (place <= count) & ~positives),
+        "positives returned: You return the positives as well. Only the mined negatives are wanted.",
+        _mined(mask=lambda place, count, positives: (place < count) | positives),
+        "no mask: You return numbers of priors. A mask is wanted: true or false for each prior.",
+        lambda loss, positives, ratio: _order(_without_positives(loss, positives))[
+            :, : ratio * int(positives[0].sum())
+        ],
+    ),
+)
+
+
+def prior_bias(pi: float) -> float:
+    return math.log(pi / (1 - pi))
+
+
+PRIOR_BIAS = Exercise(
+    solution=prior_bias,
+    cases=[(0.5,), (0.01,), (0.1,), (0.25,), (0.001,), (0.9,)],
+    mistakes=mistakes(
+        "sign: Your bias has the wrong sign. Which sign has a logit whose sigmoid is below one half?",
+        lambda pi: math.log((1 - pi) / pi),
+        "one probability: You take the logarithm of one of the two probabilities. A logit sets one against the other.",
+        lambda pi: math.log(pi),
+        lambda pi: -math.log(pi),
+        lambda pi: math.log(1 - pi),
+        lambda pi: -math.log(1 - pi),
+        "odds: These are odds. What a sigmoid takes is their logarithm.",
+        lambda pi: pi / (1 - pi),
+        lambda pi: -pi / (1 - pi),
+        lambda pi: (1 - pi) / pi,
+        lambda pi: -(1 - pi) / pi,
+        "other base: Your logarithm is of another base. The sigmoid is made of powers of e.",
+        lambda pi: math.log10(pi / (1 - pi)),
+        lambda pi: math.log2(pi / (1 - pi)),
+        "sigmoid: You take the sigmoid of the score. Go the other way: whose sigmoid is the score?",
+        lambda pi: 1 / (1 + math.exp(-pi)),
+        "score: This is the score itself. A bias is added to logits.",
+        lambda pi: pi,
+        "divided first: A division goes before a subtraction, and a score divided by itself is 1.",
+        lambda pi: math.inf,
+        lambda pi: -math.inf,
+    ),
+)
+
+
+def initial_focal(priors: int, classes: int, positives: int, pi: float, alpha: float, gamma: float) -> float:
+    return _initial()(priors, classes, positives, pi, alpha, gamma)
+
+
+def _initial(
+    noes: Callable[[int, int, int], int] = lambda priors, classes, positives: priors * classes - positives,
+    yeses: Callable[[int], int] = lambda positives: positives,
+    weights: Callable[[float], tuple[float, float]] = lambda alpha: (alpha, 1 - alpha),
+    scores: Callable[[float], tuple[float, float]] = lambda pi: (pi, 1 - pi),
+    focus: Callable[[float, float], float] = lambda p_t, gamma: (1 - p_t) ** gamma,
+    base: float = math.e,
+    divisor: Callable[[int, int, int], int] = lambda priors, classes, positives: max(positives, 1),
+) -> Callable:
+    """The first loss with one of its parts exchanged; pairs are for an answer that should be yes, and for a no."""
+
+    def twin(priors: int, classes: int, positives: int, pi: float, alpha: float, gamma: float) -> float:
+        counts = yeses(positives), noes(priors, classes, positives)
+        parts = zip(counts, weights(alpha), scores(pi), strict=True)
+        whole = sum(-count * weight * focus(p_t, gamma) * math.log(p_t) for count, weight, p_t in parts)
+        return whole / math.log(base) / divisor(priors, classes, positives)
+
+    return twin
+
+
+def _no_positive(priors: int, classes: int, positives: int, *rest: float) -> bool:
+    return positives == 0
+
+
+INITIAL_FOCAL = Exercise(
+    solution=initial_focal,
+    cases=[
+        (1, 1, 1, 0.5, 0.5, 0.0),
+        (4, 1, 1, 0.5, 0.25, 0.0),
+        (4, 3, 1, 0.5, 0.25, 2.0),
+        (6, 2, 3, 0.5, 0.25, 2.0),
+        (10, 20, 2, 0.1, 0.25, 1.0),
+        (8732, 20, 3, 0.5, 0.25, 2.0),
+        (8732, 20, 25, 0.01, 0.25, 2.0),
+        (2408, 20, 0, 0.5, 0.25, 2.0),
+    ],
+    mistakes=mistakes(
+        "background asked: You ask each prior one question too many. Background is none of the classes.",
+        _initial(noes=lambda priors, classes, positives: priors * (classes + 1) - positives),
+        "positives say one thing: A positive says yes to its own class. What does it say to the other classes?",
+        _initial(noes=lambda priors, classes, positives: (priors - positives) * classes),
+        "yes and no: You count every answer as a no, and those of the positives as a yes once more.",
+        _initial(noes=lambda priors, classes, positives: priors * classes),
+        "one question: You ask each prior a single question. There is one for each class.",
+        _initial(noes=lambda priors, classes, positives: priors - positives),
+        _initial(noes=lambda priors, classes, positives: priors),
+        "mined: You take three noes for each positive. Focal loss mines nothing: all priors count.",
+        _initial(noes=lambda priors, classes, positives: 3 * positives),
+        "noes left out: You count the yeses alone. Most of the sum is the noes.",
+        _initial(noes=lambda priors, classes, positives: 0),
+        "yeses left out: You count the noes alone. Each positive has an answer that should be yes.",
+        _initial(yeses=lambda positives: 0),
+        "sum not divided: You return the sum. By what does the loss divide it?",
+        _initial(divisor=lambda priors, classes, positives: 1),
+        "mean: You divide by all priors or by all answers. The normaliser counts something rarer.",
+        _initial(divisor=lambda priors, classes, positives: priors),
+        _initial(divisor=lambda priors, classes, positives: priors * classes),
+        "no weights: Your answers all weigh 1. Where is alpha?",
+        _initial(weights=lambda alpha: (1, 1)),
+        "one weight: Yes and no have the same weight in your sum. The two weights add up to 1.",
+        _initial(weights=lambda alpha: (alpha, alpha)),
+        "no weighs 1: A yes is weighed in your sum and a no is not. The two weights add up to 1.",
+        _initial(weights=lambda alpha: (alpha, 1)),
+        "weights exchanged: alpha is the weight of a yes. In your sum it weighs the noes.",
+        _initial(weights=lambda alpha: (1 - alpha, alpha)),
+        "one half: Your answers have a score of one half, whatever pi is.",
+        _initial(scores=lambda pi: (0.5, 0.5)),
+        "counts exchanged: Your yeses and noes have changed places. Only one answer of each positive is a yes.",
+        lambda priors, classes, positives, *rest: _initial(
+            yeses=lambda _: priors * classes - positives, noes=lambda *_: positives
+        )(priors, classes, positives, *rest),
+        "scores exchanged: Where yes is right the probability of the truth is pi, and where no is right 1 - pi. Yours "
+        "have changed places.",
+        _initial(scores=lambda pi: (1 - pi, pi)),
+        "one score: You give every answer the same probability of the truth. Is a no as likely as a yes?",
+        _initial(scores=lambda pi: (pi, pi)),
+        "no focus: This is cross entropy. What has become of gamma?",
+        _initial(focus=lambda p_t, gamma: 1),
+        "focus on the right: You raise the probability of the truth itself to gamma, so that right answers count most.",
+        _initial(focus=lambda p_t, gamma: p_t**gamma),
+        "focus multiplied: You multiply with gamma. It is a power.",
+        _initial(focus=lambda p_t, gamma: gamma * (1 - p_t)),
+        "below zero: Your loss is negative. The logarithm of a probability is, so what does the formula begin with?",
+        lambda *args: -initial_focal(*args),
+        "logarithm: Your logarithm has a base of its own. The formula means the natural one.",
+        _initial(base=2),
+        _initial(base=10),
+        "no positive: Without a positive the sum is still there, and is divided by 1: background teaches all the same.",
+        _but(_no_positive, _stop, initial_focal),
+        _but(_no_positive, lambda: 0.0, initial_focal),
+        _but(_no_positive, lambda: math.inf, initial_focal),
+        _but(_no_positive, lambda: math.nan, initial_focal),
+    ),
+)
+
+
+def focal_term(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+    return _term()(logit, wanted, alpha, gamma)
+
+
+def _signed(logit: float, wanted: bool) -> float:
+    return logit if wanted else -logit
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def _term(
+    weight: Callable[[float, bool], float] = lambda alpha, wanted: alpha if wanted else 1 - alpha,
+    focus: Callable[[float, float], float] = lambda wrong, gamma: wrong**gamma,
+    cost: Callable[[float], float] = lambda signed: math.log1p(math.exp(-signed)),
+    focus_of: Callable[[float, bool], float] = _signed,
+    cost_of: Callable[[float, bool], float] = _signed,
+) -> Callable[[float, bool, float, float], float]:
+    """One answer's focal loss with one of its parts exchanged; `focus_of` and `cost_of` give a logit its sign."""
+
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+        wrong = _sigmoid(-focus_of(logit, wanted))
+        return weight(alpha, wanted) * focus(wrong, gamma) * cost(cost_of(logit, wanted))
+
+    return twin
+
+
+def _logit_as_it_is(logit: float, wanted: bool) -> float:
+    return logit
+
+
+def _badly_wrong(logit: float, wanted: bool, *rest: float) -> bool:
+    return abs(logit) > 30 and (logit > 0) != wanted
+
+
+def _probability_kept_away(least: float) -> Callable[[float, bool, float, float], float]:
+    """One answer's focal loss, its probability never below `least`."""
+    longest = math.log(1 / least - 1)
+
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+        return focal_term(max(-longest, min(longest, logit)), wanted, alpha, gamma)
+
+    return twin
+
+
+def _logit_as_probability(logarithm: Callable[[float], float]) -> Callable[[float, bool, float, float], float]:
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+        p_t, weight = (logit, alpha) if wanted else (1 - logit, 1 - alpha)
+        return -weight * (1 - p_t) ** gamma * logarithm(p_t)
+
+    return twin
+
+
+FOCAL_TERM = Exercise(
+    solution=focal_term,
+    cases=[
+        (0.0, True, 0.5, 0.0),
+        (0.0, True, 0.25, 2.0),
+        (2.0, True, 0.25, 1.0),
+        (2.0, False, 0.25, 2.0),
+        (-1.5, True, 0.9, 1.0),
+        (1.0, False, 0.25, 5.0),
+        (-6.0, True, 0.25, 2.0),
+        (3.0, False, 0.75, 0.5),
+        (100.0, False, 0.25, 2.0),
+    ],
+    mistakes=mistakes(
+        "focus turned round: You raise p_t itself to gamma. Then the answers that are right count, and the wrong ones "
+        "hardly.",
+        _term(focus=lambda wrong, gamma: (1 - wrong) ** gamma),
+        "p for p_t: Where no is right, the probability of the truth is 1 - p. It stands in the formula twice.",
+        _term(focus_of=_logit_as_it_is, cost_of=_logit_as_it_is),
+        _term(focus_of=_logit_as_it_is),
+        _term(cost_of=_logit_as_it_is),
+        "alpha for both: alpha weighs both kinds of answer in your loss. What weighs the noes?",
+        _term(weight=lambda alpha, wanted: alpha),
+        "alpha for no: alpha weighs the noes in your loss. It is the weight of a yes.",
+        _term(weight=lambda alpha, wanted: 1 - alpha if wanted else alpha),
+        "no alpha: Every answer weighs 1 in your loss. Which letter of the formula is missing?",
+        _term(weight=lambda alpha, wanted: 1),
+        "no without a weight: A yes has its weight, and a no has none. The weights of the two add up to 1.",
+        _term(weight=lambda alpha, wanted: alpha if wanted else 1),
+        "no minus: Your loss is negative. Each logarithm of a probability is, and the formula turns it round.",
+        lambda *args: -focal_term(*args),
+        "base of the logarithm: The base of your logarithm is another one. The formula takes the natural logarithm.",
+        _term(cost=lambda signed: math.log1p(math.exp(-signed)) / math.log(10)),
+        _term(cost=lambda signed: math.log1p(math.exp(-signed)) / math.log(2)),
+        "times gamma: gamma is a factor in your loss. In the formula it is an exponent.",
+        _term(focus=lambda wrong, gamma: wrong * gamma),
+        "no gamma: This is weighted cross entropy. The factor with gamma is missing.",
+        _term(focus=lambda wrong, gamma: 1),
+        "always squared: You square, whatever gamma is.",
+        _term(focus=lambda wrong, gamma: wrong**2),
+        "no sigmoid: You take the logit for a probability. It may be any number: which function brings it between 0 "
+        "and 1?",
+        _logit_as_probability(math.log),
+        _logit_as_probability(lambda p_t: math.log(p_t) if p_t > 0 else -math.inf if p_t == 0 else math.nan),
+        "logarithm of 0: At a logit of 100 the sigmoid is rounded to 1, so that nothing is left for a no, and the "
+        "logarithm of 0 is infinite. Go from the logit to the logarithm without a probability in between.",
+        _but(_badly_wrong, _stop, focal_term),
+        _but(_badly_wrong, lambda: math.inf, focal_term),
+        _but(_badly_wrong, lambda: math.nan, focal_term),
+        "kept away from 0: You keep the probability away from 0. There the loss stops to grow, and the worst answers "
+        "have no slope by which they could be mended.",
+        *map(_probability_kept_away, (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)),
+        *map(_probability_kept_away, (2**-23, 1.0132789611816406e-06)),  # 1 - 1e-7 and 1 - 1e-6 in float32
+    ),
 )
 
 EXERCISES = {
@@ -1358,13 +2051,19 @@ EXERCISES = {
     "receptive_field": RECEPTIVE_FIELD,
     "decimate": DECIMATE,
     "prior_count": PRIOR_COUNT,
-    "prior_centre": PRIOR_CENTRE,
+    "nearest_cell": NEAREST_CELL,
     "prior_shapes": PRIOR_SHAPES,
     "head_channels": HEAD_CHANNELS,
-    "flatten_head": FLATTEN_HEAD,
+    "rows_to_head": ROWS_TO_HEAD,
     "prior_address": PRIOR_ADDRESS,
     "encode_box": ENCODE_BOX,
     "greedy": GREEDY,
+    "smooth_l1_sum": SMOOTH_L1_SUM,
+    "batch_loss": BATCH_LOSS,
+    "hard_negatives": HARD_NEGATIVES,
+    "prior_bias": PRIOR_BIAS,
+    "initial_focal": INITIAL_FOCAL,
+    "focal_term": FOCAL_TERM,
 }
 
 

@@ -7,11 +7,14 @@ the right answer. If your function answers the cases as a wrong twin does, you h
 import copy
 import io
 import math
+import re
 import reprlib
+import signal
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -29,6 +32,7 @@ Box = tuple[float, ...]
 Point = tuple[float, float]
 
 LONGEST = 200  # numbers of an array, or characters that were printed: what is longer is not shown
+PATIENCE = 10.0  # seconds for one case
 
 
 @dataclass(frozen=True)
@@ -112,20 +116,27 @@ class Verdict:
         )
         return (
             f'<div class="check check-{state}" style="border-left:.3rem solid {colour};padding:.1rem 0 .1rem 1rem">'
-            f"<p>{'✓' if self else '✗'} <strong>{escape(self.exercise)}</strong>: {escape(self._title())}</p>"
-            + (f"<p><strong>Hint:</strong> {escape(self.hint)}</p>" if self.hint else "")
+            f"<p>{'✓' if self else '✗'} <strong>{escape(self.exercise)}</strong>: {_marked(self._title())}</p>"
+            + (f"<p><strong>Hint:</strong> {_marked(self.hint)}</p>" if self.hint else "")
             + self.picture
             + (f'<table style="color:inherit;border:none;margin:.5rem 0">{rows}</table>' if rows else "")
             + "</div>"
         )
 
 
+def _marked(text: str) -> str:
+    """As HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _text(value: object) -> str:
-    """Numbers to five digits, and of a matrix a row per line."""
+    """Numbers to five digits, and of a matrix a row per line; where there are more axes, the shape too."""
     if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > LONGEST:
         return f"{type(value).__name__} of shape {list(value.shape)}"
     if isinstance(value, Tensor | np.ndarray):
-        return f"empty, shape {list(value.shape)}" if 0 in value.shape else _text(value.tolist())
+        if 0 in value.shape:
+            return f"empty, shape {list(value.shape)}"
+        return (f"shape {list(value.shape)}\n" if value.ndim > 2 else "") + _text(value.tolist())
     if isinstance(value, bool | np.bool_) or not isinstance(value, float | int | np.number | list | tuple):
         return reprlib.repr(value)
     if isinstance(value, list | tuple):
@@ -183,6 +194,7 @@ GENERAL_HINTS = {
     "changed": "The caller still needs it as it was. Work on a copy, or build something new.",
     "nan": "NaN comes from 0 / 0: look for a divisor that can be zero.",
     "printed": "The answer is right. Leave printing to whoever asks for it.",
+    "endless": "A loop goes on for as long as its condition holds. What does each round do to bring the end nearer?",
 }
 
 
@@ -245,13 +257,38 @@ def _raised(error: BaseException, names: Iterable[str]) -> str:
     return f"it raises {message}" + (f", in the line `{line}`" if line else "")
 
 
+class _TooLong(BaseException):
+    """A function does not end; it cannot catch this as an `Exception`."""
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise `_TooLong` after some seconds, where that can be done: not on Windows, and in the main thread only."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _call(exercise: Exercise, function: Callable, case: tuple) -> Answer:
     """Call a function with a copy of one case, and see whether it comes back with anything."""
     given, named, printed = copy.deepcopy(case), exercise.named(case), io.StringIO()
     try:
-        with redirect_stdout(printed), warnings.catch_warnings():
+        with _limited(PATIENCE), redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             value = function(*given)
+    except _TooLong:
+        return Answer(fault="endless", problem=f"it did not end within {PATIENCE:g} seconds")
     except (Exception, SystemExit) as error:
         return Answer(fault="raised", problem=_raised(error, named), printed=printed.getvalue())
     answer = Answer(value, printed=printed.getvalue())
@@ -264,6 +301,8 @@ def _call(exercise: Exercise, function: Callable, case: tuple) -> Answer:
 def _read(value: object, wanted: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The parts of an answer as tensors; a TypeError, ValueError or RuntimeError where it is something else."""
     parts = [value] if len(wanted) == 1 else value
+    if isinstance(parts, Tensor | np.ndarray) and parts.ndim == 1:  # as many numbers as things
+        parts = list(parts)
     if not isinstance(parts, list | tuple) or len(parts) != len(wanted):
         raise TypeError(f"{len(wanted)} things are wanted")
     # An empty list cannot say that it has four columns of nothing.
@@ -309,7 +348,11 @@ def diagnose(exercise: Exercise, function: Callable, failed: int) -> Mistake | N
     twins the one that does so in most cases is right, and None where that does not decide.
     """
     every = range(len(exercise.cases))
-    answers = [ask(exercise, function, case) for case in exercise.cases]
+    answers = []
+    for case in exercise.cases:
+        answers.append(ask(exercise, function, case))
+        if answers[-1].fault == "endless":  # no twin is, and the next case might be so too
+            return None
     yes_or_no = isinstance(exercise.solution(*exercise.cases[0]), bool)
     alike: dict[int, dict[str, Mistake]] = {}
     for mistake in exercise.mistakes.values():
@@ -343,22 +386,23 @@ def grade(name: str, exercise: Exercise, function: Callable) -> Verdict:
     for number, case in enumerate(exercise.cases):
         answer = ask(exercise, function, case)
         if answer.fault:
-            return _failed(name, exercise, function, number, answer.fault)
+            return _failed(name, exercise, function, number, answer)
     return Verdict(name, len(exercise.cases), len(exercise.cases))
 
 
-def _failed(name: str, exercise: Exercise, function: Callable, number: int, fault: str) -> Verdict:
-    mistake = diagnose(exercise, function, number)
+def _failed(name: str, exercise: Exercise, function: Callable, number: int, answer: Answer) -> Verdict:
+    case, fault, mistake = exercise.cases[number], answer.fault, None
 
     def still_fails(case: tuple) -> bool:
         answer = ask(exercise, function, case)
         like_twin = mistake is None or any(_same(ask(exercise, twin, case), answer) for twin in mistake.twins)
         return answer.fault == fault and like_twin
 
-    case = exercise.cases[number]
-    if fault != "form":  # of which axis is missing a small case says less
-        case = shrink(case, still_fails)
-    answer = ask(exercise, function, case)
+    if fault != "endless":  # who asked again would wait again
+        mistake = diagnose(exercise, function, number)
+        if fault != "form":  # of which axis is missing a small case says less
+            case = shrink(case, still_fails)
+        answer = ask(exercise, function, case)
     return Verdict(
         name,
         number,
@@ -444,18 +488,31 @@ def _outline(shape: Shape) -> str:
 
 
 def _labels(shapes: list[Shape]) -> str:
-    """Each in its role's corner, or below what is written there already."""
+    """Each in that corner of its shape that the fewest others reach, its role's before the others.
+
+    Where something is written already it goes below that, and a line behind it is interrupted.
+    """
     texts, taken = [], []
-    for shape in shapes:
-        right, down = LOOKS[shape.role][2]
-        start, size = np.min(shape.points, axis=0), np.ptp(shape.points, axis=0)
+    bounds = [(np.min(shape.points, axis=0), np.max(shape.points, axis=0)) for shape in shapes]
+    for shape, (low, high) in zip(shapes, bounds, strict=True):
         length = LETTER * len(shape.label)
-        x = start[0] + 4 + right * (size[0] - 8 - length)
-        y = start[1] + LINE + down * (size[1] - LINE - 5)
+        # Whatever holds the whole shape holds its label anyway.
+        others = [(a, b) for a, b in bounds if (a > low).any() or (b < high).any()]
+        right, down = LOOKS[shape.role][2]
+        places = []
+        for h, v in ((right, down), (1 - right, down), (right, 1 - down), (1 - right, 1 - down)):
+            x = low[0] + 4 + h * (high[0] - low[0] - 8 - length)
+            y = low[1] + LINE + v * (high[1] - low[1] - LINE - 5)
+            reached = [a[0] < x + length and x < b[0] and a[1] < y and y - LINE < b[1] for a, b in others]
+            places.append((sum(reached), len(places), x, y))
+        *_, x, y = min(places)
         while any(abs(y - above) < LINE and x < end and begin < x + length for above, begin, end in taken):
             y += LINE
         taken.append((y, x, x + length))
-        texts.append(f'<text x="{x:.1f}" y="{y:.1f}" textLength="{length:.1f}">{escape(shape.label)}</text>')
+        texts.append(
+            f'<text x="{x:.1f}" y="{y:.1f}" textLength="{length:.1f}" stroke="#fff" stroke-width="3" '
+            f'paint-order="stroke">{escape(shape.label)}</text>'
+        )
     return "".join(texts)
 
 

@@ -73,7 +73,7 @@ class SSD(nn.Module):
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN, dtype=torch.float32)[:, None, None], persistent=False)
         self.pixel_std = pixel_std
         self.apply(xavier)
-        # Heads that say almost nothing at first: the first class loss is then close to 4 ln C.
+        # Heads that say little at first. The first class loss is then not far above 4 ln C: mining finds the worst.
         for head in (*self.loc_heads, *self.conf_heads):
             nn.init.normal_(head.weight, std=0.01)
 

@@ -307,33 +307,41 @@ MAP_SIZE = {
 
 RECEPTIVE_FIELD = {
     "forward": """
-        def receptive_field(layers):
+        def receptive_field(layers, cells):
             field, jump = 1, 1
             for kernel, stride, dilation in layers:
                 field = field + (kernel - 1) * dilation * jump
                 jump = jump * stride
-            return field
+            return field + (cells - 1) * jump
     """,
     "backward": """
-        def receptive_field(layers):
-            field = 1
+        def receptive_field(layers, cells):
+            field = cells
             for kernel, stride, dilation in reversed(layers):
                 field = (field - 1) * stride + (kernel - 1) * dilation + 1
             return field
     """,
     "numpy": """
-        def receptive_field(layers):
+        def receptive_field(layers, cells):
             kernel, stride, dilation = np.array(layers, dtype=int).reshape(-1, 3).T
             jump = np.cumprod(stride) // stride
-            return int(1 + ((kernel - 1) * dilation * jump).sum())
+            return int(1 + ((kernel - 1) * dilation * jump).sum() + (cells - 1) * stride.prod())
+    """,
+    "first and last": """
+        def receptive_field(layers, cells):
+            first, last = 0, cells - 1
+            for kernel, stride, dilation in layers[::-1]:
+                first = first * stride
+                last = last * stride + (kernel - 1) * dilation
+            return last - first + 1
     """,
 }
 
 DECIMATE = {
     "slices": """
         def decimate(weight, side, units, taps):
-            filters = weight.reshape(weight.shape[0], -1, side, side)
-            return filters[::units, :, ::taps, ::taps]
+            filters = weight.reshape(len(weight), side, side, -1)
+            return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]
     """,
     "loops": """
         def decimate(weight, side, units, taps):
@@ -343,13 +351,13 @@ DECIMATE = {
             for unit in range(0, weight.shape[0], units):
                 flat = weight[unit]
                 rows.append(
-                    [[[flat[c * side * side + y * side + x] for x in kept] for y in kept] for c in range(channels)]
+                    [[[flat[(y * side + x) * channels + c] for x in kept] for y in kept] for c in range(channels)]
                 )
             return rows
     """,
     "numpy": """
         def decimate(weight, side, units, taps):
-            filters = weight.numpy().reshape(len(weight), -1, side, side)
+            filters = np.moveaxis(weight.numpy().reshape(len(weight), side, side, -1), 3, 1)
             index = np.arange(0, side, taps)
             return filters[::units][:, :, index][:, :, :, index]
     """,
@@ -374,21 +382,28 @@ PRIOR_COUNT = {
     """,
 }
 
-PRIOR_CENTRE = {
+NEAREST_CELL = {
     "plain": """
-        def prior_centre(row, column, step, image_size):
-            cx = (column + 0.5) * step / image_size
-            cy = (row + 0.5) * step / image_size
-            return cx, cy
+        def nearest_cell(x, y, step, side):
+            row = min(int(y // step), side - 1)
+            column = min(int(x // step), side - 1)
+            return row, column
     """,
     "numpy": """
-        def prior_centre(row, column, step, image_size):
-            return (np.array([column, row]) * step + step / 2) / image_size
+        def nearest_cell(x, y, step, side):
+            cell = np.floor(np.array([y, x]) / step).astype(int)
+            return tuple(np.clip(cell, 0, side - 1))
     """,
-    "torch": """
-        def prior_centre(row, column, step, image_size):
-            cell = torch.tensor([column, row])
-            return (cell + 0.5) * step / image_size
+    "rounded": """
+        def nearest_cell(x, y, step, side):
+            return [min(round(place / step - 0.5), side - 1) for place in (y, x)]
+    """,
+    "search": """
+        def nearest_cell(x, y, step, side):
+            def far(row, column):
+                return math.hypot((column + 0.5) * step - x, (row + 0.5) * step - y)
+
+            return min(((row, column) for row in range(side) for column in range(side)), key=lambda cell: far(*cell))
     """,
 }
 
@@ -396,8 +411,13 @@ PRIOR_SHAPES = {
     "loop": """
         def prior_shapes(side, next_side, ratios):
             larger = math.sqrt(side * next_side)
-            shapes = [(side, side), (larger, larger)]
+            shapes, done = [(side, side), (larger, larger)], [1]
             for ratio in ratios:
+                if ratio < 1:
+                    ratio = round(1 / ratio, 6)
+                if ratio in done:
+                    continue
+                done.append(ratio)
                 root = math.sqrt(ratio)
                 shapes.append((side * root, side / root))
                 shapes.append((side / root, side * root))
@@ -406,12 +426,18 @@ PRIOR_SHAPES = {
     "expanded": """
         def prior_shapes(side, next_side, ratios):
             larger = (side * next_side) ** 0.5
-            every = [r for ratio in ratios for r in (ratio, 1 / ratio)]
+            wide = [max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]
+            wide = list(dict.fromkeys(wide))
+            every = [r for ratio in wide for r in (ratio, 1 / ratio)]
             return [(side, side), (larger, larger)] + [(side * r ** 0.5, side / r ** 0.5) for r in every]
     """,
     "torch": """
         def prior_shapes(side, next_side, ratios):
-            r = torch.tensor([ratio for one in ratios for ratio in (one, 1 / one)])
+            wide = []
+            for ratio in ratios:
+                if all(abs(one - other) > 1e-6 for one in (ratio, 1 / ratio) for other in [1, *wide]):
+                    wide.append(max(ratio, 1 / ratio))
+            r = torch.tensor([ratio for one in wide for ratio in (one, 1 / one)])
             squares = torch.tensor([side, math.sqrt(side * next_side)])[:, None].repeat(1, 2)
             stretched = torch.stack([side * r.sqrt(), side / r.sqrt()], dim=1)
             return torch.cat([squares, stretched])
@@ -435,35 +461,36 @@ HEAD_CHANNELS = {
     """,
 }
 
-FLATTEN_HEAD = {
+ROWS_TO_HEAD = {
     "permute": """
-        def flatten_head(head, values):
-            last = head.permute(0, 2, 3, 1).contiguous()
-            return last.view(head.shape[0], -1, values)
+        def rows_to_head(rows, height, width):
+            last = rows.reshape(rows.shape[0], height, width, -1)
+            return last.permute(0, 3, 1, 2)
     """,
     "split": """
-        def flatten_head(head, values):
-            batch, channels, height, width = head.shape
-            split = head.view(batch, channels // values, values, height, width)
+        def rows_to_head(rows, height, width):
+            batch, count, values = rows.shape
+            k = count // height // width
+            split = rows.view(batch, height, width, k, values)
             split = split.permute(0, 3, 4, 1, 2)
-            return split.reshape(batch, -1, values)
+            return split.reshape(batch, k * values, height, width)
     """,
     "numpy": """
-        def flatten_head(head, values):
-            last = np.moveaxis(head.numpy(), 1, 3)
-            return last.reshape(len(head), -1, values)
+        def rows_to_head(rows, height, width):
+            last = rows.numpy().reshape(len(rows), height, width, -1)
+            return np.moveaxis(last, 3, 1)
     """,
     "loops": """
-        def flatten_head(head, values):
-            images = []
-            for image in head:
-                rows = []
-                for y in range(image.shape[1]):
-                    for x in range(image.shape[2]):
-                        for a in range(len(image) // values):
-                            rows.append(image[a * values : (a + 1) * values, y, x])
-                images.append(torch.stack(rows))
-            return torch.stack(images)
+        def rows_to_head(rows, height, width):
+            batch, count, values = rows.shape
+            k = count // (height * width)
+            head = torch.zeros(batch, k * values, height, width)
+            for y in range(height):
+                for x in range(width):
+                    for a in range(k):
+                        for v in range(values):
+                            head[:, a * values + v, y, x] = rows[:, (y * width + x) * k + a, v]
+            return head
     """,
 }
 
@@ -523,7 +550,7 @@ GREEDY = {
         def greedy(iou):
             free = iou.clone()
             found = [-1] * len(iou)
-            while free.max() > 0:
+            while free.numel() and free.max() > 0:
                 one, prior = divmod(free.argmax().item(), iou.shape[1])
                 found[one] = prior
                 free[one] = 0
@@ -554,6 +581,178 @@ GREEDY = {
     """,
 }
 
+SMOOTH_L1_SUM = {
+    "where": """
+        def smooth_l1_sum(differences):
+            size = differences.abs()
+            cost = torch.where(size < 1, 0.5 * size ** 2, size - 0.5)
+            return cost.sum()
+    """,
+    "loop": """
+        def smooth_l1_sum(differences):
+            total = 0.0
+            for d in differences.flatten().tolist():
+                if abs(d) < 1:
+                    total += 0.5 * d * d
+                else:
+                    total += abs(d) - 0.5
+            return total
+    """,
+    "functional": """
+        def smooth_l1_sum(differences):
+            zeros = torch.zeros_like(differences)
+            return torch.nn.functional.smooth_l1_loss(differences, zeros, reduction="sum")
+    """,
+    "clamped": """
+        def smooth_l1_sum(differences):
+            near = differences.abs().clamp(max=1)
+            return float((near * (differences.abs() - near / 2)).sum())
+    """,
+}
+
+BATCH_LOSS = {
+    "plain": """
+        def batch_loss(costs, positives):
+            count = sum(positives)
+            if count == 0:
+                return 0.0
+            return sum(costs) / count
+    """,
+    "torch": """
+        def batch_loss(costs, positives):
+            costs, positives = torch.tensor(costs), torch.tensor(positives)
+            return costs.sum() / positives.sum().clamp(min=1)
+    """,
+    "numpy": """
+        def batch_loss(costs, positives):
+            return np.sum(costs) / (np.sum(positives) + 1e-8)
+    """,
+    "loop": """
+        def batch_loss(costs, positives):
+            total = 0.0
+            for cost, count in zip(costs, positives):
+                total += cost / max(1, sum(positives))
+            return total
+    """,
+}
+
+HARD_NEGATIVES = {
+    "twice": """
+        def hard_negatives(loss, positives, ratio):
+            loss = loss.masked_fill(positives, -1.0)
+            count = ratio * positives.sum(dim=1, keepdim=True)
+            order = loss.sort(dim=1, descending=True).indices
+            place = order.sort(dim=1).indices
+            return (place < count) & ~positives
+    """,
+    "topk": """
+        def hard_negatives(loss, positives, ratio):
+            mask = torch.zeros_like(positives)
+            for b in range(len(loss)):
+                own = loss[b].masked_fill(positives[b], -torch.inf)
+                count = min(ratio * int(positives[b].sum()), int((~positives[b]).sum()))
+                mask[b, own.topk(count).indices] = True
+            return mask
+    """,
+    "numpy": """
+        def hard_negatives(loss, positives, ratio):
+            loss, positives = loss.numpy(), positives.numpy()
+            mask = np.zeros(loss.shape, dtype=bool)
+            for row, own, chosen in zip(loss, positives, mask):
+                candidates = np.flatnonzero(~own)
+                order = candidates[np.argsort(-row[candidates])]
+                chosen[order[: ratio * own.sum()]] = True
+            return mask
+    """,
+    "lists": """
+        def hard_negatives(loss, positives, ratio):
+            rows = []
+            for costs, own in zip(loss.tolist(), positives.tolist()):
+                places = sorted((-cost, p) for p, cost in enumerate(costs) if not own[p])
+                chosen = {p for _, p in places[: ratio * sum(own)]}
+                rows.append([p in chosen for p in range(len(costs))])
+            return rows
+    """,
+}
+
+
+PRIOR_BIAS = {
+    "plain": """
+        def prior_bias(pi):
+            return -math.log((1 - pi) / pi)
+    """,
+    "difference": """
+        def prior_bias(pi):
+            return math.log(pi) - math.log(1 - pi)
+    """,
+    "numpy": """
+        def prior_bias(pi):
+            odds = pi / (1 - pi)
+            return np.log(odds)
+    """,
+    "torch": """
+        def prior_bias(pi):
+            return torch.tensor(pi).logit()
+    """,
+}
+
+INITIAL_FOCAL = {
+    "plain": """
+        def initial_focal(priors, classes, positives, pi, alpha, gamma):
+            yes = -alpha * (1 - pi) ** gamma * math.log(pi)
+            no = -(1 - alpha) * pi ** gamma * math.log(1 - pi)
+            noes = priors * classes - positives
+            total = positives * yes + noes * no
+            return total / max(positives, 1)
+    """,
+    "numpy": """
+        def initial_focal(priors, classes, positives, pi, alpha, gamma):
+            count = np.array([positives, positives * (classes - 1) + (priors - positives) * classes])
+            weight = np.array([alpha, 1 - alpha])
+            p_t = np.array([pi, 1 - pi])
+            cost = -weight * (1 - p_t) ** gamma * np.log(p_t)
+            return (count * cost).sum() / (positives or 1)
+    """,
+    "torchvision": """
+        def initial_focal(priors, classes, positives, pi, alpha, gamma):
+            logits = torch.full((priors, classes), math.log(pi / (1 - pi)))
+            targets = torch.zeros(priors, classes)
+            targets[:positives, 0] = 1
+            total = torchvision.ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")
+            return total / max(1, positives)
+    """,
+}
+
+FOCAL_TERM = {
+    "plain": """
+        def focal_term(logit, wanted, alpha, gamma):
+            if not wanted:
+                logit, alpha = -logit, 1 - alpha
+            wrong = 1 / (1 + math.exp(logit))
+            return alpha * wrong ** gamma * math.log1p(math.exp(-logit))
+    """,
+    "naive": """
+        def focal_term(logit, wanted, alpha, gamma):
+            p = 1 / (1 + math.exp(-logit))
+            p_t = p if wanted else 1 - p
+            weight = alpha if wanted else 1 - alpha
+            log_p_t = math.log(p_t) if p_t > 0 else -abs(logit)
+            return -weight * (1 - p_t) ** gamma * log_p_t
+    """,
+    "torch": """
+        def focal_term(logit, wanted, alpha, gamma):
+            sign = 1 if wanted else -1
+            z = torch.tensor(sign * logit)
+            weight = alpha if wanted else 1 - alpha
+            focus = torch.sigmoid(-z) ** gamma
+            return -weight * focus * torch.nn.functional.logsigmoid(z)
+    """,
+    "torchvision": """
+        def focal_term(logit, wanted, alpha, gamma):
+            logit, target = torch.tensor(logit), torch.tensor(float(wanted))
+            return torchvision.ops.sigmoid_focal_loss(logit, target, alpha, gamma)
+    """,
+}
 
 SOURCES = {
     "voc_box": VOC_BOX,
@@ -567,13 +766,19 @@ SOURCES = {
     "receptive_field": RECEPTIVE_FIELD,
     "decimate": DECIMATE,
     "prior_count": PRIOR_COUNT,
-    "prior_centre": PRIOR_CENTRE,
+    "nearest_cell": NEAREST_CELL,
     "prior_shapes": PRIOR_SHAPES,
     "head_channels": HEAD_CHANNELS,
-    "flatten_head": FLATTEN_HEAD,
+    "rows_to_head": ROWS_TO_HEAD,
     "prior_address": PRIOR_ADDRESS,
     "encode_box": ENCODE_BOX,
     "greedy": GREEDY,
+    "smooth_l1_sum": SMOOTH_L1_SUM,
+    "batch_loss": BATCH_LOSS,
+    "hard_negatives": HARD_NEGATIVES,
+    "prior_bias": PRIOR_BIAS,
+    "initial_focal": INITIAL_FOCAL,
+    "focal_term": FOCAL_TERM,
 }
 
 # For each mistake the sources in which it is made, and what is put in place of what.
@@ -1070,7 +1275,16 @@ MISTAKES = {
         "last stride only": [("forward", "jump = jump * stride", "jump = stride")],
         "strides added": [
             ("forward", "jump * stride", "jump + stride"),
+            ("forward", "jump * stride", "jump + stride - 1"),
             ("numpy", "np.cumprod(stride) // stride", "np.maximum(np.cumsum(stride) - stride, 1)"),
+        ],
+        "dilation in the stride": [
+            ("forward", "jump * stride", "jump * stride * dilation"),
+            ("forward", "jump * stride", "jump * max(stride, dilation)"),
+        ],
+        "stride and dilation exchanged": [
+            ("forward", "kernel, stride, dilation in", "kernel, dilation, stride in"),
+            ("numpy", "kernel, stride, dilation =", "kernel, dilation, stride ="),
         ],
         "dilation left out": [
             ("forward", " * dilation", ""),
@@ -1083,23 +1297,49 @@ MISTAKES = {
         ],
         "whole kernel": [
             ("forward", "(kernel - 1)", "kernel"),
+            ("forward", "(kernel - 1) * dilation", "((kernel - 1) * dilation + 1)"),
             ("numpy", "(kernel - 1)", "kernel"),
         ],
         "begun with nothing": [
             ("forward", "field, jump = 1, 1", "field, jump = 0, 1"),
             ("numpy", "1 + ", ""),
+            ("first and last", " + 1\n", "\n"),
         ],
         "from the wrong end": [("backward", "reversed(layers)", "layers")],
-        "distance": [("forward", "return field", "return jump")],
+        "cells in place of gaps": [
+            ("backward", "(field - 1) * stride", "field * stride", "dilation + 1", "dilation"),
+        ],
+        "distance": [("forward", "return field + (cells - 1) * jump", "return jump")],
+        "one cell": [("forward", " + (cells - 1) * jump", ""), ("backward", "field = cells", "field = 1")],
+        "fields added": [("forward", "field + (cells - 1) * jump", "field * cells")],
+        "cells of one pixel": [("forward", "(cells - 1) * jump", "cells - 1")],
+        "last stride left out": [("numpy", "stride.prod()", "stride[:-1].prod()")],
+        "one step too many": [
+            ("forward", "(cells - 1)", "cells"),
+            ("first and last", "first, last = 0, cells - 1", "first, last = 0, cells"),
+        ],
+        "no integer": [
+            ("forward", "field, jump = 1, 1", "field, jump = 1.0, 1"),
+            ("numpy", "int(", "float("),
+        ],
         "no layers": [
             ("numpy", ".reshape(-1, 3)", ""),
             ("forward", "    field, jump = 1, 1\n", "    if not layers:\n        return 0\n    field, jump = 1, 1\n"),
         ],
     },
     "decimate": {
-        "channels last": [
-            ("slices", "-1, side, side)", "side, side, -1).permute(0, 3, 1, 2)"),
-            ("loops", "c * side * side + y * side + x", "(y * side + x) * channels + c"),
+        "channels first": [
+            ("slices", "side, side, -1)\n", "-1, side, side)\n", "permute(0, 3, 1, 2)", "clone()"),
+            ("loops", "(y * side + x) * channels + c", "(c * side + y) * side + x"),
+        ],
+        "units not first": [
+            ("slices", "len(weight), side, side, -1", "-1, len(weight), side, side",
+             "permute(0, 3, 1, 2)", "transpose(0, 1)"),
+            ("slices", "len(weight), side, side, -1", "side, side, -1, len(weight)", "(0, 3, 1, 2)", "(3, 2, 0, 1)"),
+        ],
+        "axes as they came": [
+            ("slices", ".permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]", "[::units, ::taps, ::taps]"),
+            ("numpy", "[:, :, :, index]", "[:, :, :, index].transpose(2, 3, 1, 0)"),
         ],
         "rows and columns": [
             ("loops", "for x in kept] for y in kept]", "for y in kept] for x in kept]"),
@@ -1107,7 +1347,21 @@ MISTAKES = {
         ],
         "first taps": [
             ("loops", "range(0, side, taps)", "range(len(range(0, side, taps)))"),
+            ("slices", "::taps, ::taps", ":taps, :taps"),
             ("numpy", "np.arange(0, side, taps)", "np.arange((side + taps - 1) // taps)"),
+        ],
+        "reshaped": [
+            ("slices", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
+             "    filters = filters[::units, ::taps, ::taps]\n"
+             "    return filters.reshape(len(filters), -1, *filters.shape[1:3])"),
+        ],
+        "zeros between": [
+            ("slices", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
+             "    filters = filters.permute(0, 3, 1, 2)\n    kept = torch.zeros_like(filters)\n"
+             "    kept[::units, :, ::taps, ::taps] = filters[::units, :, ::taps, ::taps]\n    return kept"),
+            ("slices", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
+             "    filters = filters.permute(0, 3, 1, 2)[::units]\n    kept = torch.zeros_like(filters)\n"
+             "    kept[:, :, ::taps, ::taps] = filters[:, :, ::taps, ::taps]\n    return kept"),
         ],
         "first units": [
             ("loops", "range(0, weight.shape[0], units)", "range(weight.shape[0] // units)"),
@@ -1154,26 +1408,45 @@ MISTAKES = {
         ],
         "one level": [("loop", "    return total", "        return total"), ("loop", "total +=", "total =")],
         "numbers of a box": [("loop", "* count", "* count * 4"), ("numpy", "** 2", "** 2 * 4")],
+        "rows and columns added": [("loop", "side * side", "(side + side)"), ("numpy", " ** 2", " * 2")],
+        "one level's priors": [
+            ("loop", "* count", "* per_cell[0]"),
+            ("numpy", "np.array(per_cell)", "per_cell[-1]"),
+        ],
+        "not summed": [("numpy", ".sum()", ""), ("sum", "sum(side", "list(side")],
     },
-    "prior_centre": {
+    "nearest_cell": {
         "row and column exchanged": [
-            ("plain", "return cx, cy", "return cy, cx"),
-            ("torch", "[column, row]", "[row, column]"),
+            ("plain", "return row, column", "return column, row"),
+            ("numpy", "[y, x]", "[x, y]"),
+            ("search", "step - x", "step - z", "step - y", "step - x", "step - z", "step - y"),
         ],
-        "corner": [("plain", "(column + 0.5)", "column", "(row + 0.5)", "row"), ("torch", " + 0.5", "")],
-        "far corner": [("numpy", "step / 2", "step"), ("torch", "0.5", "1")],
-        "half a pixel": [("numpy", "step / 2", "0.5"), ("torch", "(cell + 0.5) * step", "(cell * step + 0.5)")],
-        "in pixels": [("plain", " / image_size", ""), ("numpy", " / image_size", "")],
-        "in cells": [("plain", " * step / image_size", ""), ("torch", " * step", "")],
-        "by the map": [
-            ("plain", "* step / image_size", "/ (image_size // step)"),
-            ("torch", "* step / image_size", "/ math.ceil(image_size / step)"),
-            ("torch", "* step / image_size", "/ round(image_size / step)"),
+        "nearest corner": [
+            ("plain", "int(y // step)", "round(y / step)", "int(x // step)", "round(x / step)"),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "round(place / step)"),
+            ("search", "(column + 0.5)", "column", "(row + 0.5)", "row"),
         ],
-        "cells from 1": [("plain", "+ 0.5", "- 0.5"), ("numpy", "+ step / 2", "- step / 2")],
-        "cell clipped": [
-            ("plain", "return cx, cy", "return min(cx, 1), min(cy, 1)"),
-            ("torch", "(cell + 0.5) * step / image_size", "((cell + 0.5) * step / image_size).clamp(0, 1)"),
+        "last centre before": [
+            ("rounded", "round(", "int("),
+            ("numpy", " / step)", " / step - 0.5)"),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "int(place / step - 0.5)"),
+        ],
+        "cells from 1": [
+            ("plain", "return row, column", "return row + 1, column + 1"),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "math.ceil(place / step)"),
+            ("rounded", "round(place / step - 0.5)", "math.ceil(place / step)"),
+        ],
+        "beyond the map": [
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "int(place / step)"),
+            ("plain", "(y // step), side - 1)", "(y // step), side)", "(x // step), side - 1)", "(x // step), side)"),
+        ],
+        "place of the centre": [
+            ("plain", "return row, column", "return (row + 0.5) * step, (column + 0.5) * step"),
+        ],
+        "no integers": [
+            ("plain", "int(y // step)", "y // step", "int(x // step)", "x // step"),
+            ("numpy", ".astype(int)", ""),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "place // step"),
         ],
     },
     "prior_shapes": {
@@ -1196,19 +1469,19 @@ MISTAKES = {
         ],
         "inverse left out": [
             ("loop", "        shapes.append((side / root, side * root))\n", ""),
-            ("expanded", "(ratio, 1 / ratio)", "(ratio,)"),
+            ("expanded", "in (ratio, 1 / ratio)", "in (ratio,)"),
         ],
         "same box twice": [
             ("loop", "(side / root, side * root)", "(side * root, side / root)"),
-            ("expanded", "(ratio, 1 / ratio)", "(ratio, ratio)"),
+            ("expanded", "in (ratio, 1 / ratio)", "in (ratio, ratio)"),
         ],
         "tall one first": [
-            ("expanded", "(ratio, 1 / ratio)", "(1 / ratio, ratio)"),
+            ("expanded", "in (ratio, 1 / ratio)", "in (1 / ratio, ratio)"),
             ("torch", "side * r.sqrt(), side / r.sqrt()", "side / r.sqrt(), side * r.sqrt()"),
         ],
         "inverses last": [
-            ("expanded", "[r for ratio in ratios for r in (ratio, 1 / ratio)]",
-             "[*ratios] + [1 / ratio for ratio in ratios]"),
+            ("expanded", "[r for ratio in wide for r in (ratio, 1 / ratio)]",
+             "[*wide] + [1 / ratio for ratio in wide]"),
         ],
         "larger square elsewhere": [
             ("loop", "[(side, side), (larger, larger)]", "[(larger, larger), (side, side)]"),
@@ -1223,6 +1496,30 @@ MISTAKES = {
             ("loop", "(side * root, side / root)", "(larger * root, larger / root)",
              "(side / root, side * root)", "(larger / root, larger * root)"),
             ("expanded", "(side * r ** 0.5, side / r ** 0.5)", "(larger * r ** 0.5, larger / r ** 0.5)"),
+        ],
+        "ratios as listed": [
+            ("expanded", "[max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]", "ratios"),
+            ("expanded", "max(ratio, 1 / ratio)", "ratio"),
+            ("loop", "ratio = round(1 / ratio, 6)\n", "pass\n"),
+            ("expanded", "    wide = list(dict.fromkeys(wide))\n", "    wide = ratios\n"),
+        ],
+        "boxes twice": [
+            ("expanded", "    wide = list(dict.fromkeys(wide))\n", ""),
+            ("loop", "        done.append(ratio)\n", ""),
+            ("loop", "        done.append(ratio)\n", "", "[1]", "[]"),
+        ],
+        "ratio of 1": [("expanded", " if ratio != 1", ""), ("torch", "[1, *wide]", "wide")],
+        "ratios below 1 left out": [
+            ("expanded", "max(ratio, 1 / ratio)", "ratio", "ratio != 1", "ratio > 1"),
+            ("loop", "ratio = round(1 / ratio, 6)\n", "continue\n"),
+        ],
+        "sorted": [
+            ("expanded", "list(dict.fromkeys(wide))", "sorted(set(wide))"),
+            ("expanded", "list(dict.fromkeys(wide))", "sorted(set(wide), reverse=True)"),
+        ],
+        "fractions": [("loop", "return shapes", "return [(w / 300, h / 300) for w, h in shapes]")],
+        "root of the side": [
+            ("loop", "side * root", "math.sqrt(side * ratio)", "side / root", "math.sqrt(side / ratio)"),
         ],
     },
     "head_channels": {
@@ -1242,38 +1539,49 @@ MISTAKES = {
             ("plain", "4 *", "4 * (classes + 1) *"),
             ("numpy", "[4,", "[4 * classes,"),
         ],
+        "VOC's classes": [("plain", "(classes + 1)", "21"), ("list", "1 + classes", "20")],
     },
-    "flatten_head": {
+    "rows_to_head": {
         "no permute": [
-            ("permute", "head.permute(0, 2, 3, 1).contiguous()", "head"),
+            ("permute", "height, width, -1)", "-1, height, width)", "last.permute(0, 3, 1, 2)", "last"),
+            ("numpy", "height, width, -1)", "-1, height, width)", "np.moveaxis(last, 3, 1)", "last"),
             ("split", "    split = split.permute(0, 3, 4, 1, 2)\n", ""),
-            ("numpy", "np.moveaxis(head.numpy(), 1, 3)", "head.numpy()"),
+        ],
+        "cells not split": [
+            ("permute", "rows.reshape(", "rows.permute(0, 2, 1).reshape(", "height, width, -1)", "-1, height, width)",
+             "last.permute(0, 3, 1, 2)", "last"),
         ],
         "values first": [
-            ("split", "channels // values, values,", "values, channels // values,", "3, 4, 1, 2", "3, 4, 2, 1"),
-            ("loops", "image[a * values : (a + 1) * values, y, x]", "image[a :: len(image) // values, y, x]"),
+            ("split", "0, 3, 4, 1, 2", "0, 4, 3, 1, 2"),
+            ("loops", "a * values + v", "v * k + a"),
+            ("split", "height, width, k, values)", "height, width, values, k)", "0, 3, 4, 1, 2", "0, 4, 3, 1, 2"),
         ],
         "columns before rows": [
-            ("permute", "0, 2, 3, 1", "0, 3, 2, 1"),
-            ("split", "3, 4, 1, 2", "4, 3, 1, 2"),
-            ("numpy", "np.moveaxis(head.numpy(), 1, 3)", "head.numpy().T.transpose(3, 0, 1, 2)"),
+            ("loops", "y * width + x", "x * height + y"),
+            ("permute", "height, width, -1", "width, height, -1", "0, 3, 1, 2", "0, 3, 2, 1"),
         ],
-        "prior by prior": [("split", "3, 4, 1, 2", "1, 3, 4, 2")],
+        "prior by prior": [
+            ("loops", "(y * width + x) * k + a", "(a * height + y) * width + x"),
+            ("split", "rows.view(batch, height, width, k, values)", "rows.view(batch, k, height, width, values)",
+             "0, 3, 4, 1, 2", "0, 1, 4, 2, 3"),
+        ],
+        "map on its side": [
+            ("permute", "0, 3, 1, 2", "0, 3, 2, 1"),
+            ("split", "0, 3, 4, 1, 2", "0, 3, 4, 2, 1"),
+            ("numpy", "np.moveaxis(last, 3, 1)", "np.swapaxes(last, 3, 1)"),
+        ],
+        "channels last": [
+            ("permute", "last.permute(0, 3, 1, 2)", "last"),
+            ("numpy", "np.moveaxis(last, 3, 1)", "last"),
+        ],
+        "axes kept apart": [
+            ("split", "return split.reshape(batch, k * values, height, width)", "return split"),
+            ("split", "    split = split.permute(0, 3, 4, 1, 2)\n", "",
+             "return split.reshape(batch, k * values, height, width)", "return split"),
+        ],
         "pictures joined": [
-            ("permute", "head.shape[0], -1, values", "-1, values"),
-            ("loops", "return torch.stack(images)", "return torch.cat(images)"),
-        ],
-        "not split": [
-            ("permute", "-1, values)", "-1)"),
-            ("numpy", "-1, values)", "-1)"),
-        ],
-        "rows upright": [
-            ("permute", "-1, values)", "-1, values).transpose(1, 2)"),
-            ("permute", "head.permute(0, 2, 3, 1).contiguous()", "head", "-1, values", "values, -1"),
-        ],
-        "cells kept apart": [
-            ("split", "return split.reshape(batch, -1, values)", "return split"),
-            ("permute", "return last.view(head.shape[0], -1, values)", "return last"),
+            ("permute", "rows.shape[0], ", "1, "),
+            ("permute", "rows.shape[0], ", "", "0, 3, 1, 2", "2, 0, 1"),
         ],
     },
     "prior_address": {
@@ -1287,7 +1595,13 @@ MISTAKES = {
             ("numpy", "row, column, shape =", "shape, row, column =",
              "(maps[level], maps[level], per_cell[level])", "(per_cell[level], maps[level], maps[level])"),
         ],
-        "shapes forgotten": [("loop", "cell = index // count", "cell = index")],
+        "shapes forgotten": [
+            ("loop", "cell = index // count", "cell = index"),
+            ("loop", "cell = index // count", "cell = index", "index % count", "0"),
+            ("loop", "cell = index // count", "cell = index", "index % count", "0",
+             "side * side * count", "side * side"),
+        ],
+        "column of numbers": [("loop", "cell % side", "index % side")],
         "start kept": [("numpy", "left = index - starts[level]", "left = index",
                         "np.unravel_index(left, (maps[level], maps[level], per_cell[level]))",
                         "left // per_cell[level] // maps[level], left // per_cell[level] % maps[level], "
@@ -1297,9 +1611,11 @@ MISTAKES = {
         ],
         "one row a level": [("loop", "side * side * count", "side * count",
                              "        index -= size", "        if level < len(maps) - 1:\n            index -= size",
-                             "index < size", "index < size or level == len(maps) - 1")],
+                             "index < size", "index < size or level == len(maps) - 1"),
+                            ("loop", "side * side * count", "side * count")],
         "levels of cells": [("loop", "side * side * count", "side * side",
-                             "index < size", "index < size or level == len(maps) - 1")],
+                             "index < size", "index < size or level == len(maps) - 1"),
+                            ("loop", "side * side * count", "side * side")],
         "numbers from 1": [
             ("loop", "return level,", "return level + 1,"),
             ("listed", "(level, row, column, shape)", "(level + 1, row + 1, column + 1, shape + 1)"),
@@ -1314,6 +1630,13 @@ MISTAKES = {
         "variances exchanged": [("torch", "shift / 0.1, stretch / 0.2", "shift / 0.2, stretch / 0.1")],
         "one variance": [("plain", "0.2", "0.1"), ("torch", "0.1", "0.2")],
         "no logarithm": [("plain", "math.log", ""), ("torch", ".log()", " - 1")],
+        "other base": [("plain", "math.log", "math.log2"), ("torch", ".log()", ".log10()")],
+        "width for height": [
+            ("plain", "cx, cy, w, h = prior", "cx, cy, h, w = prior"),
+            ("plain", "/ h / 0.1", "/ w / 0.1"),
+            ("plain", "return dx, dy, dw, dh", "return dx, dy, dh, dw"),
+            ("plain", "(xmax - xmin) / w", "(ymax - ymin) / w", "(ymax - ymin) / h", "(xmax - xmin) / h"),
+        ],
         "shift not divided": [
             ("plain", " / w / 0.1", " / 0.1", " / h / 0.1", " / 0.1"),
             ("torch", "(centre - middle) / side", "centre - middle"),
@@ -1337,14 +1660,318 @@ MISTAKES = {
                 "torch",
                 "free[one] = 0",
                 "pass",
-                "while free.max() > 0:",
+                "while free.numel() and free.max() > 0:",
                 "for _ in iou:\n        if free.max() <= 0:\n            break",
-            )
+            ),
+            ("torch", "free[one] = 0", "pass"),
         ],
         "in order of objects": [("order", "waiting.sort(key=lambda g: -free[g].max())", "pass")],
         "sorted once": [("order", "-free[g].max()", "-iou[g].max()")],
         "threshold": [("torch", "free.max() > 0", "free.max() >= 0.5"), ("sorted", "value < 0", "value <= -0.5")],
         "no overlap": [("sorted", "value < 0 and ", "")],
+        "loser goes without": [
+            ("order", "waiting.sort(key=lambda g: -free[g].max())", "pass", "free[g].max() > 0",
+             "iou[g].argmax().item() not in found"),
+            ("torch", "    while free.numel() and free.max() > 0:",
+             "    winner = {p: g for g, p in enumerate(iou.argmax(dim=1).tolist())}\n"
+             "    for p, g in winner.items():\n"
+             "        found[g] = p\n"
+             "    while False:"),
+            ("torch", "    while free.numel() and free.max() > 0:",
+             "    for p in range(iou.shape[1]):\n"
+             "        fans = [(iou[g, p].item(), g) for g in range(len(iou)) if iou[g].argmax() == p]\n"
+             "        if fans and max(fans)[0] > 0:\n"
+             "            found[max(fans)[1]] = p\n"
+             "    while False:"),
+        ],
+        "loser's second choice": [
+            ("torch", "    while free.numel() and free.max() > 0:",
+             "    wish = iou.argmax(dim=1).tolist()\n"
+             "    for g, p in enumerate(wish):\n"
+             "        beaten = any(q == p and iou[other, p] > iou[g, p] for other, q in enumerate(wish))\n"
+             "        found[g] = iou[g].argsort(descending=True)[1].item() if beaten else p\n"
+             "    while False:"),
+            ("torch", "    while free.numel() and free.max() > 0:",
+             "    found = iou.argmax(dim=1).tolist()\n"
+             "    for g in range(len(iou)):\n"
+             "        p = found[g]\n"
+             "        if any(found[other] == p and iou[other, p] > iou[g, p] for other in range(len(iou))):\n"
+             "            found[g] = iou[g].argsort(descending=True)[1].item()\n"
+             "    while False:"),
+        ],
+        "best total": [
+            (
+                "torch",
+                "    while free.numel() and free.max() > 0:",
+                "    from itertools import permutations\n"
+                "    best = 0\n"
+                "    for some in permutations([*range(iou.shape[1]), *[-1] * len(iou)], len(iou)):\n"
+                "        total = sum(iou[g, p].item() for g, p in enumerate(some) if p >= 0)\n"
+                "        if total > best:\n"
+                "            best = total\n"
+                "            found = [p if p >= 0 and iou[g, p] > 0 else -1 for g, p in enumerate(some)]\n"
+                "    while False:",
+            )
+        ],
+        "ties": [
+            ("sorted", "(-value, g, p)", "(-value, g, -p)", "sorted(pairs):", "sorted(pairs):\n        p = -p"),
+            ("sorted", "(-value, g, p)", "(-value, -g, p)", "sorted(pairs):", "sorted(pairs):\n        g = -g"),
+            ("sorted", "(-value, g, p)", "(value, g, p)", "sorted(pairs):",
+             "sorted(pairs, reverse=True):\n        value = -value"),
+        ],
+        "no objects": [("torch", "free.numel() and ", "")],
+    },
+    "smooth_l1_sum": {
+        "parabola not halved": [("where", "0.5 * size ** 2", "size ** 2"), ("loop", "0.5 * d * d", "d * d")],
+        "line not lowered": [("where", "size - 0.5", "size"), ("loop", "abs(d) - 0.5", "abs(d)")],
+        "both too high": [
+            ("where", "0.5 * size ** 2", "size ** 2", "size - 0.5", "size"),
+            ("loop", "0.5 * d * d", "d ** 2", "abs(d) - 0.5", "abs(d)"),
+        ],
+        "all straight": [
+            ("where", "torch.where(size < 1, 0.5 * size ** 2, size - 0.5)", "size - 0.5"),
+            ("functional", "smooth_l1_loss", "l1_loss"),
+        ],
+        "all parabola": [("functional", "smooth_l1_loss", "mse_loss"), ("loop", "if abs(d) < 1:", "if True:")],
+        "branches exchanged": [("where", "size < 1", "size > 1"), ("loop", "abs(d) < 1", "abs(d) > 1")],
+        "sign kept": [
+            ("where", "differences.abs()", "differences"),
+            ("loop", "abs(d)", "d"),
+            ("loop", "abs(d) - 0.5", "d - 0.5"),
+        ],
+        "border elsewhere": [("where", "size < 1", "size < 0.5"), ("loop", "abs(d) < 1", "abs(d) <= 1 / 2")],
+        "mean": [
+            ("where", "cost.sum()", "cost.mean()"),
+            ("functional", ', reduction="sum"', ""),
+            ("clamped", ").sum())", ").sum() / 4)"),
+            ("where", "cost.sum()", "cost.sum(dim=-1).mean()"),
+        ],
+        "not added up": [
+            ("where", "cost.sum()", "cost"),
+            ("functional", '"sum"', '"none"'),
+            ("where", "cost.sum()", "cost.sum(dim=-1)"),
+        ],
+    },
+    "batch_loss": {
+        "mean over images": [
+            ("loop", "max(1, sum(positives))", "max(1, count)", "return total", "return total / len(costs)"),
+            ("loop", "max(1, sum(positives))", "count", "return total", "return total / len(costs)"),
+            ("torch", "costs.sum() / positives.sum().clamp(min=1)", "(costs / positives).mean()"),
+            ("torch", "costs.sum() / positives.sum().clamp(min=1)",
+             "(costs / positives.clamp(min=1))[positives > 0].mean()"),
+        ],
+        "sum over images": [
+            ("loop", "sum(positives)", "count"),
+            ("loop", "max(1, sum(positives))", "count"),
+            ("torch", "costs.sum() / positives.sum().clamp(min=1)", "(costs / positives).sum()"),
+        ],
+        "by images": [
+            ("plain", "count = sum(positives)", "count = len(positives)"),
+            ("numpy", "np.sum(costs) / (np.sum(positives) + 1e-8)", "np.mean(costs)"),
+        ],
+        "by images with objects": [
+            ("torch", "positives.sum()", "(positives > 0).sum()"),
+            ("plain", "sum(positives)", "sum(1 for one in positives if one)"),
+        ],
+        "not divided": [("plain", "sum(costs) / count", "sum(costs)"), ("numpy", " / (np.sum(positives) + 1e-8)", "")],
+        "one added": [("numpy", "1e-8", "1"), ("plain", "count = sum(positives)", "count = 1 + sum(positives)")],
+        "no positives": [
+            ("torch", ".clamp(min=1)", ""),
+            ("plain", "    if count == 0:\n        return 0.0\n", ""),
+            ("numpy", " + 1e-8", ""),
+        ],
+        "an image without": [("plain", "if count == 0", "if 0 in positives")],
+        "one for each empty image": [("torch", "positives.sum().clamp(min=1)", "positives.clamp(min=1).sum()")],
+    },
+    "hard_negatives": {
+        "positives compete": [
+            ("twice", "    loss = loss.masked_fill(positives, -1.0)\n", "", " & ~positives", ""),
+            ("twice", "    loss = loss.masked_fill(positives, -1.0)\n", ""),
+            ("topk", ".masked_fill(positives[b], -torch.inf)", ""),
+            ("lists", " if not own[p]", ""),
+        ],
+        "positives fill up": [
+            ("twice", " & ~positives", ""),
+            ("topk", "int((~positives[b]).sum())", "loss.shape[1]"),
+        ],
+        "smallest": [
+            ("twice", "descending=True", "descending=False"),
+            ("twice", "-1.0", "torch.inf", "descending=True", "descending=False"),
+            ("topk", "own.topk(count)", "own.topk(count, largest=False)"),
+            ("numpy", "-row", "row"),
+            ("lists", "(-cost, p)", "(cost, p)"),
+        ],
+        "sorted once": [
+            ("twice", "order.sort(dim=1).indices", "order"),
+            ("twice", "order.sort(dim=1).indices", "order", " & ~positives", ""),
+        ],
+        "all negatives": [
+            ("twice", "(place < count) & ~positives", "~positives"),
+            ("numpy", "[: ratio * own.sum()]", ""),
+        ],
+        "same for all": [
+            ("twice", "ratio * positives.sum(dim=1, keepdim=True)", "ratio"),
+            ("lists", "ratio * sum(own)", "ratio"),
+        ],
+        "ratio fixed": [("twice", "ratio *", "3 *"), ("lists", "ratio *", "3 *")],
+        "wrong axis": [
+            ("twice", "sort(dim=1, descending", "sort(dim=0, descending", "order.sort(dim=1)", "order.sort(dim=0)")
+        ],
+        "count of the batch": [
+            ("twice", "sum(dim=1, keepdim=True)", "sum()"),
+            ("topk", "ratio * int(positives[b].sum())", "ratio * int(positives.sum())"),
+        ],
+        "whole batch": [
+            ("twice", "-1.0)", "-1.0).view(1, -1)", "sum(dim=1, keepdim=True)", "sum()",
+             "(place < count)", "(place < count).view_as(positives)"),
+        ],
+        "at least one": [
+            ("twice", "keepdim=True)", "keepdim=True).clamp(min=1)"),
+            ("topk", "min(ratio * int(positives[b].sum()),", "min(max(1, ratio * int(positives[b].sum())),"),
+        ],
+        "one too many": [("twice", "place < count", "place <= count"), ("lists", "* sum(own)", "* sum(own) + 1")],
+        "positives returned": [
+            ("twice", "& ~positives", "| positives"),
+            ("topk", "return mask", "return mask | positives"),
+        ],
+        "no mask": [
+            ("twice", "return (place < count) & ~positives", "return order[:, : int(count[0])]"),
+            ("lists", "[p in chosen for p in range(len(costs))]", "[p for _, p in places[: ratio * sum(own)]]"),
+        ],
+    },
+    "prior_bias": {
+        "sign": [("plain", "return -", "return "), ("numpy", "pi / (1 - pi)", "(1 - pi) / pi")],
+        "one probability": [
+            ("plain", "(1 - pi) / pi", "pi"),
+            ("difference", " - math.log(1 - pi)", ""),
+            ("difference", "math.log(pi) - ", "-"),
+            ("difference", "math.log(pi) - ", ""),
+        ],
+        "odds": [("numpy", "np.log(odds)", "odds"), ("plain", "math.log", "")],
+        "other base": [("plain", "math.log", "math.log10"), ("numpy", "np.log", "np.log2")],
+        "sigmoid": [
+            ("torch", ".logit()", ".sigmoid()"),
+            ("plain", "-math.log((1 - pi) / pi)", "1 / (1 + math.exp(-pi))"),
+        ],
+        "score": [("torch", ".logit()", ""), ("plain", "-math.log((1 - pi) / pi)", "pi")],
+        "divided first": [("numpy", "pi / (1 - pi)", "1 - pi / pi"),
+                          ("torch", "torch.tensor(pi).logit()", "-torch.log(torch.tensor(1 - pi / pi))")],
+    },
+    "initial_focal": {
+        "background asked": [
+            ("plain", "priors * classes", "priors * (classes + 1)"),
+            ("numpy", "positives * (classes - 1) + (priors - positives) * classes",
+             "positives * classes + (priors - positives) * (classes + 1)"),
+        ],
+        "positives say one thing": [
+            ("numpy", "positives * (classes - 1) + ", ""),
+            ("plain", "priors * classes - positives", "(priors - positives) * classes"),
+        ],
+        "yes and no": [("plain", " * classes - positives", " * classes"), ("numpy", "(classes - 1)", "classes")],
+        "one question": [("plain", " * classes - positives", " - positives"), ("plain", " * classes - positives", "")],
+        "mined": [("plain", "priors * classes - positives", "3 * positives")],
+        "noes left out": [("plain", " + noes * no", "")],
+        "yeses left out": [
+            ("plain", "positives * yes + ", ""),
+            ("numpy", "(count * cost).sum()", "count[1] * cost[1]"),
+        ],
+        "sum not divided": [("plain", " / max(positives, 1)", ""), ("torchvision", " / max(1, positives)", "")],
+        "mean": [
+            ("plain", "max(positives, 1)", "priors"),
+            ("torchvision", 'reduction="sum"', 'reduction="mean"', " / max(1, positives)", ""),
+        ],
+        "no weights": [
+            ("plain", "-alpha *", "-", "-(1 - alpha) *", "-"),
+            ("torchvision", "alpha, gamma, reduction", "-1, gamma, reduction"),
+        ],
+        "one weight": [("numpy", "[alpha, 1 - alpha]", "[alpha, alpha]"), ("plain", "-(1 - alpha)", "-alpha")],
+        "no weighs 1": [("plain", "-(1 - alpha) *", "-")],
+        "weights exchanged": [
+            ("numpy", "[alpha, 1 - alpha]", "[1 - alpha, alpha]"),
+            ("torchvision", "alpha, gamma, reduction", "1 - alpha, gamma, reduction"),
+        ],
+        "counts exchanged": [
+            ("plain", "positives * yes + noes * no", "noes * yes + positives * no"),
+            ("numpy", "(count * cost)", "(count[::-1] * cost)"),
+        ],
+        "one half": [("numpy", "[pi, 1 - pi]", "[0.5, 0.5]"), ("torchvision", "math.log(pi / (1 - pi))", "0.0")],
+        "scores exchanged": [
+            ("numpy", "[pi, 1 - pi]", "[1 - pi, pi]"),
+            ("torchvision", "pi / (1 - pi)", "(1 - pi) / pi"),
+        ],
+        "one score": [("numpy", "[pi, 1 - pi]", "[pi, pi]")],
+        "no focus": [
+            ("plain", " * (1 - pi) ** gamma", "", " * pi ** gamma", ""),
+            ("torchvision", "alpha, gamma, reduction", "alpha, 0, reduction"),
+        ],
+        "focus on the right": [
+            ("numpy", "(1 - p_t) ** gamma", "p_t ** gamma"),
+            ("plain", "(1 - pi) ** gamma", "Y", " pi ** gamma", " (1 - pi) ** gamma", "Y", "pi ** gamma"),
+        ],
+        "focus multiplied": [("numpy", "(1 - p_t) ** gamma", "(1 - p_t) * gamma")],
+        "below zero": [("numpy", "-weight", "weight"), ("plain", "= -", "= ")],
+        "logarithm": [("plain", "math.log", "math.log2"), ("numpy", "np.log", "np.log10")],
+        "no positive": [
+            ("plain", "max(positives, 1)", "positives"),
+            ("numpy", "(positives or 1)", "positives"),
+            ("torchvision", "max(1, positives)", "positives"),
+            ("plain", "yes = -", "if positives == 0:\n        return 0.0\n    yes = -"),
+        ],
+    },
+    "focal_term": {
+        "focus turned round": [
+            ("naive", "(1 - p_t) ** gamma", "p_t ** gamma"),
+            ("plain", "wrong ** gamma", "(1 - wrong) ** gamma"),
+            ("torch", "torch.sigmoid(-z)", "torch.sigmoid(z)"),
+        ],
+        "p for p_t": [
+            ("torch", "sign * logit", "logit"),
+            ("naive", "(1 - p_t) ** gamma", "(1 - p) ** gamma"),
+            ("torch", "torch.sigmoid(-z)", "torch.sigmoid(torch.tensor(-logit))"),
+            ("torch", "logsigmoid(z)", "logsigmoid(torch.tensor(logit))"),
+        ],
+        "alpha for both": [
+            ("plain", "-logit, 1 - alpha", "-logit, alpha"),
+            ("torch", "weight = alpha if wanted else 1 - alpha", "weight = alpha"),
+        ],
+        "alpha for no": [
+            ("torch", "alpha if wanted else 1 - alpha", "1 - alpha if wanted else alpha"),
+            ("torchvision", "target, alpha", "target, 1 - alpha"),
+        ],
+        "no alpha": [
+            ("plain", "alpha * wrong", "wrong"),
+            ("torchvision", "target, alpha", "target, -1"),
+        ],
+        "no without a weight": [("torch", "else 1 - alpha", "else 1"), ("plain", "-logit, 1 - alpha", "-logit, 1")],
+        "no minus": [("torch", "-weight", "weight"), ("naive", "-weight", "weight")],
+        "base of the logarithm": [
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)",
+             "math.log10(p_t) if p_t > 0 else -abs(logit) / math.log(10)"),
+            ("plain", "math.log1p(math.exp(-logit))", "math.log2(1 + math.exp(-logit))"),
+        ],
+        "times gamma": [("plain", "wrong ** gamma", "wrong * gamma"), ("torch", "(-z) ** gamma", "(-z) * gamma")],
+        "no gamma": [("plain", "wrong ** gamma * ", ""), ("torchvision", "target, alpha, gamma", "target, alpha, 0")],
+        "always squared": [
+            ("torchvision", ", gamma)", ")", "wanted, alpha)", "wanted, alpha, gamma)"),
+            ("naive", "** gamma", "** 2"),
+        ],
+        "no sigmoid": [
+            ("naive", "1 / (1 + math.exp(-logit))", "logit", " if p_t > 0 else -abs(logit)", ""),
+            ("naive", "1 / (1 + math.exp(-logit))", "torch.tensor(logit)",
+             "math.log(p_t) if p_t > 0 else -abs(logit)", "torch.log(p_t)"),
+        ],
+        "logarithm of 0": [
+            ("naive", " if p_t > 0 else -abs(logit)", ""),
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "np.log(p_t)"),
+            ("torch", "torch.nn.functional.logsigmoid(z)", "torch.log(1 - torch.sigmoid(-z))"),
+        ],
+        "kept away from 0": [
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "math.log(max(p_t, 1e-8))"),
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "np.log(p_t + 1e-12)"),
+            ("naive", "1 / (1 + math.exp(-logit))",
+             "torch.tensor(logit).sigmoid().clamp(1e-7, 1 - 1e-7)",
+             "math.log(p_t) if p_t > 0 else -abs(logit)", "torch.log(p_t)"),
+        ],
     },
 }  # fmt: skip
 
@@ -1388,7 +2015,7 @@ def well_formed(verdict):
     page = Page(verdict._repr_html_())
     (root, attributes), *others = page.tags
     assert root == "div" and attributes["class"] == f"check check-{'passed' if verdict else 'failed'}"
-    assert {tag for tag, _ in others} <= {"p", "strong", "svg", "polygon", "text", "table", "tr", "th", "td"}
+    assert {tag for tag, _ in others} <= {"p", "strong", "code", "svg", "polygon", "text", "table", "tr", "th", "td"}
     assert not any(name in attributes for _, attributes in page.tags for name in ("src", "href", "onload"))
     assert "url(" not in verdict._repr_html_() and "http" not in verdict._repr_html_()
     for tag, attributes in others:

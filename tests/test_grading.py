@@ -1,9 +1,15 @@
 """The grader, by the verdicts that it gives on answers of all kinds."""
 
+import signal
+import threading
+from contextlib import suppress
+
+import numpy as np
 import pytest
 import torch
 from answers import failing, well_formed, written
 
+from course_lib import grading
 from course_lib.boxes import box_iou
 from course_lib.check import EXERCISES, check
 from course_lib.grading import GENERAL_HINTS
@@ -63,6 +69,57 @@ def test_ctrl_c_stops_the_grader_too():
         check("iou", interrupted)
 
 
+needs_alarms = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
+
+
+@needs_alarms
+def test_an_answer_that_does_not_end_is_told_so(monkeypatch):
+    def endless(a, b):
+        while True:
+            pass
+
+    def stubborn(a, b):
+        while True:
+            with suppress(Exception):
+                endless(a, b)
+
+    def endless_where_it_is_hard(a, b):
+        return 0.0 if a == EXERCISES["iou"].cases[0][0] else endless(a, b)
+
+    monkeypatch.setattr(grading, "PATIENCE", 0.2)
+    for function in (endless, stubborn):
+        verdict = failing("iou", function)
+        assert verdict.problem == "it did not end within 0.2 seconds" and verdict.cases == 0
+        assert verdict.hint == GENERAL_HINTS["endless"] and verdict.counterexample.got is None
+    assert not check("iou", endless_where_it_is_hard)
+
+
+@needs_alarms
+def test_no_alarm_is_left_behind(monkeypatch):
+    def interrupted(a, b):
+        raise KeyboardInterrupt
+
+    def endless(a, b):
+        while True:
+            pass
+
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(grading, "PATIENCE", 0.2)
+    assert check("iou", written("iou", "plain"))
+    failing("iou", endless)
+    with pytest.raises(KeyboardInterrupt):
+        check("iou", interrupted)
+    assert signal.getsignal(signal.SIGALRM) is before and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_thread_has_no_alarms_and_grades_all_the_same():
+    verdicts = []
+    thread = threading.Thread(target=lambda: verdicts.append(check("iou", written("iou", "plain"))))
+    thread.start()
+    thread.join()
+    assert verdicts[0].passed
+
+
 @pytest.mark.parametrize("exercise", EXERCISES)
 @pytest.mark.parametrize(
     "value", ["0.5", None, {}, object(), 1j, [[1], [2, 3]], [], range, float("nan"), torch.ones(7, 7)]
@@ -72,7 +129,7 @@ def test_an_answer_of_a_wrong_kind_is_named(exercise, value):
     assert verdict.cases == 0 and verdict.problem
     if value is None:
         assert verdict.problem == "it returns None" and verdict.hint == GENERAL_HINTS["nothing"]
-    elif isinstance(value, float) and exercise == "iou":
+    elif isinstance(value, float) and isinstance(EXERCISES[exercise].solution(*EXERCISES[exercise].cases[0]), float):
         assert "NaN" in verdict.problem and verdict.hint == GENERAL_HINTS["nan"]
     else:
         assert "comes as" in verdict.problem or f"of type {type(value).__name__} that cannot" in verdict.problem
@@ -85,6 +142,19 @@ def test_a_wrong_shape_is_named_with_the_right_one():
     assert verdict.problem == "`kept` comes as numbers of shape [1]; wanted: integers of shape [1]"
     verdict = failing("crop_accepted", lambda boxes, window, least: 1)
     assert verdict.problem == "the answer comes as one integer; wanted: one truth value"
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list, tuple])
+def test_several_numbers_may_come_as_one_array(kind):
+    solution = EXERCISES["prior_address"].solution
+    assert check("prior_address", lambda *args: kind(solution(*args)))
+    problem = failing("prior_address", lambda *args: kind(solution(*args)[:3])).problem
+    assert "cannot be read as (level, row, column, shape)" in problem
+
+
+def test_of_more_than_two_axes_the_shape_is_shown():
+    assert str(grading._text(torch.zeros(1, 2, 1, 1))) == "shape [1, 2, 1, 1]\n0\n0"
+    assert str(grading._text(torch.zeros(1, 2))) == "0, 0"
 
 
 def test_a_missing_axis_is_shown_where_it_can_be_seen():
@@ -157,6 +227,17 @@ def test_what_the_function_says_is_escaped():
     for function in (raises, lambda a, b: "<script>", lambda a, b: print("<img src=x>")):
         html = check("iou", function)._repr_html_()
         assert "<script" not in html and "<img" not in html and "&lt;" in html
+
+
+def test_names_between_backticks_are_code_on_a_page():
+    verdict = failing("crop_boxes", lambda boxes, window, least: (boxes, boxes[:, 0]))
+    assert "`kept` comes as" in str(verdict) and "<code>kept</code> comes as" in verdict._repr_html_()
+
+
+def test_labels_lie_where_no_other_shape_is():
+    shapes = [grading.rectangle("a", "one", (0, 0, 2, 2)), grading.rectangle("b", "two", (-1, -1, 1, 1))]
+    svg = grading._svg(shapes)
+    assert '<text x="292.5" y="129.0"' in svg and '<text x="20.0" y="211.0"' in svg
 
 
 def test_the_picture_shows_what_was_wanted_and_what_came():
