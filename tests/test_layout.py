@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 
@@ -56,3 +57,12 @@ def test_the_recorded_weights_are_those_that_their_record_describes(root):
     assert not provenance["commit"].endswith("+"), "recorded with changes that are in no commit"
     assert {"command", "commit", "device", "cores", "seconds", "torch"} <= provenance.keys()
     assert record["history"][-1]["epoch"] == provenance["epochs_done"]
+
+
+def test_every_recorded_result_says_from_which_commit_it_is(root):
+    results = [*root.glob("experiments/results/*.json"), *root.glob("benchmarks/results/*.json")]
+    assert results
+    for path in results:
+        provenance = json.loads(path.read_text())["provenance"]
+        assert re.fullmatch("[0-9a-f]{12}", provenance["commit"]), f"{path.name}: commit {provenance['commit']}"
+        assert {"command", "date", "device", "cores", "torch"} <= provenance.keys(), path.name
