@@ -367,11 +367,19 @@ def diagnose(exercise: Exercise, function: Callable, failed: int) -> Mistake | N
 
 
 def _smaller(case: tuple) -> Iterator[tuple]:
-    """The case with one box less, in all ways; one box always stays."""
-    for position, boxes in enumerate(case):
-        if isinstance(boxes, Tensor) and len(boxes) > 1:
-            for row in range(len(boxes)):
-                yield (*case[:position], torch.cat([boxes[:row], boxes[row + 1 :]]), *case[position + 1 :])
+    """The case with one row less, in all ways; one row always stays, and a mask loses the row that it marks."""
+    for position, rows in enumerate(case):
+        if not isinstance(rows, Tensor) or len(rows) < 2:
+            continue
+        together = {
+            place
+            for place, other in enumerate(case)
+            if isinstance(other, Tensor) and other.shape == rows.shape and torch.bool in (rows.dtype, other.dtype)
+        } | {position}
+        for row in range(len(rows)):
+            yield tuple(
+                torch.cat([one[:row], one[row + 1 :]]) if place in together else one for place, one in enumerate(case)
+            )
 
 
 def shrink(case: tuple, still_fails: Callable[[tuple], bool]) -> tuple:

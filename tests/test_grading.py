@@ -265,3 +265,10 @@ def test_a_verdict_reads_the_same_in_a_terminal_and_on_a_page():
         assert line in str(verdict) and line in text
     passed = check("iou", written("iou", "plain"))
     assert str(passed) == "✓ iou: all 10 cases pass." and "all 10 cases pass." in well_formed(passed).text
+
+
+def test_a_mask_loses_its_row_together_with_what_it_marks():
+    verdict = failing(
+        "hard_negatives", lambda loss, positives, ratio: positives if len(loss) > 1 else ~positives & False
+    )
+    assert verdict.counterexample.args["loss"].shape == verdict.counterexample.args["positives"].shape
