@@ -117,11 +117,14 @@ def fails(request: Request) -> bool:
 
 
 def unfold(page: Page) -> None:
-    """Show all that waits for a click, for the checks to see it."""
-    page.evaluate("""() => {
+    """Show all that waits for a click, and wait until it has faded in: half faded, no text has contrast."""
+    page.evaluate("""async () => {
         document.querySelectorAll("details").forEach(one => { one.open = true });
         document.querySelectorAll(".toggle-hidden button.toggle-button").forEach(one => one.click());
         document.querySelectorAll(".dropdown-menu").forEach(one => one.classList.add("show"));
+        const seconds = count => new Promise(done => setTimeout(done, 1000 * count));
+        await seconds(0.1);
+        await Promise.race([seconds(3), Promise.allSettled(document.getAnimations().map(one => one.finished))]);
     }""")
 
 
