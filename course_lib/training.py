@@ -259,8 +259,12 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.scaler.step(self.optimizer)
+        scale = self.scaler.get_scale()
         self.scaler.update()
-        self.schedule.step()
+        if self.scaler.get_scale() < scale:  # float16 overflowed: the optimiser left this step out
+            norm = torch.zeros_like(norm)
+        else:
+            self.schedule.step()
         return {name: value.detach() for name, value in parts.items()} | {"grad_norm": norm}
 
     def measure(self, epoch: int) -> dict[str, float]:

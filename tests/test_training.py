@@ -183,3 +183,13 @@ def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devk
         assert [process.exitcode for process in processes] == [0, 0]
         assert results[0] == results[1]
     assert len(read_history(tmp_path / "run")) == 1
+
+
+def test_a_step_that_overflows_is_left_out_and_the_schedule_waits(small_devkit, tmp_path):
+    one = trainer(small_devkit, tmp_path)
+    one.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # too large, as float16's is at first
+    before = {name: value.clone() for name, value in one.model.named_parameters()}
+    parts = one.step(one.model, next(iter(one.loader)))
+    assert parts["grad_norm"] == 0 and torch.isfinite(parts["conf"])
+    assert one.schedule.last_epoch == 0 and one.scaler.get_scale() == 2.0**126
+    assert all(torch.equal(value, before[name]) for name, value in one.model.named_parameters())
