@@ -105,16 +105,17 @@ class VGG(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A trunk with one linear layer on the mean of its deepest map: an image classifier.
+    """A trunk with a linear layer on the mean of each of its maps: an image classifier that answers twice.
 
-    Detectors start from trunks that have learned to classify; SSD300 starts from ImageNet's.
+    Detectors start from trunks that have learned to classify; SSD300 starts from ImageNet's. There only the
+    deepest map had to know the class; here conv4_3, which a detector reads too, learns it directly.
     """
 
     def __init__(self, trunk: VGG, num_classes: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.head = nn.Linear(trunk.channels[1], num_classes)
+        self.heads = nn.ModuleList(nn.Linear(channels, num_classes) for channels in trunk.channels)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B classes"]:
-        _, deepest = self.trunk(images)
-        return self.head(deepest.mean(dim=(2, 3)))
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B classes"]]:
+        """Logits from conv4_3 and from fc7; the last are the better ones."""
+        return [head(features.mean(dim=(2, 3))) for head, features in zip(self.heads, self.trunk(images), strict=True)]

@@ -5,6 +5,7 @@ cut the objects out of the training images, and classify them.
 """
 
 from collections.abc import Callable
+from math import tau
 
 import cv2
 import numpy as np
@@ -18,14 +19,17 @@ from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
 from course_lib.voc import VOCDetection
 
-CROP = 64  # pixels
+CROP = 48  # pixels
 MARGIN = 1.25  # side of the square that is cut out, as a multiple of the object's longer side
 BATCH = 32
 PEAK_RATE = 1e-3
 WARMUP = 50
 
+# From RGB to brightness and two axes of colour, in whose plane an angle is a hue (YIQ, the old colour television's).
+YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
-def crop(image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, float]) -> UInt8[np.ndarray, "64 64 3"]:
+
+def crop(image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, float]) -> UInt8[np.ndarray, "S S 3"]:
     """A square around a box, scaled to `CROP` pixels; what lies beyond the image is black."""
     xmin, ymin, xmax, ymax = box_px
     scale = CROP / (MARGIN * max(xmax - xmin, ymax - ymin))
@@ -37,7 +41,7 @@ def crop(image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, f
     return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
 
 
-def objects_of(dataset: VOCDetection) -> tuple[UInt8[Tensor, "N 3 64 64"], Int[Tensor, " N"]]:
+def objects_of(dataset: VOCDetection) -> tuple[UInt8[Tensor, "N 3 S S"], Int[Tensor, " N"]]:
     """Every object of a data set that is not difficult, cut out, and its class counted from 0."""
     crops, labels = [], []
     for index in range(len(dataset)):
@@ -63,6 +67,26 @@ def jitter(images: Float[Tensor, "B 3 S S"], generator: torch.Generator) -> Floa
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def recolour(images: Float[Tensor, "B 3 S S"], generator: torch.Generator) -> Float[Tensor, "B 3 S S"]:
+    """Half of the pictures in another light: `augment.training_mini`'s ranges, for a whole batch at once."""
+
+    def factor(low: float, high: float) -> Float[Tensor, " B"]:
+        return torch.empty(len(images)).uniform_(low, high, generator=generator)
+
+    brightness, contrast, saturation = factor(0.875, 1.125), factor(0.5, 1.5), factor(0.5, 1.5)
+    hue = factor(-0.1, 0.1) * tau
+    turn = torch.eye(3).repeat(len(images), 1, 1)
+    turn[:, 1, 1] = turn[:, 2, 2] = saturation * hue.cos()
+    turn[:, 2, 1] = saturation * hue.sin()
+    turn[:, 1, 2] = -turn[:, 2, 1]
+    mix = brightness[:, None, None] * (YIQ.inverse() @ turn @ YIQ)
+    mixed = torch.einsum("bij,bjhw->bihw", mix.to(images.device), images)
+    grey = torch.einsum("j,bjhw->bhw", YIQ[0].to(images.device), mixed).mean(dim=(1, 2))[:, None, None, None]
+    changed = grey + contrast.to(images.device)[:, None, None, None] * (mixed - grey)
+    chosen = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(chosen.to(images.device)[:, None, None, None], changed.clamp(0, 255), images)
+
+
 def pretrain(
     model: SSD,
     dataset: VOCDetection,
@@ -71,6 +95,8 @@ def pretrain(
     report: Callable[[int, float], None] = lambda step, accuracy: None,
 ) -> float:
     """Train a detector's trunk as a classifier of cut-out objects; gives its accuracy.
+
+    Both maps that the detector's heads will look at must tell the classes, each by itself.
 
     Args:
         model: its trunk is trained in place, everything else stays.
@@ -92,13 +118,13 @@ def pretrain(
     for step in range(steps):
         chosen = order[torch.randint(len(order), (BATCH,), generator=generator)]
         images = jitter(crops[chosen].to(model.mean.device).float(), generator)
-        logits = classifier(model.normalise(images))
-        truth = labels[chosen].to(logits.device)
+        shallow, deep = classifier(model.normalise(recolour(images, generator)))
+        truth = labels[chosen].to(deep.device)
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits, truth).backward()
+        (F.cross_entropy(shallow, truth) + F.cross_entropy(deep, truth)).backward()
         optimizer.step()
         schedule.step()
-        right.append((logits.argmax(dim=1) == truth).float().mean())
+        right.append((deep.argmax(dim=1) == truth).float().mean())
         if (step + 1) % max(1, steps // 10) == 0:
             report(step + 1, torch.stack(right).mean().item())
             right.clear()
@@ -106,9 +132,9 @@ def pretrain(
 
 
 @torch.inference_mode()
-def accuracy(classifier: Classifier, model: SSD, crops: UInt8[Tensor, "N 3 64 64"], labels: Int[Tensor, " N"]) -> float:
-    """Share of crops whose class is named right."""
+def accuracy(classifier: Classifier, model: SSD, crops: UInt8[Tensor, "N 3 S S"], labels: Int[Tensor, " N"]) -> float:
+    """Share of crops whose class the deepest map names right."""
     classifier.eval()
     device = model.mean.device
-    named = [classifier(model.normalise(part.to(device))).argmax(dim=1).cpu() for part in crops.split(256)]
+    named = [classifier(model.normalise(part.to(device)))[1].argmax(dim=1).cpu() for part in crops.split(256)]
     return (torch.cat(named) == labels).float().mean().item()

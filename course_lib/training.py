@@ -46,6 +46,7 @@ class Recipe:
         amp: "off", "bf16", "fp16", or "auto": the best that the device has.
         evaluate_every: epochs between two measurements of mAP; the last epoch is always measured.
         frozen_blocks: of the trunk, which stay as they are.
+        match_iou: overlap with an object from which a prior is to answer for it.
         patience: measurements without a new best before the run stops; None: it never does.
         seed: of the order of images and of their augmentation.
     """
@@ -62,6 +63,7 @@ class Recipe:
     amp: str = "off"
     evaluate_every: int = 1
     frozen_blocks: int = 0
+    match_iou: float = 0.5
     patience: int | None = None
     seed: int = 0
 
@@ -250,7 +252,7 @@ class Trainer:
 
     def step(self, network: nn.Module, batch) -> dict[str, torch.Tensor]:
         """Match, predict, compare, improve: one step on one batch."""
-        matches = match(batch.boxes, batch.labels, self.model.priors)
+        matches = match(batch.boxes, batch.labels, self.model.priors, self.recipe.match_iou)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             offsets, logits = network(batch.images)
         parts = self.loss(offsets, logits, matches)

@@ -75,5 +75,6 @@ def test_freezing_nothing_thaws_nothing_and_all_blocks_train():
     assert trunk.frozen == [] and all(p.requires_grad for p in trunk.parameters())
 
 
-def test_a_classifier_gives_one_score_a_class():
-    assert Classifier(VGG(width=1 / 16), 20)(torch.zeros(3, 3, 64, 64)).shape == (3, 20)
+def test_a_classifier_gives_one_score_a_class_from_each_map():
+    answers = Classifier(VGG(width=1 / 16), 20)(torch.zeros(3, 3, 64, 64))
+    assert [answer.shape for answer in answers] == [(3, 20), (3, 20)]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib import ssd
-from course_lib.pretraining import CROP, MARGIN, crop, objects_of, pretrain
+from course_lib.pretraining import CROP, MARGIN, YIQ, crop, objects_of, pretrain, recolour
 from course_lib.voc import VOCDetection
 
 
@@ -31,6 +31,24 @@ def test_every_object_that_counts_is_cut_out_once(small_devkit):
     truth = [dataset.annotation(index) for index in range(len(dataset))]
     expected = [label - 1 for a in truth for label in a.labels[~a.difficult].tolist()]
     assert labels.tolist() == expected and crops.shape == (len(expected), 3, CROP, CROP)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**20))
+def test_recolouring_keeps_half_of_the_pictures_and_what_is_grey_in_the_others(seed):
+    generator = torch.Generator().manual_seed(seed)
+    pictures = torch.rand(64, 3, 6, 6, generator=generator) * 160 + 40
+    pictures[:, :, :, 0] = pictures[:, :1, :, 0]  # a grey column: no change of saturation or hue can colour it
+    changed = recolour(pictures, generator)
+    assert 10 <= (changed == pictures).flatten(1).all(dim=1).sum() <= 54
+    assert changed.min() >= 0 and changed.max() <= 255
+    unclipped = ((changed > 0) & (changed < 255)).all(dim=1)[:, :, 0]
+    grey = changed[:, :, :, 0].permute(0, 2, 1)[unclipped]
+    assert (grey.amax(dim=1) - grey.amin(dim=1)).max() < 0.1
+
+
+def test_the_colour_axes_of_a_grey_are_nearly_zero_and_its_brightness_itself():
+    torch.testing.assert_close(YIQ @ torch.full((3,), 200.0), torch.tensor([200.0, 0.0, 0.0]), rtol=0, atol=0.5)
 
 
 @pytest.mark.slow
