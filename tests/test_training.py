@@ -12,6 +12,7 @@ from processes import RECIPE, train_as_process, train_slowly, trainer
 
 from course_lib import augment, ssd, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss
+from course_lib.matching import match
 from course_lib.training import Augmented, RunError, Shuffled, parameter_groups, read_history
 from course_lib.voc import VOCDetection
 
@@ -193,3 +194,19 @@ def test_a_step_that_overflows_is_left_out_and_the_schedule_waits(small_devkit, 
     assert parts["grad_norm"] == 0 and torch.isfinite(parts["conf"])
     assert one.schedule.last_epoch == 0 and one.scaler.get_scale() == 2.0**126
     assert all(torch.equal(value, before[name]) for name, value in one.model.named_parameters())
+
+
+def test_the_recipe_decides_from_which_overlap_a_prior_answers(small_devkit, tmp_path):
+    seen = []
+
+    class Watching(MultiBoxLoss):
+        def __call__(self, offsets, logits, matches):
+            seen.append(matches.labels)
+            return super().__call__(offsets, logits, matches)
+
+    for match_iou in (0.5, 0.3):
+        one = trainer(small_devkit, tmp_path, replace(RECIPE, match_iou=match_iou), loss=Watching())
+        batch = next(iter(one.loader))
+        one.step(one.model, batch)
+        assert torch.equal(seen[-1], match(batch.boxes, batch.labels, one.model.priors, match_iou).labels)
+    assert (seen[1] > 0).sum() > (seen[0] > 0).sum()
