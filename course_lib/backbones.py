@@ -117,5 +117,5 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(channels, num_classes) for channels in trunk.channels)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B classes"]]:
-        """Logits from conv4_3 and from fc7; the last are the better ones."""
+        """Logits from conv4_3 and from fc7."""
         return [head(features.mean(dim=(2, 3))) for head, features in zip(self.heads, self.trunk(images), strict=True)]

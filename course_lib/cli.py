@@ -286,6 +286,7 @@ def main() -> None:
     except (DataError, RunError, ValueError, OSError) as error:
         errors.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted: the same command goes on from here", style="yellow")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer's silent answer to Ctrl-C
+            errors.print("interrupted: what was finished is kept", style="yellow")
+        raise

@@ -25,6 +25,20 @@ def test_wrong_use_is_exit_code_2(run_cli, tmp_path):
     assert run_cli("emoji-voc", tmp_path, "--train", "1").returncode == 2
 
 
+def test_what_ctrl_c_ends_says_so(monkeypatch, capsys):
+    @cli.app.command("interrupted", hidden=True)
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        monkeypatch.setattr("sys.argv", ["course_lib", "interrupted"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    finally:
+        cli.app.registered_commands.pop()
+    assert end.value.code == 130 and "what was finished is kept" in capsys.readouterr().err
+
+
 def test_a_failure_is_one_line_and_exit_code_1(run_cli, tmp_path):
     for arguments in (
         ("evaluate", "--run", tmp_path / "none"),
