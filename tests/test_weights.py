@@ -100,7 +100,7 @@ def test_a_pth_that_is_cut_short_missing_or_no_state_dict_is_named(zipped, tmp_p
     path = tmp_path / "a.pth"
     with pytest.raises(DataError, match="missing"):
         weights.read_pth(path)
-    torch.save({"epoch": 3, "state_dict": {"a": torch.rand(500)}}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"epoch": 3, "a": torch.rand(500)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(DataError, match="tensors by name alone"):
         weights.read_pth(path)
     whole = path.read_bytes()
@@ -108,6 +108,19 @@ def test_a_pth_that_is_cut_short_missing_or_no_state_dict_is_named(zipped, tmp_p
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match="cut short"):
             weights.read_pth(path)
+
+
+@pytest.mark.parametrize("entry", ["model", "state_dict", "ema"])
+def test_tensors_that_lie_one_level_deeper_are_found_and_named(entry, tmp_path, ssd300):
+    path, tensors = tmp_path / "a.pth", {"a": torch.rand(5)}
+    torch.save({"epoch": 3, entry: tensors, "optimizer": {"state": {}, "param_groups": [1]}}, path)
+    with pytest.raises(DataError, match=rf"one level deeper: read_pth\(path, under='{entry}'\)$"):
+        weights.read_pth(path)
+    assert torch.equal(weights.read_pth(path, under=entry)["a"], tensors["a"])
+    with pytest.raises(DataError, match=f"entry weights is 'missing': the file has .*{entry}"):
+        weights.read_pth(path, under="weights")
+    with pytest.raises(ValueError, match=rf"give state_dict\['{entry}'\]"):
+        weights.load_torchvision(ssd300, {"epoch": 3, entry: tensors})
 
 
 def test_tensors_that_do_not_fit_are_named(model, tmp_path):
@@ -130,6 +143,42 @@ def others_tensors(model, layout):
     """The model's weights as others would save them, all of them zero."""
     names = weights.renamed(model, layout)
     return {names[name]: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+
+
+PREFIXES = ["module.", "model.", "_orig_mod.", "module._orig_mod.", "net.detector."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_all_names_begin_with_is_said_once(prefix, model, ssd300, vgg16_names, tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    save_file(tensors, path, {"architecture": "ssd_mini", "num_classes": "5"})
+    with pytest.raises(DataError) as from_file:
+        weights.load(path)
+    messages = [str(from_file.value).replace(str(path), "")]
+    for load, names in (
+        (weights.load_torchvision, others_tensors(ssd300, weights.TORCHVISION)),
+        (weights.load_ssd_pytorch, others_tensors(ssd300, weights.SSD_PYTORCH)),
+        (weights.load_vgg16, vgg16_names),
+    ):
+        with pytest.raises(ValueError) as in_memory:
+            load(ssd300, {f"{prefix}{name}": torch.zeros(1) for name in names})
+        messages.append(str(in_memory.value))
+    for message in messages:
+        assert f"all names begin with {prefix!r}" in message and len(message) < 300, message
+
+
+def test_of_many_names_a_message_has_a_dozen(model, tmp_path):
+    with pytest.raises(ValueError, match=r"missing: .* and \d+ more; unknown: a0, .* and 88 more") as caught:
+        raise ValueError(weights.compare(model.state_dict(), {f"a{i}": torch.zeros(1) for i in range(100)}))
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize(("theirs", "load"), [("SSD_PYTORCH", "load_torchvision"), ("TORCHVISION", "load_ssd_pytorch")])
+def test_the_names_of_the_other_project_are_known_again(theirs, load, ssd300):
+    layout = getattr(weights, theirs)
+    with pytest.raises(ValueError, match=f"names of {layout.source}"):
+        getattr(weights, load)(ssd300, others_tensors(ssd300, layout))
 
 
 LOADERS = [(weights.load_torchvision, weights.TORCHVISION), (weights.load_ssd_pytorch, weights.SSD_PYTORCH)]
@@ -166,6 +215,15 @@ def test_another_number_of_classes_names_the_twelve_tensors_of_the_class_heads(l
 def test_only_ssd300_is_filled_from_elsewhere(load, model):
     with pytest.raises(ValueError, match=r"fits ssd\.ssd300_vgg16, not ssd_mini"):
         load(model, {})
+
+
+@pytest.fixture(scope="module")
+def vgg16_names():
+    return [
+        f"{layer}.{part}"
+        for layer in (*weights.VGG16_FEATURES, *weights.VGG16_CLASSIFIER)
+        for part in ("weight", "bias")
+    ]
 
 
 @pytest.fixture(scope="module")
