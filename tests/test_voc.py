@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 from xml_files import dog, write
 
-from course_lib import images, voc
+from course_lib import voc
 from course_lib.files import DataError
+from course_lib.images import read_image
 from course_lib.voc import Annotation, VOCDetection, collate, read_annotation
 
 
@@ -25,7 +26,7 @@ def test_voc_gives_the_path_of_the_image_that_is_there(tmp_path):
     folder = tmp_path / "VOC2007" / "JPEGImages"
     folder.mkdir(parents=True)
     (folder / "a.1 x.PNG").touch()
-    assert voc.image_path(tmp_path, "2007", "a.1 x") == folder / "a.1 x.PNG" and voc.read_image is images.read_image
+    assert voc.image_path(tmp_path, "2007", "a.1 x") == folder / "a.1 x.PNG" and voc.read_image is read_image
 
 
 def test_broken_missing_and_other_images_are_named(tree):
