@@ -230,9 +230,7 @@ def _way_into(size: tuple[int, int], xmin: float, ymin: float, xmax: float, ymax
     if min(xmin, ymin) >= 0 and xmax <= width and ymax <= height:
         if xmax == width or ymax == height:
             return "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin"
-        return (
-            "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin, and if xmax is part of it, to all four"
-        )
+        return "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin, or to all four if it holds xmax"
     if min(xmin, ymin) >= 0 and xmax <= height and ymax <= width:
         return f"it fits where x and y are exchanged: exchange them, or width {width} and height {height} in <size>"
     pixels = f"the image, whose pixels are 1..{width} by 1..{height}"
@@ -241,11 +239,14 @@ def _way_into(size: tuple[int, int], xmin: float, ymin: float, xmax: float, ymax
     return f"the box leaves {pixels}: clip it"
 
 
+LARGEST = 2**24  # as far as float32 counts pixels one by one
+
+
 def _size(path: Path, root: ElementTree.Element) -> tuple[int, int]:
     size = []
     for tag in ("width", "height"):
         number = _number(path, "size", root.find("size"), tag)
-        if number < 1 or number != int(number):
+        if not 1 <= number <= LARGEST or number != int(number):
             raise DataError(path, f"size/{tag}", number, "write the image's size in pixels")
         size.append(int(number))
     return size[0], size[1]

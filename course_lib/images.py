@@ -123,11 +123,9 @@ def _decoded(path: str | Path, size: tuple[int, int] | None) -> UInt8[np.ndarray
         if Image.MAX_IMAGE_PIXELS is not None and stored.width * stored.height > Image.MAX_IMAGE_PIXELS:
             raise _too_large(path, f"{stored.width} x {stored.height} pixels")
         picture, orientation = _rgb(path, stored), _orientation(stored)
-        upright_size = picture.size[::-1] if orientation >= 5 else picture.size
-        as_annotated = size is not None and upright_size != size and picture.size == size
-        if orientation in UPRIGHT and not as_annotated:
-            picture = picture.transpose(UPRIGHT[orientation])
-        return np.asarray(picture)
+    upright = picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+    as_annotated = picture if size is not None and upright.size != size == picture.size else upright
+    return np.asarray(as_annotated)
 
 
 def _too_large(path: str | Path, pixels: str) -> DataError:
@@ -145,7 +143,8 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> UInt8[n
         path: any format that Pillow reads, of at most `PIL.Image.MAX_IMAGE_PIXELS`.
         size: width and height that its annotation gives. A camera may store a picture turned and
             say so in its EXIF data; it is shown upright here, unless only the stored pixels have
-            the annotated size. Where the EXIF data is damaged, the picture is as stored.
+            the annotated size. Where its EXIF data gives no orientation that can be read, it is
+            as stored.
 
     Raises:
         DataError: the image is missing, broken, truncated, too large, of a mode without a scale (32 bits

@@ -116,9 +116,8 @@ def _of_class(path: Path, rows: dict[int, str], annotations: Path) -> dict[int, 
     for number, match in columns.items():
         if NUMBER_COLUMNS.fullmatch(match[1]) and not _is_there(annotations, match[1]):
             raise DataError(path, f"line {number}", match[0], f"{ONE_ID_A_LINE}: VOC's lists of actions are not read")
-    if len({match[1] for match in columns.values()}) < len(
-        set(rows.values())
-    ):  # not "car" three times, but "car 1", "car 0"
+    ids = {match[1] for match in columns.values()}
+    if len(ids) < len(set(rows.values())):  # "car 1" and "car 0" are two images, not "car" twice
         return rows
     kept = {number: match[1] for number, match in columns.items() if match[2] != "-1"}
     if not kept:
