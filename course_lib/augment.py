@@ -12,12 +12,9 @@ from albumentations.core.type_definitions import Targets
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from course_lib.backbones import PIXEL_MEAN
 from course_lib.boxes import box_iou
 from course_lib.voc import Target
-
-# The mean colour of VGG's training images, RGB: the original subtracts it from every pixel, and fills
-# with it what lies beyond the image.
-PIXEL_MEAN = (123, 117, 104)
 
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 

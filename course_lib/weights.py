@@ -1,5 +1,6 @@
 """Weights out to a file and back in, without running any code that a file brings along."""
 
+import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,6 @@ from torch import Tensor, nn
 
 from course_lib import ssd
 from course_lib.files import DataError, write_whole
-
-ARCHITECTURES = {"ssd300_vgg16": ssd.ssd300_vgg16, "ssd_mini": ssd.ssd_mini}
 
 
 class Layout(NamedTuple):
@@ -67,7 +66,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model's weights, with its architecture's name and scoring, as safetensors; whole or not at all.
+    """Write a model's weights, with its architecture's name, classes and scoring, as safetensors; whole or not at all.
 
     Args:
         dtype: store floating point weights as this; `torch.float16` halves the file.
@@ -81,6 +80,7 @@ def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> 
     metadata = {
         "architecture": model.architecture,
         "num_classes": str(model.num_classes),
+        "classes": json.dumps(model.classes, ensure_ascii=False),
         "scoring": model.scoring,
     }
     write_whole(path, safetensors_bytes(tensors, metadata))
@@ -107,11 +107,11 @@ def load(path: str | Path) -> ssd.SSD:
             path, "weights", str(error), "this is not a whole safetensors file: save it again (a .pth: read_pth)"
         ) from None
     architecture, num_classes = metadata.get("architecture"), metadata.get("num_classes", "")
-    if architecture not in ARCHITECTURES:
-        raise DataError(path, "architecture", architecture, f"it should be one of {', '.join(ARCHITECTURES)}")
+    if architecture not in ssd.ARCHITECTURES:
+        raise DataError(path, "architecture", architecture, f"it should be one of {', '.join(ssd.ARCHITECTURES)}")
     if not num_classes.isdecimal():
         raise DataError(path, "num_classes", num_classes, "it should be a number: save the model again")
-    model = ARCHITECTURES[architecture](int(num_classes))
+    model = ssd.ARCHITECTURES[architecture](int(num_classes), read_classes(path, metadata, int(num_classes)))
     model.scoring = metadata.get("scoring", model.scoring)
     if model.scoring not in ssd.SCORINGS:
         raise DataError(path, "scoring", model.scoring, f"it should be one of {', '.join(ssd.SCORINGS)}")
@@ -119,6 +119,20 @@ def load(path: str | Path) -> ssd.SSD:
         raise DataError(path, "tensors", misfits, f"these do not fit {architecture} with {num_classes} classes")
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     return model.eval()
+
+
+def read_classes(path: Path, metadata: Mapping[str, str], num_classes: int) -> tuple[str, ...] | None:
+    """The names of the classes that a file keeps; None where it is from before there were any in it."""
+    if "classes" not in metadata:
+        return None
+    try:
+        classes = json.loads(metadata["classes"])
+        if not isinstance(classes, list):
+            raise TypeError
+        return ssd.names_of_classes(num_classes, classes)
+    except (ValueError, TypeError):
+        cure = f"it should be a list of {num_classes - 1} names: save the model again"
+        raise DataError(path, "classes", metadata["classes"], cure) from None
 
 
 def read_pth(path: str | Path, under: str | None = None) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torchvision.transforms.functional import normalize
 
 from course_lib import ssd, weights
 from course_lib.files import DataError
+from course_lib.voc import VOC_CLASSES
 
 
 @pytest.fixture
@@ -31,6 +32,26 @@ def test_what_is_saved_is_what_is_loaded(model, tmp_path):
     images = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
     torch.testing.assert_close(loaded(images), model(images))
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["a.safetensors"]
+
+
+def test_the_names_of_the_classes_are_kept(tmp_path):
+    names = ("Drachen", "paper boat", "猫", 'said "so"')
+    weights.save(ssd.ssd_mini(5, names), tmp_path / "a.safetensors")
+    assert weights.load(tmp_path / "a.safetensors").classes == names
+
+
+def test_a_file_without_names_gives_the_usual_ones(root, model, tmp_path):
+    assert weights.load(root / "data" / "ssd_mini.safetensors").classes == VOC_CLASSES
+    save_file(model.state_dict(), tmp_path / "a.safetensors", {"architecture": "ssd_mini", "num_classes": "5"})
+    assert weights.load(tmp_path / "a.safetensors").classes == ("class 1", "class 2", "class 3", "class 4")
+
+
+@pytest.mark.parametrize("kept", ["", "cat", '["cat"]', "4", "[1, 2, 3, 4]", '"four"', "null"])
+def test_names_that_do_not_fit_the_number_of_classes_are_named(kept, model, tmp_path):
+    metadata = {"architecture": "ssd_mini", "num_classes": "5", "classes": kept}
+    save_file(model.state_dict(), tmp_path / "a.safetensors", metadata)
+    with pytest.raises(DataError, match=r"classes is .* a list of 4 names"):
+        weights.load(tmp_path / "a.safetensors")
 
 
 def test_half_precision_halves_the_file(model, tmp_path):
