@@ -1,13 +1,16 @@
-"""Pictures as people bring them: where an image lies, and how it becomes RGB."""
+"""Pictures as people bring them: where an image lies, how it becomes RGB, and a square for the network."""
 
 import errno
 import os
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
 
 from course_lib.files import DataError
 
@@ -182,3 +185,16 @@ def _other_size(found: tuple[int, int], annotated: tuple[int, int]) -> str:
             "the picture may have been turned after it was annotated"
         )
     return f"its annotation says {annotated}: the boxes belong to another version"
+
+
+def channels_first(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:
+    """An image as torch takes it: each colour a plane of its own."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def resized(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[Tensor, "3 S S"]:
+    """An image stretched to a square.
+
+    SSD stretches: whatever the image's shape, every box keeps its fractions.
+    """
+    return channels_first(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))

@@ -77,3 +77,14 @@ def test_every_recorded_result_says_from_which_commit_it_is(root):
         provenance = json.loads(path.read_text())["provenance"]
         assert re.fullmatch("[0-9a-f]{12}", provenance["commit"]), f"{path.name}: commit {provenance['commit']}"
         assert {"command", "date", "device", "cores", "torch"} <= provenance.keys(), path.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ssd", "weights", "matching", "losses", "detect", "metrics"])
+def test_the_detector_and_its_measure_load_neither_augmentation_nor_pictures(root, name):
+    code = (
+        f"import sys, course_lib.{name}\n"
+        "print([heavy for heavy in ('albumentations', 'matplotlib', 'scipy', 'rich', 'typer') if heavy in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "[]"
