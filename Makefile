@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Where to find torch, for a CPU build: make TORCH_INDEX=<index> book (see README.md)
 export TORCH_INDEX
 export NO_ALBUMENTATIONS_UPDATE = 1
-# torch's threads spin at their barriers: where another process wants the core too, that takes ten times as long.
+# torch's threads spin at their barriers: where another process wants the core too, that takes up to ten times as long.
 # Passive ones give the core away, and lose little on a quiet machine: benchmarks/waiting.py.
 export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
@@ -27,7 +27,7 @@ data: setup  ## make EmojiVOC, where it is missing
 sync: setup  ## make the notebooks (book/*.ipynb) from the chapters (book/*.md)
 	@$(BIN)/python tools/notebooks.py sync
 
-notebooks: data  ## execute the notebooks of which something they depend on has changed
+notebooks: data  ## execute the notebooks that need it: their code has changed, or something they read
 	@$(BIN)/python tools/notebooks.py sync --check
 	@$(BIN)/python tools/notebooks.py run
 
@@ -38,7 +38,7 @@ book: notebooks  ## execute every notebook and build the book
 test: notebooks  ## every test and every notebook
 	@$(BIN)/pytest -n $(WORKERS) tests
 
-portable: data  ## the suite and chapters 1 to 8 with other processors' kernels; goes on where it was interrupted
+portable: data  ## tests and chapters with the kernels of other processors; goes on where it was interrupted
 	@$(BIN)/python -m tools.portable --workers $(WORKERS)
 
 check: setup lint  ## lint and the fast tests, for working

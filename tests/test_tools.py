@@ -39,6 +39,9 @@ LIBRARY = {
     ),
     "late.py": "def late():\n    from course_lib.losses import other\n\n    return other()\n",
     "check.py": "from .boxes import area\n",
+    "deep/__init__.py": "from .near import NEAR\n",
+    "deep/near.py": "from ..check import area\n\nNEAR = 1\n",
+    "deep/wide.py": "",
     "alone.py": "ALONE = 1\n",
     "cli.py": "import typer\n\n\ndef train():\n    'Train.'\n",
     "record.py": "RECORD = 'ssd_mini.safetensors'\n",
@@ -54,7 +57,7 @@ def write_chapter(root: Path, name: str, *cells: str) -> Path:
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """A small repository, on which the tools work."""
-    for folder in ("book", "course_lib", "data", "experiments/results", "benchmarks/results"):
+    for folder in ("book", "course_lib/deep", "data", "experiments/results", "benchmarks/results"):
         (tmp_path / folder).mkdir(parents=True)
     for name, text in LIBRARY.items():
         (tmp_path / "course_lib" / name).write_text(text)
@@ -99,6 +102,7 @@ OTHER = ("course_lib/losses.py", "# the other one", "# one more")
         ("from course_lib import losses", AREA),  # through another module
         ("import course_lib.late", AREA),  # through an import within a function
         ("from course_lib.check import *", AREA),  # through a relative import
+        ("import course_lib.deep.wide", AREA),  # through a package in the package
         ("def f():\n    from course_lib import boxes", AREA),
         ("%matplotlib inline\nfrom course_lib import boxes", AREA),
         ("import importlib\nimportlib.import_module(name)", AREA),  # nobody can tell what
@@ -115,8 +119,12 @@ OTHER = ("course_lib/losses.py", "# the other one", "# one more")
         ("from course_lib import losses\nviz.source(losses.Loss)", FORMULA),
         ("from course_lib import losses\nviz.source(losses.Loss.forward)", FORMULA),
         ("from course_lib import losses\nimport inspect\ninspect.getsource(losses.Loss)", FORMULA),
+        ("from course_lib import losses\nfrom inspect import getsource\ngetsource(losses.Loss)", FORMULA),
         ("from course_lib import losses\nfor one in [losses.Loss]:\n    viz.source(one)", FORMULA),
         ("from course_lib import losses\nviz.source(losses.boxes.area)", COMMENT),  # by another module's name
+        ("from course_lib import losses, viz\nshow = viz.source\nshow(losses.Loss)", FORMULA),
+        ("from course_lib import losses\nfrom course_lib.viz import source as show\nshow(losses.Loss)", FORMULA),
+        ("from course_lib import losses, viz\nlist(map(viz.source, [losses.Loss]))", FORMULA),
         ("import json", ("requirements.txt", "torch==1", "torch==2")),
         ("open('experiments/results/voc.json')", ("experiments/results/voc.json", "{}", "[]")),
         ("ROOT / 'experiments' / 'results' / 'voc.json'", ("experiments/results/voc.json", "{}", "[]")),
@@ -141,6 +149,7 @@ def test_what_a_notebook_depends_on_executes_it_again(fake, code, edit):
         ("from course_lib import losses\nviz.source(losses.Loss)", COMMENT),
         ("from course_lib import losses\nviz.source(losses.Loss)", OTHER),
         ("from course_lib import losses\nviz.source(losses.Loss.backward)", FORMULA),
+        ("from course_lib import boxes\nfor source in [1]:\n    print(source)", COMMENT),
         ("import torch\nviz.source(torch.nn.Linear)\nfrom course_lib import boxes", COMMENT),
         ("from course_lib import boxes", ("experiments/results/voc.json", "{}", "[]")),
         ("open('experiments/results/voc.json')", ("benchmarks/results/loader.json", "{}", "[]")),

@@ -109,14 +109,8 @@ def without_words(text: str) -> str:
     """What is left of a module without comments, layout and docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        match node:
-            case ast.Module(body=[ast.Expr(ast.Constant(str())), *rest]):
-                node.body = rest
-            case ast.ClassDef(body=[ast.Expr(ast.Constant(str())), *rest]):
-                node.body = rest
-            case ast.FunctionDef(body=[ast.Expr(ast.Constant(str())), *rest]):
-                node.body = rest
-            case ast.AsyncFunctionDef(body=[ast.Expr(ast.Constant(str())), *rest]):
+        match getattr(node, "body", None):
+            case [ast.Expr(ast.Constant(str())), *rest]:
                 node.body = rest
     return ast.dump(tree)
 
@@ -160,7 +154,8 @@ def reached(notebook: ast.Module) -> dict[str, ast.Module] | None:
         if tree is None or IMPORTS_BY_NAME & names(tree):
             return None
         found[module] = tree
-        for _, dotted in imports(tree, module):
+        package = module in files and files[module].name == "__init__.py"
+        for _, dotted in imports(tree, f"{module}.__init__" if package else module):
             parts = dotted.split(".")
             steps = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
             waiting |= {name: parsed(read(files[name])) for name in steps & files.keys() - found.keys()}
@@ -174,10 +169,15 @@ def read(path: Path) -> str:
 
 def shown(notebook: ast.Module) -> list[str] | None:
     """The source of what `viz.source` shows of the library; None where it shows something that is not found."""
-    known, texts = dict(imports(notebook)), []
-    for call in ast.walk(notebook):
-        if not isinstance(call, ast.Call) or not SHOWS_SOURCE & {ast.unparse(call.func).split(".")[-1]}:
-            continue
+    known = dict(imports(notebook))
+    shows = {node for node in ast.walk(notebook) if isinstance(node, ast.Attribute) and node.attr in SHOWS_SOURCE}
+    shows |= {node for node in ast.walk(notebook) if isinstance(node, ast.Name) and node.id in SHOWS_SOURCE & {*known}}
+    calls = [node for node in ast.walk(notebook) if isinstance(node, ast.Call) and node.func in shows]
+    renamed = [dotted for name, dotted in known.items() if dotted.split(".")[-1] in SHOWS_SOURCE - {name}]
+    if renamed or len(shows) > len(calls):
+        return None  # called by another name, perhaps
+    texts = []
+    for call in calls:
         first, *rest = ast.unparse(call.args[0]).split(".") if call.args else [""]
         dotted = ".".join([known.get(first, ""), *rest])
         if dotted.startswith("course_lib."):
