@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from course_lib import metrics
 from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.metrics import ClassDetections, average_precision, evaluate_voc
-from course_lib.voc import VOC_CLASSES, Target
+from course_lib.voc import VOC_CLASSES, Annotation, Target
 
 
 def target(image_id, boxes, labels, difficult=None, size=(128, 128)):
@@ -174,6 +176,91 @@ def test_a_folder_without_detections_and_a_wrong_number_of_images_are_refused(tm
         metrics.read_detection_files(tmp_path)
     with pytest.raises(ValueError, match="1 images have detections and 2 have ground truth"):
         evaluate_voc([found([], [], [])], [target("a", [], []), target("b", [], [])])
+
+
+def annotation(path, boxes, labels, size=(128, 128)):
+    flags = torch.zeros(len(labels), dtype=torch.bool)
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return Annotation(Path(path), size, boxes, torch.tensor(labels, dtype=torch.int64), flags, flags)
+
+
+TWICE = {
+    "the same line twice": [annotation("a/1.xml", [[0, 0, 50, 50]], [1]), annotation("a/1.xml", [[0, 0, 50, 50]], [1])],
+    "two trees": [
+        annotation("VOC2007/000001.xml", [[0, 0, 50, 50]], [1]),
+        annotation("VOC2012/000001.xml", [[60, 60, 90, 90], [0, 0, 9, 9]], [1, 2]),
+        annotation("VOC2012/000002.xml", [], []),
+    ],
+    "targets": [target("x", [[0, 0, 50, 50]], [3]), target("y", [[0, 0, 8, 8]], [3]), target("x", [[5, 5, 9, 9]], [3])],
+    "no ids": [target("", [[0, 0, 50, 50]], [1]), target("", [[60, 60, 90, 90]], [1])],
+}
+
+
+@pytest.mark.parametrize("truths", TWICE.values(), ids=TWICE)
+def test_images_with_the_same_id_are_images_of_their_own(truths):
+    perfect = [Detections(t.boxes, torch.ones(len(t.labels)), t.labels) for t in truths]
+    result = evaluate_voc(perfect, truths)
+    assert {ap for ap in result.ap.values() if ap is not None} == {1.0} and result.mean_ap == 1.0
+    nothing = found([], [], [])
+    in_one = [perfect[0], *[nothing for _ in perfect[1:]]]  # what was found in one image counts in no other
+    assert evaluate_voc(in_one, truths).mean_ap < 1
+
+
+@pytest.mark.parametrize("truths", TWICE.values(), ids=TWICE)
+def test_detections_by_class_are_refused_where_an_id_means_two_images(truths):
+    by_class = {"aeroplane": ClassDetections([truths[0].image_id], np.array([0.5]), np.array([[0.0, 0, 50, 50]]))}
+    perfect = [Detections(t.boxes, torch.ones(len(t.labels)), t.labels) for t in truths]
+    for refused in (lambda: evaluate_voc(by_class, truths), lambda: metrics.by_class(perfect, truths)):
+        with pytest.raises(ValueError, match=f"more than once: {truths[0].image_id!r}") as error:
+            refused()
+        assert all(str(t.path) in str(error.value) for t in truths[:2] if isinstance(t, Annotation))
+
+
+def test_detections_of_a_class_that_is_not_measured_are_refused():
+    none = ClassDetections([], np.zeros(0), np.zeros((0, 4)))
+    for name in ("Dog", "dog ", "unicorn", ""):
+        with pytest.raises(ValueError, match=f"class {name!r}"):
+            evaluate_voc({"dog": none, name: none}, [target("a", [], [])])
+
+
+def test_ground_truth_of_classes_of_ones_own_has_their_labels(small_devkit):
+    usual = metrics.read_ground_truth(small_devkit, "2007", "test")
+    turned = metrics.read_ground_truth(small_devkit, "2007", "test", VOC_CLASSES[::-1])
+    assert [t.image_id for t in turned] == [t.image_id for t in usual]
+    for a, b in zip(usual, turned, strict=True):
+        assert (a.labels + b.labels == 21).all() and a.boxes_px.equal(b.boxes_px)
+    perfect = [Detections(t.boxes, torch.ones(len(t.labels)), t.labels) for t in turned]
+    assert evaluate_voc(perfect, turned, classes=VOC_CLASSES[::-1]).mean_ap == 1.0
+
+
+@pytest.mark.parametrize("label", [25, 21, 0, -1])
+def test_labels_that_are_none_of_the_classes_are_refused(label):
+    boxes = [[0, 0, 50, 50], [60, 60, 90, 90]]
+    good, bad = target("a", boxes, [1, 20]), target("b", boxes, [1, label])
+    sure, unsure = found(boxes, [0.9, 0.8], [1, 20]), found(boxes, [0.9, 0.8], [1, label])
+    with pytest.raises(ValueError, match=f"'b': a detection has label {label}, .*1 to 20"):
+        evaluate_voc([sure, unsure], [good, replace(good, image_id="b")])
+    for detections in ([sure, sure], {}):
+        with pytest.raises(ValueError, match=f"'b': an object has label {label}, .*1 to 20"):
+            evaluate_voc(detections, [good, bad])
+    with pytest.raises(ValueError, match="label 20, and the labels of 2 classes are 1 to 2"):
+        evaluate_voc([sure], [good], classes=("aeroplane", "bicycle"))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("threshold", [0, -0.5, 50, 1.01, NAN])
+def test_an_overlap_that_cannot_be_is_refused(threshold):
+    with pytest.raises(ValueError, match="iou_threshold"):
+        evaluate_voc([found([], [], [])], [target("a", [], [])], iou_threshold=threshold)
+
+
+@settings(deadline=None, max_examples=30)
+@given(scenes())
+def test_detections_by_class_and_per_image_are_measured_alike(scene):
+    detections, truths = scene
+    assert evaluate_voc(metrics.by_class(detections, truths), truths).ap == evaluate_voc(detections, truths).ap
 
 
 @pytest.mark.slow
