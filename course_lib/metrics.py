@@ -1,8 +1,12 @@
 """Average precision as the Pascal VOC development kit computes it, to the last digit."""
 
+import math
+import re
+import unicodedata
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +22,11 @@ from course_lib.voc import VOC_CLASSES, Annotation, Target, read_annotations
 # and 0.7. A recall of exactly 7/10 therefore misses its level, and published 11-point numbers were
 # computed so: the exact levels would change a real AP (pottedplant in tests/test_metrics.py) by 0.0002.
 ELEVEN_RECALLS = np.arange(11) * 0.1
+
+LINE = "<image id> <score> <xmin> <ymin> <xmax> <ymax>"  # of a detection file
+
+# Detection files count pixels from 1. One is added and taken away in decimal digits, where both are exact.
+DECIMAL = Context(prec=400)
 
 
 class ClassDetections(NamedTuple):
@@ -347,6 +356,91 @@ def read_ground_truth(
     return read_annotations(devkit, year, image_set, classes)
 
 
+def detection_file(folder: str | Path, name: str) -> Path:
+    """Where the detections of a class are kept: `comp4_det_test_<class>.txt`.
+
+    A character that a file's name cannot hold on every system is written as in an address, `/` as `%2F`.
+    """
+    quoted = re.sub(r'[\x00-\x1f\x7f%/\\:*?"<>|]', lambda found: f"%{ord(found[0]):02X}", name)
+    return Path(folder) / f"comp4_det_test_{quoted}.txt"
+
+
+def _detection_files(folder: str | Path, names: Iterable[str]) -> dict[str, Path]:
+    paths = {name: detection_file(folder, name) for name in names}
+    met: dict[str, str] = {}
+    for name in paths:
+        other = met.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            raise ValueError(
+                f"classes {other!r} and {name!r} would share one detection file on a disk that does not tell capital "
+                "letters from small ones: rename one of them"
+            )
+    return paths
+
+
+def read_detection_files(
+    folder: str | Path, classes: Sequence[str] = VOC_CLASSES, image_ids: Collection[str] | None = None
+) -> dict[str, ClassDetections]:
+    """Read detections in the devkit's format, one file for each class.
+
+    Args:
+        folder: holds `comp4_det_test_<class>.txt` (see `detection_file`), UTF-8, whose lines are
+            `<image id> <score> <xmin> <ymin> <xmax> <ymax>`, 1-based and inclusive. The last five
+            fields are numbers, and what stands before them is the id, which may have spaces in it.
+            A class without a file is left out, with a warning.
+        image_ids: those of the image set, where it is known.
+
+    Raises:
+        DataError: there is no such file, a line is not of that form, its corners are reversed, or its
+            id is none of `image_ids`.
+    """
+    _check_classes(classes)
+    folder = Path(folder)
+    paths = _detection_files(folder, classes)
+    present = {name: path for name, path in paths.items() if path.exists()}
+    if not present:
+        raise DataError(folder, "folder", "without detections", "it should hold comp4_det_test_<class>.txt files")
+    if len(present) < len(paths):
+        missing = ", ".join(name for name in paths if name not in present)
+        warnings.warn(f"{folder} has no detection file for {missing}: left out of the mean", stacklevel=2)
+    known = None if image_ids is None else set(image_ids)
+    return {name: _read_detection_file(path, known) for name, path in present.items()}
+
+
+def _read_detection_file(path: Path, known: set[str] | None) -> ClassDetections:
+    image_ids, numbers = [], []
+    for row, line in enumerate(_lines(path), start=1):
+        if not line:
+            continue
+        image_id, *fields = line.rsplit(maxsplit=5)
+        try:
+            score, _, _, right, bottom = (float(field) for field in fields)
+            left, top = (float(DECIMAL.subtract(Decimal(field), 1)) for field in fields[1:3])
+            if not all(map(math.isfinite, (score, left, top, right, bottom))):
+                raise ValueError
+        except (ValueError, ArithmeticError):
+            raise DataError(path, f"line {row}", line, f"write {LINE}") from None
+        if right < left or bottom < top:
+            raise DataError(path, f"line {row}", line, f"the corners are reversed: write {LINE}")
+        if known is not None and image_id not in known:
+            raise DataError(path, f"line {row}: image id", image_id, _cure_of_id(image_id, known))
+        image_ids.append(image_id)
+        numbers.append((score, left, top, right, bottom))
+    table = np.array(numbers, dtype=np.float64).reshape(-1, 5)
+    return ClassDetections(image_ids, table[:, 0], table[:, 1:])
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file; a byte-order mark before the first is none of its text."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(path, "encoding", f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+    if "\0" in text:
+        raise DataError(path, "encoding", "not UTF-8, as it holds zero bytes", "save the file as UTF-8")
+    return [line.strip() for line in text.split("\n")]
+
+
 def _cure_of_id(image_id: str, known: Collection[str]) -> str:
     """What to write instead of an id that is not in the set: often it has a folder, an ending or no zeros."""
     name = image_id.replace("\\", "/").rpartition("/")[2]
@@ -358,53 +452,29 @@ def _cure_of_id(image_id: str, known: Collection[str]) -> str:
     return "it is not in the image set: take it out, or measure on the set that it belongs to"
 
 
-def read_detection_files(folder: str | Path, classes: Sequence[str] = VOC_CLASSES) -> dict[str, ClassDetections]:
-    """Read detections in the devkit's format, one file for each class.
-
-    Args:
-        folder: holds `comp4_det_test_<class>.txt`, whose lines are
-            `<image id> <score> <xmin> <ymin> <xmax> <ymax>`, 1-based and inclusive. A class
-            without a file is left out, with a warning.
+def write_detection_files(folder: str | Path, detections: Mapping[str, ClassDetections]) -> None:
+    """Write detections in the devkit's format; `read_detection_files` reads the very same numbers back.
 
     Raises:
-        DataError: there is no such file, or a line is not of that form.
+        ValueError: an id that a line cannot hold, a score or a corner that is no number, reversed
+            corners, two classes that would share a file; then nothing is written.
     """
-    folder = Path(folder)
-    paths = {name: folder / f"comp4_det_test_{name}.txt" for name in classes}
-    present = {name: path for name, path in paths.items() if path.exists()}
-    if not present:
-        raise DataError(folder, "folder", "without detections", "it should hold comp4_det_test_<class>.txt files")
-    if len(present) < len(paths):
-        missing = ", ".join(name for name in paths if name not in present)
-        warnings.warn(f"{folder} has no detection file for {missing}: left out of the mean", stacklevel=2)
-    return {name: _read_detection_file(path) for name, path in present.items()}
-
-
-def _read_detection_file(path: Path) -> ClassDetections:
-    image_ids, numbers = [], []
-    for row, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        try:
-            image_id, *values = fields
-            score, xmin, ymin, xmax, ymax = (float(value) for value in values)
-            if not np.isfinite([score, xmin, ymin, xmax, ymax]).all():
-                raise ValueError
-        except ValueError:
-            raise DataError(path, f"line {row}", line, "write <image id> <score> <xmin> <ymin> <xmax> <ymax>") from None
-        image_ids.append(image_id)
-        numbers.append((score, xmin - 1, ymin - 1, xmax, ymax))
-    table = np.array(numbers, dtype=np.float64).reshape(-1, 5)
-    return ClassDetections(image_ids, table[:, 0], table[:, 1:])
-
-
-def write_detection_files(folder: str | Path, detections: Mapping[str, ClassDetections]) -> None:
-    """Write detections in the devkit's format; `read_detection_files` reads them back."""
+    paths = _detection_files(folder, detections)
+    contents = {paths[name]: _text_of(_checked(name, found)) for name, found in detections.items()}
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, found in detections.items():
-        rows = [
-            f"{image_id} {score:.6f} {box[0] + 1:.6f} {box[1] + 1:.6f} {box[2]:.6f} {box[3]:.6f}\n"
-            for image_id, score, box in zip(found.image_ids, found.scores, found.boxes_px, strict=True)
-        ]
-        write_whole(Path(folder) / f"comp4_det_test_{name}.txt", "".join(rows))
+    for path, content in contents.items():
+        write_whole(path, content)
+
+
+def _text_of(found: ClassDetections) -> str:
+    """One line for each detection, with the fewest digits that give the same float64 again."""
+    rows = []
+    for image_id, score, box in zip(found.image_ids, found.scores.tolist(), found.boxes_px.tolist(), strict=True):
+        if image_id != image_id.strip() or not image_id or re.search("[\0\n\r\ud800-\udfff]|^\ufeff", image_id):
+            raise ValueError(
+                f"image id {image_id!r} cannot be read back from a detection file: spaces only inside it, no line "
+                "breaks, zero bytes, lone surrogates or byte-order marks"
+            )
+        left, top = (DECIMAL.add(Decimal(repr(value)), 1) for value in box[:2])
+        rows.append(f"{image_id} {score!r} {left} {top} {box[2]!r} {box[3]!r}\n")
+    return "".join(rows)
