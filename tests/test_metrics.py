@@ -360,7 +360,7 @@ def test_another_encoding_is_named(tmp_path, encoding):
         ("100%", "100%25"),
         ("car%2Fvan", "car%252Fvan"),
         ('<"what?*|>', "%3C%22what%3F%2A%7C%3E"),
-        ("zero\0\n", "zero%00%0A"),
+        ("zero\0\nline", "zero%00%0Aline"),
     ],
 )
 def test_a_class_of_any_name_has_a_detection_file(tmp_path, name, file):
