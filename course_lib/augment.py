@@ -71,6 +71,30 @@ def evaluation(size: int) -> Callable[[np.ndarray, Target], tuple[Tensor, Target
     return partial(stretch, size=size)
 
 
+class Shrink(A.DualTransform):
+    """Bring an image that is far larger than the network needs down to `limit` pixels a side.
+
+    Each side by itself: a box keeps its fractions, and SSD stretches to a square in the end anyway. What
+    comes after would otherwise paint and recolour pixels that no sample shows. It draws no random number.
+    """
+
+    _targets = (Targets.IMAGE, Targets.BBOXES)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(p=1)
+        self.limit = limit
+
+    def apply(self, img: np.ndarray, **params) -> np.ndarray:
+        height, width = img.shape[:2]
+        if max(height, width) <= self.limit:
+            return img
+        size = (min(width, self.limit), min(height, self.limit))
+        return cv2.resize(img, size, interpolation=cv2.INTER_AREA)
+
+    def apply_to_bboxes(self, bboxes: np.ndarray, **params) -> np.ndarray:
+        return bboxes
+
+
 class ZoomOut(A.DualTransform):
     """Put the image somewhere on a larger plain canvas, so that its objects become small.
 
@@ -221,10 +245,13 @@ def photometric() -> A.BaseCompose:
 def training(size: int) -> Augment:
     """The original's pipeline: colours, zoom-out, crop, mirror, and one of five ways to resize.
 
+    Before it a picture of a modern camera is shrunk; no VOC picture is that large. A crop keeps more than a
+    fifth of a side, so five times the size is more than any sample shows.
+
     Source: Liu et al. 2016, sections 2.2 and 3.6, and the original's `ssd_pascal.py`.
     """
     resize = A.OneOf([A.Resize(size, size, interpolation=way) for way in INTERPOLATIONS], p=1)
-    return Augment([photometric(), ZoomOut(), IoUCrop(), resize, A.HorizontalFlip(p=0.5)])
+    return Augment([Shrink(max(1000, 5 * size)), photometric(), ZoomOut(), IoUCrop(), resize, A.HorizontalFlip(p=0.5)])
 
 
 def training_mini(size: int) -> Augment:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,6 +12,7 @@ from course_lib.boxes import encode, to_corners
 
 BLOCK = 32  # neighbouring priors that send one champion into the first round of a shortlist
 GROUP = 12  # object slots whose overlaps are computed together: what a crowd needs in between stays small
+CROWD = 128  # with more object slots than this the pairs are found on the host, image by image
 LOW_BITS = 2**32 - 1
 
 
@@ -107,6 +109,43 @@ def best_free_priors(iou: Float[Tensor, "B G P"]) -> tuple[Int[Tensor, "B G"], I
     return priors.masked_fill(torch.cat(best, dim=1) >= 0, iou.shape[2] - 1), slots
 
 
+def best_free_priors_in_a_crowd(iou: Float[Tensor, "B G P"]) -> tuple[Int[Tensor, "B G"], Int[Tensor, "B G"]]:
+    """The pairs of `best_free_priors`, in the order of the slots, found on the host.
+
+    Each round there looks through G * G overlaps. Here all walks together look at no more than that.
+    """
+    lists = ranks(iou, torch.arange(iou.shape[2], device=iou.device)).cpu().numpy()
+    lists.sort(axis=2)
+    priors = torch.tensor([walk_down_the_lists(one) for one in lists], device=iou.device)
+    return priors, torch.arange(iou.shape[1], device=iou.device).expand_as(priors)
+
+
+def walk_down_the_lists(lists: Int[np.ndarray, "G P"]) -> list[int]:
+    """A prior for every ground truth, or the last: each takes the first of its list that it can have.
+
+    That is a prior which is free, or which it overlaps more than the owner does; the owner then walks
+    on. It does not matter who walks first: of two that want the same prior, the same one always wins.
+
+    Args:
+        lists: each ground truth's ranks, in order. The last of a row has no overlap.
+
+    Source: Gale and Shapley 1962, where both sides rank each other by the same numbers.
+    """
+    rows, place, owners = [memoryview(row) for row in lists], [0] * len(lists), {}
+    for slot in range(len(rows)):
+        walker = slot
+        while (rank := rows[walker][place[walker]]) < 0:
+            prior = rank & LOW_BITS
+            owner = owners.setdefault(prior, walker)
+            if owner == walker:
+                break
+            if (rank, walker) < (rows[owner][place[owner]], owner):
+                owners[prior], walker = walker, owner
+            place[walker] += 1
+    found = [row[at] for row, at in zip(rows, place, strict=True)]
+    return [rank & LOW_BITS if rank < 0 else lists.shape[1] - 1 for rank in found]
+
+
 def match(
     boxes: Float[Tensor, "B G 4"],
     labels: Int[Tensor, "B G"],
@@ -116,7 +155,8 @@ def match(
     """Decide what every prior should predict.
 
     First every ground truth gets the best prior that is still free; then every other prior whose
-    best overlap reaches the threshold joins that ground truth.
+    best overlap reaches the threshold joins that ground truth. Up to `CROWD` slots the host does not
+    wait for the device.
 
     Args:
         boxes: corners, fractions of the image; padded slots are empty boxes.
@@ -126,6 +166,9 @@ def match(
 
     Source: Liu et al. 2016, section 2.2, "Matching strategy"; the order is the original code's.
     """
+    crowded = boxes.shape[1] > CROWD
+    if crowded and len(boxes) > 1:
+        return match_one_by_one(boxes, labels, priors, iou_threshold)
     with torch.no_grad():
         count, corners = len(priors), to_corners(priors)
         # Empty priors fill the last block, one at least: it takes the ground truths that have none.
@@ -133,7 +176,8 @@ def match(
         overlap, gt_index = iou.max(dim=1)
         gt_index.masked_fill_(overlap < iou_threshold, -1)
         # No two ground truths share a real prior: the order of writes does not matter.
-        gt_index = gt_index.scatter_(1, *best_free_priors(iou))[:, :count]
+        pairs = best_free_priors_in_a_crowd(iou) if crowded else best_free_priors(iou)
+        gt_index = gt_index.scatter_(1, *pairs)[:, :count]
 
         known = gt_index.clamp(min=0)
         matched_labels = labels.gather(1, known).masked_fill_(gt_index < 0, 0)
@@ -142,3 +186,20 @@ def match(
         # Background priors describe themselves: offsets 0, and no logarithm of an empty box.
         matched = torch.where((matched_labels > 0)[..., None], matched, corners)
         return Matches(matched_labels, encode(matched, priors), gt_index)
+
+
+def match_one_by_one(
+    boxes: Float[Tensor, "B G 4"],
+    labels: Int[Tensor, "B G"],
+    priors: Float[Tensor, "P 4"],
+    iou_threshold: float,
+) -> Matches:
+    """`match`, image by image and without the padding: the others of a batch do not pay for a crowd."""
+    empty = (boxes[..., 2:] <= boxes[..., :2]).any(dim=2)  # [B, G]
+    numbers = torch.arange(1, boxes.shape[1] + 1, device=boxes.device)
+    counts = numbers.masked_fill(empty, 1).amax(dim=1).tolist()
+    images = [
+        match(some_boxes[None, :count], some_labels[None, :count], priors, iou_threshold)
+        for some_boxes, some_labels, count in zip(boxes, labels, counts, strict=True)
+    ]
+    return Matches(*map(torch.cat, zip(*images, strict=True)))

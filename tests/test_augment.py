@@ -288,3 +288,109 @@ def test_zooming_out_keeps_every_pixel_and_only_shrinks_boxes():
         y, x = round(float(shift[0, 1])), round(float(shift[0, 0]))
         part = larger[:, y : y + image.shape[0], x : x + image.shape[1]]
         assert torch.equal(part.permute(1, 2, 0), torch.from_numpy(image))
+
+
+def unshrunk(size):
+    """The original's pipeline as it is for pictures of VOC's size."""
+    resize = A.OneOf([A.Resize(size, size, interpolation=way) for way in augment.INTERPOLATIONS], p=1)
+    return augment.Augment(
+        [augment.photometric(), augment.ZoomOut(), augment.IoUCrop(), resize, A.HorizontalFlip(p=0.5)]
+    )
+
+
+def noise(width, height, count, seed=0):
+    """A picture of any size, and `count` objects from a hundredth of its sides to half of them."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (min(height, 30), min(width, 40), 3), np.uint8)
+    size = 0.01 + 0.49 * rng.random((count, 2)) ** 3
+    corner = rng.random((count, 2)) * (1 - size)
+    boxes, labels = torch.tensor(np.c_[corner, corner + size], dtype=torch.float32), torch.arange(1, count + 1)
+    return cv2.resize(coarse, (width, height)), Target(boxes, labels, labels % 2 == 0, "a", (width, height))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (333, 500), (500, 500), (64, 48), (1000, 1000), (1000, 12)])
+def test_a_picture_of_vocs_size_is_not_touched_by_the_shrinking_of_larger_ones(size):
+    image, target = noise(*size, count=5)
+    ours, before = augment.training(64), unshrunk(64)
+    for seed in range(8):
+        ours.seed(seed)
+        before.seed(seed)
+        (pixels, after), (expected, plain) = ours(image, target), before(image, target)
+        assert torch.equal(pixels, expected)
+        assert torch.equal(after.boxes, plain.boxes) and torch.equal(after.labels, plain.labels)
+
+
+def edges(image, axis):
+    """Where a white block on black begins and ends along an axis, in fractions of it: what it covers, summed."""
+    profile = image[..., 0].max(axis=1 - axis) / 255.0
+    first = int((profile > 0).argmax())
+    start = first + 1 - profile[first]
+    return start / len(profile), (start + profile.sum()) / len(profile)
+
+
+@pytest.mark.parametrize("size", [(6000, 4000), (3001, 2999), (20000, 30), (30, 20000), (1501, 1501), (1499, 7000)])
+def test_a_picture_far_too_large_is_shrunk_with_its_boxes_in_place(size):
+    """To half of one of its own pixels, where interpolation in whole bytes allows it."""
+    width, height = size
+    for x0, x1, y0, y1 in ((0.1, 0.4, 0.2, 0.9), (0.513, 0.777, 0.35, 0.64)):
+        left, right, top, bottom = (round(v * n) for v, n in ((x0, width), (x1, width), (y0, height), (y1, height)))
+        image = np.zeros((height, width, 3), np.uint8)
+        image[top:bottom, left:right] = 255
+        box = torch.tensor([[left / width, top / height, right / width, bottom / height]])
+        target = Target(box, torch.tensor([7]), torch.tensor([True]), "a", size)
+        pixels, after = augment.Augment([augment.Shrink(1500)])(image, target)
+        assert pixels.shape == (3, min(height, 1500), min(width, 1500))
+        assert torch.equal(after.boxes, box) and after.labels.tolist() == [7] and after.difficult.tolist() == [True]
+        shrunk = pixels.permute(1, 2, 0).numpy()
+        for axis, expected, length in ((1, (left, right), width), (0, (top, bottom), height)):
+            assert np.abs(np.array(edges(shrunk, axis)) * length - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (1200, 2000), (5000, 30), (30, 5000)])
+def test_shrinking_first_crops_the_same_part_and_keeps_the_same_objects(size):
+    """The crop draws fractions of the picture, whatever its size; the zoom-out draws whole pixels."""
+    image, target = noise(*size, count=6)
+    rest = [augment.IoUCrop(), A.Resize(100, 100, interpolation=cv2.INTER_AREA), A.HorizontalFlip(p=0.5)]
+    ours, before = augment.Augment([augment.Shrink(1000), *rest]), augment.Augment(rest)
+    for seed in range(25):
+        ours.seed(seed)
+        shrunk, after = ours(image, target)
+        before.seed(seed)
+        plain, expected = before(image, target)
+        assert after.labels.tolist() == expected.labels.tolist()
+        pixel = 1 / 1000 / 0.2  # of the shrunk picture, in a crop that keeps a fifth of a side
+        torch.testing.assert_close(after.boxes, expected.boxes, atol=pixel, rtol=0)
+        # Half a pixel's shift on slopes as steep as these; another part of the picture differs by 50 and more.
+        assert (shrunk.float() - plain.float()).abs().mean() < 8
+
+
+def test_shrinking_keeps_every_object_that_a_sample_can_show():
+    """A crop keeps at least 0.21 of a side: what is a pixel wide in the sample is one in the shrunk picture."""
+    size = 60
+    side = 0.3 * 0.5**0.5 / size  # of the picture: a pixel of the sample in the smallest crop
+    low = torch.tensor([[0.1, 0.1], [0.5, 0.3], [0.7, 0.8]])
+    boxes, labels = torch.cat([low, low + 1.01 * side], dim=1), torch.arange(1, 4)
+    image, target = np.zeros((2000, 3000, 3), np.uint8), Target(boxes, labels, labels > 3, "a", (3000, 2000))
+    after = augment.Augment([augment.Shrink(5 * size)])(image, target)[1]
+    assert torch.equal(after.labels, labels) and torch.equal(after.boxes, boxes)
+
+
+@pytest.mark.parametrize("size", [(6000, 4000), (20000, 30), (30, 20000)])
+def test_a_sample_of_a_picture_far_too_large_never_paints_more_than_the_shrunk_one_needs(size, monkeypatch):
+    """Of a picture of 24 megapixels the zoom-out once painted 384."""
+    painted = []
+
+    def apply(self, img, **params):
+        result = zoom_out(self, img, **params)
+        painted.append(result.shape[:2])
+        return result
+
+    zoom_out = augment.ZoomOut.apply
+    monkeypatch.setattr(augment.ZoomOut, "apply", apply)
+    image, target = noise(*size, count=3)
+    transform = augment.training(100)
+    for seed in range(12):
+        transform.seed(seed)
+        sample, after = transform(image, target)
+        check_result(sample, target, after, 100)
+    assert painted and all(max(sides) <= 4 * 1000 for sides in painted)
