@@ -11,7 +11,7 @@ import pytest
 # Ground floor first: a module imports only from those before it.
 ORDER = (
     "files boxes voc emoji_voc download augment backbones priors ssd weights matching losses nms detect metrics "
-    "schedules pretraining training export doctor viz grading check profiles cli __main__"
+    "schedules pretraining training export doctor viz grading check profiles forecast cli __main__"
 ).split()
 
 
