@@ -130,7 +130,8 @@ def train(
             "profile": chosen.name,
             "pretraining_steps": chosen.pretraining_steps,
             "preparation_seconds": round(time.monotonic() - started, 1),
-        },
+        }
+        | ({} if chosen.on_emoji_voc else {"devkit": str(chosen.devkit)}),
         report=print_record if training.rank() == 0 else lambda record: None,
     )
     trainer.fit()
@@ -217,7 +218,7 @@ def evaluate_run(run: Path, method: Method) -> dict:
     found = chosen.detections(model, *chosen.test_on)
     truth = metrics.read_ground_truth(chosen.devkit, *chosen.test_on)
     report = score(found, truth, method)
-    if chosen.name == "cpu":
+    if chosen.on_emoji_voc:
         for part, ground_truth in emoji_voc.split_by_emoji(truth).items():
             report[part] = score(found, ground_truth, method)
     report["weights_of_epoch"] = provenance["best_epoch"]

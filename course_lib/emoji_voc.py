@@ -329,7 +329,7 @@ def annotation_xml(scene: Scene, image_id: str) -> str:
     return "\n".join([*lines, "</annotation>", ""])
 
 
-def _make_image(tree: Path, seed: int, train: int, number: int) -> None:
+def make_image(tree: Path, seed: int, train: int, number: int) -> None:
     """Draw image `number` and write it; the XML comes last, so an image with XML is complete."""
     cv2.setNumThreads(1)
     image_id = f"{number:06d}"
@@ -411,7 +411,7 @@ def make_emoji_voc(
         write_whole(unfinished / "emoji_voc.json", json.dumps(recipe).encode())
         numbers = range(1, train + test + 1)
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            images = pool.map(partial(_make_image, unfinished, seed, train), numbers, chunksize=16)
+            images = pool.map(partial(make_image, unfinished, seed, train), numbers, chunksize=16)
             for _ in track(images, "Drawing EmojiVOC", total=len(numbers), disable=not show_progress):
                 pass
         _write_image_sets(unfinished, train, test)

@@ -4,8 +4,13 @@ SSD300 starts from VGG16 as ImageNet trained it. A reader without ImageNet does 
 cut the objects out of the training images, and classify them.
 """
 
+import io
+import zlib
 from collections.abc import Callable
 from math import tau
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import cv2
 import numpy as np
@@ -15,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_lib.backbones import Classifier
+from course_lib.files import DataError, write_whole
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
 from course_lib.voc import VOCDetection
@@ -24,6 +30,7 @@ MARGIN = 1.25  # side of the square that is cut out, as a multiple of the object
 BATCH = 32
 PEAK_RATE = 1e-3
 WARMUP = 50
+KEEP_EVERY = 100  # steps
 
 # From RGB to brightness and two axes of colour, in whose plane an angle is a hue (YIQ, the old colour television's).
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -93,6 +100,7 @@ def pretrain(
     steps: int,
     seed: int = 0,
     report: Callable[[int, float], None] = lambda step, accuracy: None,
+    state: Path | None = None,
 ) -> float:
     """Train a detector's trunk as a classifier of cut-out objects; gives its accuracy.
 
@@ -103,6 +111,12 @@ def pretrain(
         dataset: training images; a tenth of their objects is kept back to measure the accuracy by.
         steps: of 32 crops.
         report: called after each tenth of the steps, with the step and the accuracy since.
+        state: file in which every `KEEP_EVERY` steps all that the next ones need is kept. A call that finds
+            it goes on from there, and ends with the same weights as one that nobody interrupted. It
+            stays: whoever keeps the weights may remove it.
+
+    Raises:
+        DataError: `state` is broken, or was begun with another model, seed, number of steps or data.
     """
     crops, labels = objects_of(dataset)
     generator = torch.Generator().manual_seed(seed)
@@ -114,21 +128,111 @@ def pretrain(
     schedule = warmup_cosine(optimizer, min(WARMUP, steps - 1), steps)
     order = torch.randperm(len(crops), generator=generator)
     kept_back, order = order[: len(order) // 10], order[len(order) // 10 :]
-    right = []
-    for step in range(steps):
+    asked = {
+        "architecture": model.architecture,
+        "num_classes": model.num_classes,
+        "seed": seed,
+        "steps": steps,
+        "data": f"{len(crops)} crops, checksum {checksum(crops, labels):08x}",
+    }
+    learning = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
+    begin, right = go_on(state, asked, learning, generator) if state and state.exists() else (0, [])
+    for step in range(begin, steps):
         chosen = order[torch.randint(len(order), (BATCH,), generator=generator)]
-        images = jitter(crops[chosen].to(model.mean.device).float(), generator)
-        shallow, deep = classifier(model.normalise(recolour(images, generator)))
-        truth = labels[chosen].to(deep.device)
-        optimizer.zero_grad(set_to_none=True)
-        (F.cross_entropy(shallow, truth) + F.cross_entropy(deep, truth)).backward()
-        optimizer.step()
+        right.append(learn(classifier, model, optimizer, crops[chosen], labels[chosen], generator))
         schedule.step()
-        right.append((deep.argmax(dim=1) == truth).float().mean())
         if (step + 1) % max(1, steps // 10) == 0:
             report(step + 1, torch.stack(right).mean().item())
             right.clear()
+        if state and (step + 1) % KEEP_EVERY == 0:
+            write_state(state, asked, learning, generator, step + 1, right)
     return accuracy(classifier, model, crops[kept_back], labels[kept_back])
+
+
+def learn(
+    classifier: Classifier,
+    model: SSD,
+    optimizer: torch.optim.Optimizer,
+    crops: UInt8[Tensor, "B 3 S S"],
+    labels: Int[Tensor, " B"],
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """One step on a batch of crops; gives the share of them whose class the deepest map named right."""
+    images = jitter(crops.to(model.mean.device).float(), generator)
+    shallow, deep = classifier(model.normalise(recolour(images, generator)))
+    truth = labels.to(deep.device)
+    optimizer.zero_grad(set_to_none=True)
+    (F.cross_entropy(shallow, truth) + F.cross_entropy(deep, truth)).backward()
+    optimizer.step()
+    return (deep.argmax(dim=1) == truth).float().mean()
+
+
+def checksum(crops: UInt8[Tensor, "N 3 S S"], labels: Int[Tensor, " N"]) -> int:
+    """A number by which the same crops are known again."""
+    return zlib.crc32(labels.numpy(), zlib.crc32(np.ascontiguousarray(crops)))
+
+
+def write_state(
+    state: Path,
+    asked: dict[str, Any],
+    learning: dict[str, Any],
+    generator: torch.Generator,
+    step: int,
+    right: list[Tensor],
+) -> None:
+    """Write all that the steps after `step` depend on, whole or not at all."""
+    buffer = io.BytesIO()
+    parts = {name: part.state_dict() for name, part in learning.items()}
+    right = torch.tensor([share.item() for share in right])
+    torch.save({**asked, **parts, "generator": generator.get_state(), "step": step, "right": right}, buffer)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(state, buffer.getvalue())
+
+
+def go_on(
+    state: Path, asked: dict[str, Any], learning: dict[str, Any], generator: torch.Generator
+) -> tuple[int, list[Tensor]]:
+    """Take up what `write_state` wrote; gives the steps that are done, and the shares right since the last report."""
+    saved = read_state(state)
+    begun = {name: saved.get(name) for name in asked if saved.get(name) != asked[name]}
+    if begun:
+        raise DataError(
+            state,
+            "what was begun",
+            begun,
+            f"asked for is { ({name: asked[name] for name in begun}) }: ask for the same again, choose another folder "
+            "for the run or --fresh, or remove this file",
+        )
+    try:
+        for name, part in learning.items():
+            part.load_state_dict(saved[name])
+        generator.set_state(saved["generator"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise unusable(state, error) from None
+    return saved["step"], list(saved["right"])
+
+
+def read_state(state: Path) -> dict[str, Any]:
+    """What an interrupted `pretrain` has kept, on the CPU; its "step" says how many steps are done.
+
+    Raises:
+        DataError: the file is broken, or something else.
+    """
+    try:
+        with ZipFile(state) as archive:
+            if broken := archive.testzip():  # torch does not look at the checksums
+                raise BadZipFile(broken)
+        saved = torch.load(state, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file fails in many ways
+        raise unusable(state, error) from None
+    if not isinstance(saved, dict) or not {"step", "right"} <= saved.keys():
+        raise unusable(state, TypeError("no state of pretraining"))
+    return saved
+
+
+def unusable(state: Path, error: Exception) -> DataError:
+    problem = f"{type(error).__name__}: {error}".splitlines()[0]
+    return DataError(state, "state", problem, "pretraining cannot go on from it: remove it, and it begins anew")
 
 
 @torch.inference_mode()

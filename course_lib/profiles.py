@@ -19,6 +19,11 @@ from course_lib.voc import VOCDetection, collate
 ROOT = Path(__file__).resolve().parent.parent
 DATA, RUNS = ROOT / "data", ROOT / "runs"
 
+# The environment variable that names another devkit than the profile's own, and the one folder in which
+# EmojiVOC is drawn.
+DEVKIT_VARIABLE = "COURSE_DEVKIT"
+EMOJI_VOC = DATA / "emoji"
+
 # The recorded full run of the cpu profile: its best weights, and beside them where they are from.
 RECORD = DATA / "ssd_mini.safetensors"
 
@@ -53,15 +58,28 @@ class Profile:
     pretraining_steps: int = 0
     trunk_weights: Path | None = None
 
+    @property
+    def on_emoji_voc(self) -> bool:
+        """Whether the data is the course's own: drawn where it is missing, with known and unseen emoji."""
+        return self.devkit.resolve() == EMOJI_VOC.resolve()
+
     def prepare(self, show_progress: bool = False) -> None:
-        """Make the data where it can be made; where it cannot, an error that says what to do."""
-        if self.name == "cpu":
+        """Make the data where it can be made; where it cannot, an error that says what to do.
+
+        Nothing is ever made in a devkit that the reader has named.
+
+        Raises:
+            DataError: the devkit lacks a year.
+        """
+        if self.on_emoji_voc:
             emoji_voc.make_emoji_voc(self.devkit, show_progress=show_progress)
         years = sorted({year for year, _ in (*self.train_on, self.select_on, self.test_on)})
         missing = [f"VOC{year}" for year in years if not (self.devkit / f"VOC{year}").is_dir()]
         if missing:
             command = f"python -m course_lib download {' '.join(missing).lower()}"
             cure = f"{command}, or unpack Pascal VOC there: see data/README.md"
+            if self.devkit == named_devkit():
+                cure = f"name in {DEVKIT_VARIABLE} the folder that holds {missing[0]}, or unset it"
             raise DataError(self.devkit, " and ".join(missing), "missing", cure)
 
     def model(self, seed: int = 0) -> ssd.SSD:
@@ -77,21 +95,31 @@ class Profile:
         """The model as training begins: fresh, its trunk pretrained where the profile says so.
 
         The trunk is pretrained, or filled with `trunk_weights`, once for a run: the result is kept in
-        the run's folder.
+        the run's folder. Pretraining that was interrupted goes on.
 
         Raises:
-            DataError: `trunk_weights` is missing or broken.
+            DataError: `trunk_weights` is missing or broken, or the run was started with another model.
         """
-        model, path = self.model(seed), run / "start.safetensors"
+        model, path, state = self.model(seed), run / "start.safetensors", run / "pretraining.pt"
         if not (self.pretraining_steps or self.trunk_weights):
             return model
         if not path.exists():
             if self.trunk_weights:
                 weights.load_vgg16(model, self.read_trunk_weights())
             if self.pretraining_steps:
-                pretrain(model, self.training_set(), self.pretraining_steps, seed, report)
+                pretrain(model, self.training_set(), self.pretraining_steps, seed, report, state)
             weights.save(model, path)
-        model.load_state_dict(weights.load(path).state_dict())
+        kept = weights.load(path)
+        if (kept.architecture, kept.num_classes) != (model.architecture, model.num_classes):
+            raise DataError(
+                path,
+                "model",
+                f"{kept.architecture} with {kept.num_classes} classes",
+                f"asked for is {model.architecture} with {model.num_classes}: choose another folder for the run, "
+                "or --fresh",
+            )
+        state.unlink(missing_ok=True)  # what it led to is kept
+        model.load_state_dict(kept.state_dict())
         return model
 
     def read_trunk_weights(self) -> dict[str, torch.Tensor]:
@@ -130,11 +158,17 @@ class Profile:
         return measure
 
 
+def named_devkit() -> Path | None:
+    """The devkit that the reader has named instead of a profile's own."""
+    name = os.environ.get(DEVKIT_VARIABLE)
+    return Path(name).expanduser() if name else None
+
+
 def cpu() -> Profile:
     """EmojiVOC and the small detector: minutes on two cores, no network."""
     return Profile(
         name="cpu",
-        devkit=DATA / "emoji",
+        devkit=named_devkit() or EMOJI_VOC,
         train_on=(("2007", "train"),),
         select_on=("2007", "val"),
         test_on=("2007", "test"),
@@ -167,7 +201,7 @@ def gpu() -> Profile:
     """
     return Profile(
         name="gpu",
-        devkit=DATA / "VOCdevkit",
+        devkit=named_devkit() or DATA / "VOCdevkit",
         train_on=(("2007", "train"), ("2012", "trainval")),
         select_on=("2007", "val"),
         test_on=("2007", "test"),

@@ -1,11 +1,18 @@
+import io
+import os
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib import ssd
-from course_lib.pretraining import CROP, MARGIN, YIQ, crop, objects_of, pretrain, recolour
+from course_lib import pretraining, ssd
+from course_lib.backbones import Classifier
+from course_lib.files import DataError
+from course_lib.pretraining import CROP, MARGIN, YIQ, crop, jitter, objects_of, pretrain, recolour
+from course_lib.schedules import warmup_cosine
 from course_lib.voc import VOCDetection
 
 
@@ -75,3 +82,210 @@ def test_the_same_seed_gives_the_same_trunk(small_devkit):
         pretrain(model, dataset, steps=3, seed=5)
     for a, b in zip(*(model.backbone.state_dict().values() for model in models), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.fixture
+def small_steps(small_devkit, monkeypatch):
+    """Steps of 4 crops, of which every third is kept; the data set."""
+    dataset = VOCDetection(small_devkit, "2007", "val")
+    crops = objects_of(dataset)
+    monkeypatch.setattr(pretraining, "objects_of", lambda asked: crops)
+    monkeypatch.setattr(pretraining, "BATCH", 4)
+    monkeypatch.setattr(pretraining, "KEEP_EVERY", 3)
+    return dataset
+
+
+def fresh_model(seed=11, num_classes=21):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ssd.ssd_mini(num_classes)
+
+
+def assert_same_bits(model, expected):
+    for (name, a), b in zip(model.state_dict().items(), expected.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def pretrained_in_one_go(model, crops, labels, steps, seed):
+    """The whole of pretraining as it was before it could be interrupted, written out plainly."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        classifier = Classifier(model.backbone, model.num_classes - 1)
+    classifier.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=1e-3)
+    schedule = warmup_cosine(optimizer, min(50, steps - 1), steps)
+    order = torch.randperm(len(crops), generator=generator)
+    order = order[len(order) // 10 :]
+    for _ in range(steps):
+        chosen = order[torch.randint(len(order), (4,), generator=generator)]
+        images = recolour(jitter(crops[chosen].float(), generator), generator)
+        answers = classifier(model.normalise(images))
+        optimizer.zero_grad(set_to_none=True)
+        sum(torch.nn.functional.cross_entropy(answer, labels[chosen]) for answer in answers).backward()
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(("seed", "steps"), [(0, 10), (5, 7), (3, 1)])
+def test_keeping_the_state_changes_no_bit_of_what_is_learned(small_steps, tmp_path, seed, steps):
+    expected = fresh_model()
+    pretrained_in_one_go(expected, *objects_of(small_steps), steps, seed)
+    for state in (None, tmp_path / "new" / "folder" / "state.pt"):
+        model = fresh_model()
+        pretrain(model, small_steps, steps, seed, state=state)
+        assert_same_bits(model, expected)
+
+
+# After how many steps each attempt is interrupted, where every third step is kept.
+@pytest.mark.parametrize("interrupted", [(0,), (1,), (3,), (4,), (5,), (6,), (9,), (2, 4), (4, 4, 1), (3, 0, 0, 6)])
+def test_an_interrupted_pretraining_ends_with_the_same_bits_as_one_that_was_not(
+    small_steps, tmp_path, monkeypatch, interrupted
+):
+    expected, reports = fresh_model(), {}
+    accuracy = pretrain(expected, small_steps, 10, seed=2, report=reports.__setitem__)
+    learn, seen = pretraining.learn, {}
+    for steps in interrupted:
+        left = iter(range(steps))
+
+        def learn_until(*arguments, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return learn(*arguments)
+
+        monkeypatch.setattr(pretraining, "learn", learn_until)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(fresh_model(), small_steps, 10, 2, seen.__setitem__, tmp_path / "state.pt")
+    monkeypatch.setattr(pretraining, "learn", learn)
+    model, random_state = fresh_model(), torch.random.get_rng_state()
+    assert pretrain(model, small_steps, 10, 2, seen.__setitem__, tmp_path / "state.pt") == accuracy
+    assert_same_bits(model, expected)
+    assert seen == reports
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("steps", [10, 25])
+def test_a_report_that_spans_an_interruption_is_of_all_its_steps(small_steps, tmp_path, monkeypatch, steps):
+    """Of 25 steps every second is reported, and every third kept: some shares must be kept with it."""
+    expected, seen = {}, {}
+    pretrain(fresh_model(), small_steps, steps, report=expected.__setitem__)
+    left, learn = iter(range(4)), pretraining.learn
+    monkeypatch.setattr(pretraining, "learn", lambda *given: (next(left), learn(*given))[1])
+    with pytest.raises(StopIteration):
+        pretrain(fresh_model(), small_steps, steps, 0, seen.__setitem__, tmp_path / "state.pt")
+    monkeypatch.setattr(pretraining, "learn", learn)
+    pretrain(fresh_model(), small_steps, steps, 0, seen.__setitem__, tmp_path / "state.pt")
+    assert seen == expected and len(seen) >= 10
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_interrupted_while_it_writes_the_state_it_goes_on_from_the_one_before(
+    small_steps, tmp_path, monkeypatch, write
+):
+    expected = fresh_model()
+    pretrain(expected, small_steps, 10)
+    left, fsync = iter(range(1, write)), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (next(left), fsync(file)))
+    with pytest.raises(StopIteration):
+        pretrain(fresh_model(), small_steps, 10, state=tmp_path / "state.pt")
+    assert len(list(tmp_path.iterdir())) == (write > 1)
+    monkeypatch.setattr(os, "fsync", fsync)
+    model = fresh_model()
+    pretrain(model, small_steps, 10, state=tmp_path / "state.pt")
+    assert_same_bits(model, expected)
+
+
+@pytest.fixture
+def state(small_steps, tmp_path):
+    """What is kept of 6 steps with seed 1."""
+    path = tmp_path / "state.pt"
+    pretrain(fresh_model(), small_steps, 6, seed=1, state=path)
+    assert pretraining.read_state(path)["step"] == 6
+    return path
+
+
+def other_pixel(crops, labels):
+    crops = crops.clone()
+    crops[0, 0, 0, 0] ^= 1
+    return crops, labels
+
+
+def named_architecture(name):
+    model = fresh_model()
+    model.architecture = name
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "seed", "data", "named"),
+    [
+        (fresh_model, 6, 2, None, r"'seed': 1.*'seed': 2"),
+        (fresh_model, 7, 1, None, r"'steps': 6.*'steps': 7"),
+        (fresh_model, 3, 4, None, r"'seed': 1, 'steps': 6.*'seed': 4, 'steps': 3"),
+        (lambda: fresh_model(num_classes=22), 6, 1, None, r"'num_classes': 21.*'num_classes': 22"),
+        (lambda: named_architecture("ssd_lite"), 6, 1, None, r"ssd_mini.*ssd_lite"),
+        (fresh_model, 6, 1, lambda crops, labels: (crops[:-1], labels[:-1]), r"'data': '\d+ crops.*'data': '\d+ crops"),
+        (fresh_model, 6, 1, other_pixel, r"'data': .*checksum"),
+        (fresh_model, 6, 1, lambda crops, labels: (crops, labels.flip(0)), r"'data': .*checksum"),
+    ],
+    ids=["seed", "steps", "both", "classes", "architecture", "fewer objects", "a pixel", "labels"],
+)
+def test_a_state_of_something_else_is_refused_and_stays(
+    small_steps, state, monkeypatch, model, steps, seed, data, named
+):
+    if data:
+        crops = data(*objects_of(small_steps))
+        monkeypatch.setattr(pretraining, "objects_of", lambda dataset: crops)
+    before = state.read_bytes()
+    with pytest.raises(DataError, match=rf"state\.pt: what was begun is .*{named}.*another folder.*--fresh.*remove"):
+        pretrain(model(), small_steps, steps, seed, state=state)
+    assert state.read_bytes() == before
+
+
+def saved(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def without(content, name):
+    """The state with a part missing: a tensor of the classifier, or a whole part."""
+    kept = torch.load(io.BytesIO(content), weights_only=True)
+    del (kept["classifier"] if "." in name else kept)[name]
+    return saved(kept)
+
+
+def flipped(content, position):
+    return content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda content: b"",
+        lambda content: b"no state",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
+        lambda content: content[:1_000_000] + bytes(4096) + content[1_004_096:],
+        lambda content: flipped(content, 2_000_000),
+        lambda content: flipped(content, len(content) // 2),
+        lambda content: saved([1, 2]),
+        lambda content: saved({"seed": 1}),
+        lambda content: pickle.dumps(print),
+        lambda content: without(content, "trunk.to_fc7.1.weight"),
+        lambda content: without(content, "generator"),
+        lambda content: without(content, "optimizer"),
+        lambda content: without(content, "step"),
+    ],
+    ids=(
+        "empty|text|half|a byte short|half zeros|a hole|a bit|another bit|a list|another dict|code|no weight|"
+        "no generator|no optimizer|no step"
+    ).split("|"),
+)
+def test_a_broken_state_is_named_with_its_cure_and_never_taken_for_whole(small_steps, state, broken):
+    state.write_bytes(broken(state.read_bytes()))
+    before = state.read_bytes()
+    with pytest.raises(DataError, match=r"state\.pt: (state|what was begun) is .*remove ") as error:
+        pretrain(fresh_model(), small_steps, 6, seed=1, state=state)
+    assert "\n" not in str(error.value) and state.read_bytes() == before

@@ -1,9 +1,11 @@
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
-from course_lib import profiles, ssd, weights
+from course_lib import cli, emoji_voc, pretraining, profiles, ssd, weights
 from course_lib.files import DataError
 
 
@@ -71,6 +73,92 @@ def test_without_its_trunk_weights_a_run_does_not_begin_unless_that_is_wanted(tm
     random = replace(profile, trunk_weights=None).start(tmp_path / "run")
     assert torch.equal(next(random.parameters()), next(profile.model().parameters()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_devkit_that_the_reader_names_is_every_profiles(monkeypatch, tmp_path):
+    own = {name: profiles.profile(name).devkit for name in profiles.PROFILES}
+    monkeypatch.setenv("COURSE_DEVKIT", "")
+    assert {name: profiles.profile(name).devkit for name in profiles.PROFILES} == own
+    monkeypatch.setenv("COURSE_DEVKIT", str(tmp_path))
+    for profile in (profiles.cpu(), profiles.gpu(), profiles.profile(), profiles.profile("gpu")):
+        assert profile.devkit == tmp_path and not profile.on_emoji_voc
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COURSE_DEVKIT", "~/mine")
+    assert profiles.cpu().devkit == tmp_path / "mine"
+    monkeypatch.setenv("COURSE_DEVKIT", str(profiles.DATA / ".." / "data" / "emoji"))
+    assert profiles.cpu().on_emoji_voc
+
+
+@pytest.mark.parametrize("name", ["", "missing", "VOC2007/Annotations", "file", "VOC2007"])
+def test_nothing_is_drawn_into_a_devkit_that_the_reader_names(monkeypatch, tmp_path, name):
+    """Neither where nothing is, nor beside what is there, nor where the tree is named instead of its devkit."""
+    devkit = tmp_path / name
+    if name not in ("missing", "file"):
+        devkit.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "file").write_text("a file")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("COURSE_DEVKIT", str(devkit))
+    with pytest.raises(
+        DataError, match=r"VOC2007 is 'missing': name in COURSE_DEVKIT the folder that holds VOC2007"
+    ) as e:
+        profiles.cpu().prepare()
+    assert e.value.path == devkit and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_tree_of_the_readers_is_used_as_it_is_and_has_no_unseen_emoji(small_devkit, monkeypatch, tmp_path):
+    def draw(*arguments, **options):
+        raise AssertionError("drawn into a tree of the reader's")
+
+    before = {path: path.stat().st_mtime_ns for path in small_devkit.rglob("*")}
+    monkeypatch.setattr(emoji_voc, "make_emoji_voc", draw)
+    monkeypatch.setenv("COURSE_DEVKIT", str(small_devkit))
+    profiles.cpu().prepare()
+    assert len(profiles.profile("cpu").training_set()) == 36
+    shutil.copy(profiles.RECORD, tmp_path / "best.safetensors")
+    (tmp_path / "provenance.json").write_text(json.dumps({"profile": "cpu", "best_epoch": 1}))
+    report = cli.evaluate_run(tmp_path, cli.Method.area)
+    assert report["images"] == 12 and not {"known", "unseen"} & report.keys()
+    assert {path: path.stat().st_mtime_ns for path in small_devkit.rglob("*")} == before
+
+
+@pytest.mark.parametrize("interrupted", [1, 4, 6])
+def test_an_interrupted_start_goes_on_and_leaves_only_its_result(small, tmp_path, monkeypatch, interrupted):
+    monkeypatch.setattr(pretraining, "KEEP_EVERY", 2)
+    monkeypatch.setattr(pretraining, "BATCH", 4)
+    profile, steps, left = replace(small, pretraining_steps=6), [], iter(range(interrupted))
+    expected = profile.start(tmp_path / "whole", seed=3)
+    learn, save = pretraining.learn, weights.save
+    monkeypatch.setattr(pretraining, "learn", lambda *given: (next(left), learn(*given))[1])
+    # After the last step it is interrupted before the weights are written.
+    monkeypatch.setattr(weights, "save", lambda *given: next(left))
+    with pytest.raises(StopIteration):
+        profile.start(tmp_path / "run", seed=3)
+    assert (tmp_path / "run" / "pretraining.pt").exists() == (interrupted > 1)
+    monkeypatch.setattr(pretraining, "learn", lambda *given: (steps.append(1), learn(*given))[1])
+    monkeypatch.setattr(weights, "save", save)
+    model = profile.start(tmp_path / "run", seed=3)
+    assert len(steps) == 6 - interrupted // 2 * 2
+    for (name, tensor), same in zip(model.state_dict().items(), expected.state_dict().values(), strict=True):
+        assert torch.equal(tensor, same), name
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["start.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "named"),
+    [
+        (lambda: ssd.ssd_mini(5), "ssd_mini with 5 classes.*asked for is ssd_mini with 21"),
+        (lambda: ssd.ssd_mini(22), "ssd_mini with 22 classes.*asked for is ssd_mini with 21"),
+        (ssd.ssd300_vgg16, "ssd300_vgg16 with 21 classes.*asked for is ssd_mini with 21"),
+    ],
+    ids=["fewer classes", "more classes", "architecture"],
+)
+def test_a_run_that_was_started_with_another_model_is_refused_and_stays(small, tmp_path, kept, named):
+    weights.save(kept(), tmp_path / "start.safetensors")
+    (tmp_path / "pretraining.pt").write_text("of another run")
+    before = (tmp_path / "start.safetensors").read_bytes()
+    with pytest.raises(DataError, match=rf"start\.safetensors: model is '{named}: choose another folder.*--fresh"):
+        small.start(tmp_path)
+    assert (tmp_path / "start.safetensors").read_bytes() == before and (tmp_path / "pretraining.pt").exists()
 
 
 def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():
