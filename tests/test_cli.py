@@ -496,7 +496,11 @@ def damaged(kind: str, tree: Path, image_id: str) -> None:
             shutil.rmtree(tree / "ImageSets")
 
 
-DAMAGES = ["broken image", "no image at all", "missing image", "broken XML", "missing XML", "missing list"]
+# Each with a number of workers: an image is read by one, all else is read before.
+DAMAGES = [
+    *(("broken image", 0), ("broken image", 1), ("no image at all", 1), ("missing image", 1)),
+    *(("broken XML", 1), ("missing XML", 0), ("missing list", 0)),
+]
 
 
 @pytest.fixture
@@ -509,9 +513,8 @@ def copied(small, small_devkit, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("part", ["train_on", "select_on"])
-@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize(("kind", "workers"), DAMAGES)
 def test_training_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, monkeypatch, kind, part, workers):
     monkeypatch.setattr(profiles, "profile", lambda name=None: replace(copied, workers=workers))
     image_id = voc.read_image_set(copied.devkit, "2007", "test" if part == "train_on" else "val")[0]
@@ -525,8 +528,7 @@ def test_training_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize(("kind", "workers"), DAMAGES)
 def test_measuring_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, monkeypatch, kind, workers):
     monkeypatch.setattr(profiles, "profile", lambda name=None: replace(copied, workers=workers))
     a_run(tmp_path / "run", ssd.ssd_mini())
@@ -539,9 +541,25 @@ def test_measuring_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, 
     assert not (tmp_path / "run" / "evaluation_area.json").exists()
 
 
-def a_run(run: Path, model: ssd.SSD) -> None:
+def a_run(run: Path, model: ssd.SSD, profile: str = "small") -> None:
     weights.save(model, run / "best.safetensors")
-    (run / "provenance.json").write_text(json.dumps({"profile": "small", "best_epoch": 1}))
+    (run / "provenance.json").write_text(json.dumps({"profile": profile, "best_epoch": 1}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["broken image", "missing image", "broken XML", "missing XML"])
+def test_the_program_on_a_damaged_tree_ends_with_one_line_and_exit_code_1(run_cli, small_devkit, tmp_path, kind):
+    """The cpu profile as it is; the tree is named by the environment."""
+    devkit = tmp_path / "dev[red]kit"
+    shutil.copytree(small_devkit / "VOC2007", devkit / "VOC2007")
+    a_run(tmp_path / "run", ssd.ssd_mini(), "cpu")
+    for image_set, arguments in (("train", ("train", "--profile", "cpu")), ("test", ("evaluate", "--json"))):
+        image_id = voc.read_image_set(devkit, "2007", image_set)[-1]
+        damaged(kind, devkit / "VOC2007", image_id)
+        run = tmp_path / ("new run" if image_set == "train" else "run")
+        done = run_cli(*arguments, "--run", run, **{profiles.DEVKIT_VARIABLE: str(devkit)}, COLUMNS="40")
+        assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith(f"error: {devkit}/VOC2007/") and f"{image_id}." in done.stderr
 
 
 @pytest.mark.parametrize("fresh", [(), ("--fresh",)])
