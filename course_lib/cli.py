@@ -91,7 +91,7 @@ def warnings_in_lines() -> Iterator[None]:
     told, usual = set(), warnings.showwarning
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
-        if not issubclass(category, UserWarning):
+        if not issubclass(category, (UserWarning, RuntimeWarning)):
             usual(message, category, filename, lineno, file, line)
         elif str(message) not in told and training.rank() == 0:
             told.add(str(message))
