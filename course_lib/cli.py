@@ -1,15 +1,21 @@
 """The command line: `python -m course_lib`."""
 
 import json
+import math
 import os
+import shlex
 import sys
 import time
+import unicodedata
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -21,14 +27,80 @@ from rich.table import Table
 from course_lib import download, emoji_voc, losses, metrics, profiles, training, viz, weights
 from course_lib.detect import detect_image
 from course_lib.files import DataError, write_whole
+from course_lib.ssd import SSD
 from course_lib.training import RunError, Trainer
-from course_lib.voc import VOC_CLASSES, read_image
+from course_lib.voc import Annotation, LeftOut, VOCDetection, read_image
 
 app = typer.Typer(
-    help="SSD from Scratch: make data, train, measure, detect.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="SSD from Scratch: make data, train, measure, detect.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a box would break the paths in a message
 )
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, highlight=False, emoji=False)
+errors = Console(markup=False, highlight=False, emoji=False, stderr=True)
+
+
+def one_line(text: object) -> str:
+    r"""A text as a terminal can show it in one line: `\n` for a line break, an escape for what is no character.
+
+    Everything else stays as it is. Bytes of a file's name that are no UTF-8 are surrogates in Python (Cs).
+    """
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in NOT_SHOWN else character
+        for character in str(text)
+    )
+
+
+NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, separators of lines and of paragraphs
+
+
+def say(text: str) -> None:
+    """Print one line, whatever is in it: no markup, no wrapping."""
+    console.out(one_line(text))
+
+
+def complain(kind: str, text: object, style: str = "red") -> None:
+    """Print one line on stderr."""
+    errors.out(one_line(f"{kind}: {text}"), style=style)
+
+
+def refuse(reason: str) -> NoReturn:
+    """End a command that was called wrongly, before it has written anything."""
+    complain("error", reason)
+    raise typer.Exit(2)
+
+
+def command(*arguments: object) -> str:
+    """A command of this program as a shell takes it."""
+    return " ".join(["python -m course_lib", *map(quoted, arguments)])
+
+
+def quoted(argument: object) -> str:
+    r"""An argument for a shell; one that cannot be shown in a line as bash and zsh write it, `$'a\x0ab'`."""
+    text = str(argument)
+    if one_line(text) == text:
+        return shlex.quote(text)
+    plain = [chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}" for byte in os.fsencode(text)]
+    return f"$'{''.join(plain)}'"
+
+
+@contextmanager
+def warnings_in_lines() -> Iterator[None]:
+    """While a command runs, print each warning for its user once, as one line on stderr."""
+    told, usual = set(), warnings.showwarning
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        if not issubclass(category, (UserWarning, RuntimeWarning)):
+            usual(message, category, filename, lineno, file, line)
+        elif str(message) not in told and training.rank() == 0:
+            told.add(str(message))
+            complain("warning", message, "yellow")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 class ProfileName(StrEnum):
@@ -59,7 +131,7 @@ def emoji_voc_command(
 ) -> None:
     """Make EmojiVOC, the data set that needs no download; goes on where it was interrupted."""
     emoji_voc.make_emoji_voc(devkit, train, test, seed, show_progress=True)
-    console.print(f"EmojiVOC is in {devkit}: {train} images of trainval, {test} of test.")
+    say(f"EmojiVOC is in {devkit}: {train} images of trainval, {test} of test.")
 
 
 @app.command("download")
@@ -84,15 +156,16 @@ def download_command(
         raise typer.BadParameter("--mirror is an http:// or https:// address; files of yours go into --archives")
     if DataSet.vgg16 in data_sets:
         path = download.fetch(download.VGG16, archives, (*(mirror or ()), *download.VGG16_MIRRORS), show_progress=True)
-        console.print(f"VGG16's weights are in {path}.", soft_wrap=True)
+        say(f"VGG16's weights are in {path}.")
     years = [data_set.removeprefix("voc") for data_set in dict.fromkeys(data_sets) if data_set != DataSet.vgg16]
     for year in years:
         mirrors = (*(mirror or ()), *download.MIRRORS)
         tree = download.install(year, download.ARCHIVES[year], devkit, archives, mirrors, show_progress=True)
-        console.print(f"Pascal VOC {year} is in {tree}; its archives in {archives} may go.", soft_wrap=True)
+        say(f"Pascal VOC {year} is in {tree}; its archives in {archives} may go.")
 
 
 @app.command()
+@warnings_in_lines()
 def train(
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
@@ -102,15 +175,21 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
 ) -> None:
     """Train a detector. A finished run is left as it is, an unfinished one goes on."""
+    if os.path.lexists(run) and not run.is_dir():
+        refuse(f"--run is {run}, which is a file: name a folder")
+    if fresh and run.name in ("", ".."):
+        refuse(f"--run is {run}, which --fresh cannot rename: name the folder itself")
     chosen = profiles.profile(profile)
     recipe = replace(chosen.recipe, epochs=epochs or chosen.recipe.epochs, seed=seed)
     device = join_processes(chosen.device)
     chosen = replace(chosen, device=device)
     started = time.monotonic()
     if training.rank() == 0:
+        chosen.prepare(show_progress=True)
+        for dataset in (chosen.training_set(), VOCDetection(chosen.devkit, *chosen.select_on)):
+            annotations_of(dataset)  # a broken one is found now, and not after an hour
         if fresh:
             move_aside(run)
-        chosen.prepare(show_progress=True)
         chosen.start(run, seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
@@ -136,7 +215,8 @@ def train(
     )
     trainer.fit()
     if training.rank() == 0:
-        console.print(f"The run is complete: {run}. Measure it: python -m course_lib evaluate --run {run}")
+        say(f"The run is complete: {run}.")
+        say(f"Measure it: {command('evaluate', '--run', run)}")
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -153,27 +233,38 @@ def join_processes(device: str) -> str:
     return f"cuda:{local}"
 
 
+def annotations_of(dataset: VOCDetection) -> list[Annotation]:
+    """What every XML of a data set says; the first that is broken is an error. What is left out is said once."""
+    annotations = dataset.annotations()
+    warnings.simplefilter("ignore", LeftOut)
+    return annotations
+
+
 def move_aside(run: Path) -> None:
-    """Rename a run's folder; nothing is deleted."""
-    if run.exists():
-        aside = run.with_name(f"{run.name}.{datetime.now():%Y%m%d-%H%M%S}")
-        run.rename(aside)
-        console.print(f"The old run is now {aside}.")
+    """Rename a run's folder, to a name that nothing has; nothing is deleted."""
+    if not os.path.lexists(run):
+        return
+    name = f"{run.name}.{datetime.now():%Y%m%d-%H%M%S}"
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    aside = next(path for path in map(run.with_name, names) if not os.path.lexists(path))
+    run.rename(aside)
+    say(f"The old run is now {aside}.")
 
 
 def print_pretraining(step: int, accuracy: float) -> None:
-    console.print(f"pretraining the trunk on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
+    say(f"pretraining the trunk on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
 
 
 def print_record(record: dict) -> None:
     measured = f"  mAP {record['map']:.3f}" if "map" in record else ""
-    console.print(
+    say(
         f"epoch {record['epoch']:3d}  {record['images']:7d} images  {record['seconds']:7.0f} s  "
         f"box {record['loc']:.2f}  class {record['conf']:.2f}{measured}"
     )
 
 
 @app.command()
+@warnings_in_lines()
 def evaluate(
     run: Annotated[
         Path | None, typer.Option(help="A run's folder: its best weights on its profile's test set.")
@@ -188,16 +279,10 @@ def evaluate(
     """Measure mAP at IoU 0.5, as Pascal VOC does: of a run, or of detections in files."""
     if (run is None) == (detections is None) or (detections is not None and devkit is None):
         raise typer.BadParameter("give --run, or --detections and --devkit")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        if run is not None:
-            report = evaluate_run(run, method)
-        else:
-            truth = metrics.read_ground_truth(devkit, year, image_set)
-            result = metrics.evaluate_voc(metrics.read_detection_files(detections), truth, method=method.value)
-            report = {"mean_ap": result.mean_ap, "ap": result.ap, "method": method.value, "images": len(truth)}
-    for warning in caught:
-        errors.print(f"warning: {warning.message}", style="yellow", soft_wrap=True)
+    if run is not None:
+        report = evaluate_run(run, method)
+    else:
+        report = evaluate_files(detections, devkit, year, image_set, method)
     if as_json:
         print(json.dumps(report))
     else:
@@ -206,17 +291,14 @@ def evaluate(
 
 def evaluate_run(run: Path, method: Method) -> dict:
     """Measure a run's best weights on its profile's test set, and keep the result beside them."""
-    try:
-        provenance = json.loads((run / "provenance.json").read_text())
-    except FileNotFoundError:
-        raise RunError(
-            f"{run}/provenance.json is missing: train first, python -m course_lib train --run {run}"
-        ) from None
+    provenance = read_provenance(run)
     chosen = profiles.profile(provenance["profile"])
     chosen.prepare()
     model = weights.load(run / "best.safetensors").to(chosen.device)
+    dataset = VOCDetection(chosen.devkit, *chosen.test_on)
+    refuse_other_model(run, model, chosen.architecture, len(dataset.classes) + 1)
+    truth = annotations_of(dataset)
     found = chosen.detections(model, *chosen.test_on)
-    truth = metrics.read_ground_truth(chosen.devkit, *chosen.test_on)
     report = score(found, truth, method)
     if chosen.on_emoji_voc:
         for part, ground_truth in emoji_voc.split_by_emoji(truth).items():
@@ -226,20 +308,53 @@ def evaluate_run(run: Path, method: Method) -> dict:
     return report
 
 
-def score(found: list, truth: list, method: Method) -> dict:
+def evaluate_files(detections: Path, devkit: Path, year: str, image_set: str, method: Method) -> dict:
+    """Measure detections in files against the annotations of an image set."""
+    truth = metrics.read_ground_truth(devkit, year, image_set)
+    found = metrics.read_detection_files(detections, image_ids=[annotation.image_id for annotation in truth])
+    return score(found, truth, method)
+
+
+def read_provenance(run: Path) -> dict:
+    """What a run says of itself: at least its profile and its best epoch."""
+    path = run / "provenance.json"
+    try:
+        provenance = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: train first, {command('train', '--run', run)}") from None
+    except ValueError as error:
+        raise DataError(path, "JSON", str(error), "restore the file, or train anew with --fresh") from None
+    for name in ("profile", "best_epoch"):
+        if not isinstance(provenance, dict) or name not in provenance:
+            raise DataError(path, name, "missing", "it should be a run of this program's train")
+    return provenance
+
+
+def refuse_other_model(run: Path, model: SSD, architecture: str, num_classes: int) -> None:
+    """A network of another kind would be measured as if its classes were the data set's, or fail late."""
+    if (model.architecture, model.num_classes) != (architecture, num_classes):
+        raise RunError(
+            f"{run}/best.safetensors is {model.architecture} with num_classes={model.num_classes}, and the run's "
+            f"profile has {architecture} with num_classes={num_classes}: choose the run of that profile"
+        )
+
+
+def score(found: Mapping | list, truth: list[Annotation], method: Method) -> dict:
+    """A report: APs by class and their mean, None where there is nothing to measure."""
     result = metrics.evaluate_voc(found, truth, method=method.value)
-    return {"mean_ap": result.mean_ap, "ap": result.ap, "method": method.value, "images": len(truth)}
+    mean_ap = None if math.isnan(result.mean_ap) else result.mean_ap
+    return {"mean_ap": mean_ap, "ap": result.ap, "method": method.value, "images": len(truth)}
 
 
 def print_report(report: dict) -> None:
     """The table per class, and a column for known and for unseen emoji where there are such."""
     parts = {"AP": report} | {f"{part} emoji": report[part] for part in ("known", "unseen") if part in report}
     table = Table(title=f"AP ({report['method']}, IoU 0.5) on {report['images']} images")
-    table.add_column("class")
+    table.add_column("class", overflow="fold")
     for name in parts:
-        table.add_column(name, justify="right")
-    for name in VOC_CLASSES:
-        table.add_row(name, *(format_ap(part["ap"][name]) for part in parts.values()))
+        table.add_column(name, justify="right", overflow="fold")
+    for name in report["ap"]:
+        table.add_row(one_line(name), *(format_ap(part["ap"][name]) for part in parts.values()))
     table.add_section()
     table.add_row("mean", *(format_ap(part["mean_ap"]) for part in parts.values()))
     console.print(table)
@@ -250,44 +365,87 @@ def format_ap(value: float | None) -> str:
 
 
 @app.command()
+@warnings_in_lines()
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
     weights_file: Annotated[Path, typer.Option("--weights", help="A .safetensors file of a run.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures with boxes.")] = Path("detections"),
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Draw boxes above this score.")] = 0.5,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
 ) -> None:
     """Find objects in pictures, and write the pictures with their boxes."""
+    results = plan_results(images, out, overwrite, inputs=[*images, weights_file])
     model = weights.load(weights_file)
-    out.mkdir(parents=True, exist_ok=True)
+    classes = model.classes
     failed = False
-    for path in track(images, "Detecting", disable=len(images) < 4, console=errors):
+    for path, written in track(
+        zip(images, results, strict=True), "Detecting", len(images), disable=len(images) < 4, console=errors
+    ):
         try:
             image = read_image(path)
         except DataError as error:
-            errors.print(f"error: {error}", style="red", soft_wrap=True)
+            complain("error", error)
             failed = True
             continue
         found = detect_image(model, image)
-        written = out / f"{path.stem}.png"
-        viz.save_detections(written, image, found, threshold)
-        console.print(f"{path} -> {written}", soft_wrap=True)
+        out.mkdir(parents=True, exist_ok=True)
+        viz.save_detections(written, image, found, threshold, classes)
+        say(f"{path} -> {written}")
         height, width = image.shape[:2]
         for box, score_, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True):
             if score_ > threshold:
                 corners = [round(v * side) for v, side in zip(box, (width, height) * 2, strict=True)]
-                console.print(f"  {VOC_CLASSES[label - 1]:12s} {score_:.2f}  {corners}")
+                say(f"  {classes[label - 1]:12s} {score_:.2f}  {corners}")
     if failed:
         raise typer.Exit(1)
 
 
+def plan_results(images: list[Path], out: Path, overwrite: bool, inputs: list[Path]) -> list[Path]:
+    """The file for each picture's result. What would lose a file is refused before anything is written."""
+    for image in images:
+        if image.is_dir():
+            refuse(f"{image} is a folder: give the pictures in it")
+    above = next(folder for folder in (out, *out.parents) if os.path.lexists(folder))
+    if not above.is_dir():
+        refuse(f"--out is {out}, and {above} is no folder: choose another")
+    read = {identity(path): path for path in inputs}
+    source_of: dict[str, Path] = {}
+    results = [out / f"{image.stem}.png" for image in images]
+    for image, result in zip(images, results, strict=True):
+        name = result.name.casefold()  # many disks take A.png and a.png for one
+        if name in source_of:
+            refuse(
+                f"{source_of[name]} and {image} would both have their result in {result}: rename one, or leave it out"
+            )
+        source_of[name] = image
+        if os.path.lexists(result) and identity(result) in read:
+            refuse(f"the result of {image} would replace {result}, which is to be read: choose another --out")
+        if result.is_dir():
+            refuse(f"the result of {image} would replace the folder {result}: choose another --out")
+        if os.path.lexists(result) and not overwrite:
+            refuse(f"{result} exists: choose another --out, or --overwrite")
+    return results
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from others, whichever names and links lead to it; None where there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 def main() -> None:
     """Run a command; a failure that its user can mend is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal without some character is no reason to fail
     try:
         app()
     except (DataError, RunError, ValueError, OSError) as error:
-        errors.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
+        complain("error", error)
         sys.exit(1)
     except SystemExit as end:
         if end.code == 130:  # typer's silent answer to Ctrl-C
-            errors.print("interrupted: what was finished is kept", style="yellow")
+            complain("interrupted", "what was finished is kept", "yellow")
         raise

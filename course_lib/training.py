@@ -4,8 +4,10 @@ import io
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -170,6 +172,10 @@ class Trainer:
         notes: further facts for the provenance.
         report: called with every record that goes into the history.
 
+    Raises:
+        RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
+            (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one.
+
     After `fit` the folder holds last.safetensors and best.safetensors, history.jsonl (one record an
     epoch), provenance.json, and state.pt, from which an unfinished run goes on.
     """
@@ -190,6 +196,13 @@ class Trainer:
         self.model, self.recipe, self.run = model, recipe, Path(run)
         self.evaluate, self.report, self.notes = evaluate, report, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
+        if model.num_classes != len(dataset.classes) + 1:
+            names = textwrap.shorten(", ".join(dataset.classes), 60)
+            raise RunError(
+                f"the model has num_classes={model.num_classes}, which is {model.num_classes - 1} and background, and "
+                f"the data set has {len(dataset.classes)} ({names}): build the model with num_classes="
+                f"{len(dataset.classes) + 1}"
+            )
         model.scoring = self.loss.scoring
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
@@ -293,16 +306,21 @@ class Trainer:
         return sum(r["epoch"] > best and "map" in r for r in self.history) >= self.recipe.patience
 
     def start_or_resume(self) -> None:
-        """Take up the state that the run folder holds, if it holds one of the same recipe."""
-        state = self.run / "state.pt"
-        if not state.exists():
-            return
-        saved = torch.load(state, map_location=self.device, weights_only=True)
-        begun = {name: saved[name] for name in self.asked()}
-        if begun != self.asked():
+        """Take up the state that the run folder holds, if it holds one of the same model, recipe, loss and size."""
+        state, last = self.run / "state.pt", self.run / "last.safetensors"
+        if state.exists():
+            self.resume(read_state(state, self.device))
+        elif last.exists():  # interrupted before the first state was written; or weights that someone keeps here
+            self.require(asked_of(weights.load(last)), last)
+
+    def resume(self, saved: dict) -> None:
+        """Go on from a state as `save` wrote it."""
+        # Older states name no model; whether theirs is the same, the tensors tell.
+        self.require({name: saved[name] for name in self.asked() if name in saved}, self.run)
+        if misfits := weights.compare(self.model.state_dict(), saved["model"]):
             raise RunError(
-                f"{self.run} was started with {begun}, which is not what is asked for now ({self.asked()}): "
-                "choose another folder, or --fresh"
+                f"{self.run} was started with another model than the {self.model.architecture} with num_classes="
+                f"{self.model.num_classes} that is asked for now ({textwrap.shorten(misfits, 200)}): {ANEW}"
             )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -312,7 +330,15 @@ class Trainer:
 
     def asked(self) -> dict:
         """What must be the same when a run goes on."""
-        return {"recipe": asdict(self.recipe), "loss": repr(self.loss), "images": self.images}
+        return {"recipe": asdict(self.recipe), "loss": repr(self.loss), "images": self.images} | asked_of(self.model)
+
+    def require(self, begun: dict, path: Path) -> None:
+        """Refuse to go on with what was begun otherwise; the message names all that differs, and nothing else."""
+        asked = flat({name: value for name, value in self.asked().items() if name in begun})
+        begun = flat(begun)
+        if differing := [name for name in asked | begun if asked.get(name) != begun.get(name)]:
+            was, now = (", ".join(f"{name}={one.get(name)!r}" for name in differing) for one in (begun, asked))
+            raise RunError(f"{path} was started with {was}, which is not what is asked for now ({now}): {ANEW}")
 
     def save(self) -> None:
         """Write everything, each file whole or not at all; the state comes last, and counts."""
@@ -356,11 +382,41 @@ class Trainer:
         )
 
 
+ANEW = "choose another folder, or --fresh, which moves this one aside"
+
+
+def asked_of(model: SSD) -> dict:
+    """What of a model must be the same when a run goes on."""
+    return {"architecture": model.architecture, "num_classes": model.num_classes}
+
+
+def flat(asked: dict) -> dict:
+    """The recipe's numbers beside the others."""
+    return asked.get("recipe", {}) | {name: value for name, value in asked.items() if name != "recipe"}
+
+
+def read_state(path: Path, device: torch.device) -> dict:
+    """What a run needs to go on.
+
+    Raises:
+        RunError: the file is cut short, or is no run's state.
+    """
+    with path.open("rb") as file:
+        try:
+            saved = torch.load(file, map_location=device, weights_only=True)
+        except Exception as error:  # a broken pickle fails in many ways
+            raise RunError(f"{path} is cut short or no run's state ({type(error).__name__}): {ANEW}") from None
+    names = ("recipe", "loss", "images", "model", "optimizer", "schedule", "scaler", "history", "seconds")
+    if missing := [name for name in names if not isinstance(saved, dict) or name not in saved]:
+        raise RunError(f"{path} is no run's state, without {', '.join(missing)}: {ANEW}")
+    return saved
+
+
 def environment(device: torch.device | str = "cpu") -> dict:
     """The command, the code's version and the machine, for a result that is to be believed later."""
     device = torch.device(device)
     return {
-        "command": " ".join(["python", "-m", "course_lib", *sys.argv[1:]])
+        "command": shlex.join(["python", "-m", "course_lib", *sys.argv[1:]])
         if Path(sys.argv[0]).name == "__main__.py"
         else Path(sys.argv[0]).name,
         "commit": commit(),

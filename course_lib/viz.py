@@ -68,7 +68,7 @@ def draw_boxes(
             axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], style, color=edge, linewidth=line)
         text = classes[label - 1] if scores is None else f"{classes[label - 1]} {scores[index]:.2f}"
         axes.text(
-            x0 + 2, y0 + 2, text, fontsize=7, color="black", va="top", clip_on=True,
+            x0 + 2, y0 + 2, text, fontsize=7, color="black", va="top", clip_on=True, parse_math=False,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
@@ -112,6 +112,7 @@ def draw_curve(axes: Axes, name: str, curve: Curve, ap: float | None, colour: st
     recall, precision = curve.recall[counted], curve.precision[counted]
     axes.plot(recall, precision, color=colour, linewidth=0.8, alpha=0.6)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    name = name.replace("$", r"\$")  # a name is no formula
     label = name if ap is None else f"{name}, AP {ap:.2f}"
     axes.step(recall, envelope, where="pre", color=colour, linewidth=2, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")

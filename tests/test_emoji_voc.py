@@ -2,6 +2,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from course_lib import emoji_voc, metrics, voc
 from course_lib.emoji_voc import EMOJI, draw_scene, make_emoji_voc
 from course_lib.files import DataError
-from course_lib.voc import VOC_CLASSES
+from course_lib.voc import VOC_CLASSES, read_annotation
 
 
 def tree_hash(devkit: Path) -> str:
@@ -101,6 +102,19 @@ def test_split_by_emoji_counts_every_object_once(small_devkit):
         counts = (~known.difficult).int() + (~unseen.difficult).int()
         assert torch.equal(counts, (~whole.difficult).int())
     assert sum(int((~a.difficult).sum()) for a in split["unseen"]) > 0
+
+
+def test_split_by_emoji_takes_no_notice_of_objects_that_were_left_out(small_devkit, tmp_path):
+    truth = metrics.read_ground_truth(small_devkit, "2007", "test")
+    annotation = next(one for one in truth if len(one.labels) > 1)
+    for name in ("zebra", " zebra\n"):
+        path = tmp_path / annotation.path.name
+        path.write_text(re.sub("<name>.*?</name>", f"<name>{name}</name>", annotation.path.read_text(), count=1))
+        rest = read_annotation(path)
+        assert len(rest.labels) == len(annotation.labels) - 1
+        for part, whole in emoji_voc.split_by_emoji([annotation]).items():
+            (found,) = emoji_voc.split_by_emoji([rest])[part]
+            assert torch.equal(found.difficult, whole[0].difficult[1:])
 
 
 def test_a_finished_tree_is_left_alone_and_another_is_refused(small_devkit, tmp_path):

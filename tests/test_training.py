@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -8,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import RECIPE, train_as_process, train_slowly, trainer
+from processes import RECIPE, fresh_model, train_as_process, train_slowly, trainer
 
 from course_lib import augment, ssd, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss
 from course_lib.matching import match
-from course_lib.training import Augmented, RunError, Shuffled, parameter_groups, read_history
-from course_lib.voc import VOCDetection
+from course_lib.training import Augmented, RunError, Shuffled, Trainer, parameter_groups, read_history
+from course_lib.voc import VOC_CLASSES, VOCDetection
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -210,3 +211,103 @@ def test_the_recipe_decides_from_which_overlap_a_prior_answers(small_devkit, tmp
         one.step(one.model, batch)
         assert torch.equal(seen[-1], match(batch.boxes, batch.labels, one.model.priors, match_iou).labels)
     assert (seen[1] > 0).sum() > (seen[0] > 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "classes", "named"),
+    [
+        (4, None, r"num_classes=4, .*3 and background.* has 20 \(aeroplane, .*build the model with num_classes=21"),
+        (22, None, r"num_classes=22, .*21 and background.* has 20 "),
+        (20, None, r"num_classes=20, .*19 and background.* has 20 .*num_classes=21"),  # background forgotten
+        (21, ("cat", "dog"), r"num_classes=21, .*has 2 \(cat, dog\).*num_classes=3"),
+        (3, ("cat",), r"num_classes=3, .*has 1 \(cat\).*num_classes=2"),
+    ],
+)
+def test_a_model_and_a_data_set_of_other_class_counts_are_refused_before_training(
+    small_devkit, tmp_path, num_classes, classes, named
+):
+    """The loss would fail at the first label that the model lacks: Target 3 is out of bounds."""
+    dataset = VOCDetection(small_devkit, "2007", "val", **({"classes": classes} if classes else {}))
+    with pytest.raises(RunError, match=named):
+        Trainer(ssd.ssd_mini(num_classes), dataset, augment.training_mini(160), RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def begun(small_devkit, tmp_path_factory):
+    """A run that was stopped after its first epoch."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    one = trainer(small_devkit, run, replace(RECIPE, batch_size=2), image_set="val")
+    one.history, one.seconds = [{"epoch": 1, "map": 0.5}], 1.0
+    one.save()
+    return run
+
+
+def other_trainer(devkit, run, model=None, **changed):
+    """A trainer for `begun`; of another model, or recipe."""
+    model = model or fresh_model()
+    dataset = VOCDetection(devkit, "2007", "val", classes=VOC_CLASSES[: model.num_classes - 1])
+    return Trainer(model, dataset, augment.training_mini(160), replace(RECIPE, batch_size=2, **changed), run)
+
+
+def three_classes():
+    return ssd.ssd_mini(4)
+
+
+@pytest.mark.parametrize("left", ["state.pt", "last.safetensors", "both"])
+@pytest.mark.parametrize(
+    ("model", "was", "now"),
+    [
+        (three_classes, "num_classes=21", "num_classes=4"),
+        (ssd.ssd300_vgg16, "architecture='ssd_mini'", "architecture='ssd300_vgg16'"),
+    ],
+)
+def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_path, left, model, was, now):
+    names = ["state.pt", "last.safetensors"] if left == "both" else [left]
+    for name in names:
+        shutil.copy(begun / name, tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=rf"was started with .*{was}.*asked for now .*{now}.*another folder, or --fresh"):
+        other_trainer(small_devkit, tmp_path, model()).fit()
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small_devkit, begun, tmp_path):
+    state = torch.load(begun / "state.pt", weights_only=True)
+    assert (state.pop("architecture"), state.pop("num_classes")) == ("ssd_mini", 21)
+    torch.save(state, tmp_path / "state.pt")
+    one = other_trainer(small_devkit, tmp_path)
+    one.start_or_resume()
+    assert [record["epoch"] for record in one.history] == [1]
+    for model, named in ((three_classes, "ssd_mini with num_classes=4"), (ssd.ssd300_vgg16, "ssd300_vgg16 with num_")):
+        with pytest.raises(RunError, match=rf"another model than the {named}.*--fresh") as refused:
+            other_trainer(small_devkit, tmp_path, model()).fit()
+        assert len(str(refused.value)) < 600
+
+
+def test_a_refusal_names_what_differs_and_nothing_else(small_devkit, begun):
+    with pytest.raises(RunError) as refused:
+        other_trainer(small_devkit, begun, learning_rate=1e-4, seed=3).fit()
+    assert str(refused.value) == (
+        f"{begun} was started with learning_rate=0.001, seed=0, which is not what is asked for now "
+        "(learning_rate=0.0001, seed=3): choose another folder, or --fresh, which moves this one aside"
+    )
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, 5000, -1])
+def test_a_state_that_was_cut_short_is_named_and_kept(small_devkit, begun, tmp_path, left):
+    content = (begun / "state.pt").read_bytes()[:left]
+    (tmp_path / "state.pt").write_bytes(content)
+    with pytest.raises(RunError, match=r"state\.pt is cut short or no run's state .*--fresh") as refused:
+        other_trainer(small_devkit, tmp_path).fit()
+    assert "\n" not in str(refused.value) and (tmp_path / "state.pt").read_bytes() == content
+
+
+@pytest.mark.parametrize("what", [b"a text", b"PK\x03\x04", [1, 2], {"model": {}}, 3.0])
+def test_a_file_that_is_no_state_is_named_and_kept(small_devkit, tmp_path, what):
+    path = tmp_path / "state.pt"
+    path.write_bytes(what) if isinstance(what, bytes) else torch.save(what, path)
+    content = path.read_bytes()
+    with pytest.raises(RunError, match=r"state\.pt is (cut short|no run's state, without recipe, ).*--fresh"):
+        other_trainer(small_devkit, tmp_path).fit()
+    assert path.read_bytes() == content

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -139,3 +140,15 @@ def test_exploring_draws_anew_when_a_slider_moves():
     assert len({first, second, picture.value}) == 3
     step.value, colour.value = 0, 0
     assert picture.value == first
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\frac$", "a$b", "5$ or 6$ bill", "cat[flip]", "x_1^2"])
+def test_a_class_name_is_drawn_as_it_is_and_not_as_a_formula(name):
+    found = Detections(BOXES[:1], torch.tensor([0.9]), torch.tensor([2]))
+    figure, (axis,) = viz.grid(1, 1)
+    viz.draw_detections(axis, IMAGE, found, classes=("plain", name))
+    assert axis.texts[0].get_text() == f"{name} 0.90" and not axis.texts[0].get_parse_math()
+    curve = metrics.Curve(np.array([0.5]), np.array([1.0]), np.array([3.0]), np.array([1]), 2)
+    text = viz.draw_curve(axis, name, curve, 0.3, viz.COLOURS[0]).legend().get_texts()[0].get_text()
+    assert not is_math_text(text) and text.replace(r"\$", "$") == f"{name}, AP 0.30"
+    pixels(figure)
