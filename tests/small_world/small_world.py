@@ -31,12 +31,12 @@ def shrink() -> None:
 
 
 def small(profile: profiles.Profile) -> profiles.Profile:
-    """Its files, its optimiser, its augmentation; the small network for two epochs of one or two steps."""
+    """Its files, its optimiser, its augmentation; the small network for one epoch of one or two steps."""
     return replace(
         profile,
         architecture="ssd_mini",
         spec=priors.SSD_MINI,
-        recipe=replace(profile.recipe, epochs=2, batch_size=8, warmup_steps=1, evaluate_every=2),
+        recipe=replace(profile.recipe, epochs=1, batch_size=8, warmup_steps=0),
         workers=1,
         pretraining_steps=min(profile.pretraining_steps, 2),
     )
