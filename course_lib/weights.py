@@ -101,7 +101,7 @@ def load(path: str | Path) -> ssd.SSD:
             # An open safetensors file has keys() but cannot be iterated over.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise DataError(path, "file", "missing", "train first: python -m course_lib train") from None
+        raise DataError(path, "file", "missing", "train first: python -m course_lib train --run runs/first") from None
     except (SafetensorError, OSError) as error:
         raise DataError(
             path, "weights", str(error), "this is not a whole safetensors file: save it again (a .pth: read_pth)"
