@@ -142,6 +142,7 @@ def test_the_solution_of_rotated_box_goes_round_a_turned_picture(case):
 
 @given(corner_boxes(), corner_boxes(minimum=1, maximum=1), st.floats(0.05, 1))
 def test_the_solution_of_crop_accepted_asks_any_object(boxes, window, least):
+    assume(((box_iou(boxes, window) - least).abs() > 1e-6).all())  # or rounding decides
     accepted = EXERCISES["crop_accepted"].solution(boxes, tuple(window[0].tolist()), least)
     assert accepted == any(iou >= least for iou in box_iou(boxes, window)[:, 0].tolist())
 
