@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from course_lib.detect import Detections
 from course_lib.files import DataError, write_whole
-from course_lib.voc import VOC_CLASSES, Annotation, Target, read_annotations
+from course_lib.voc import VOC_CLASSES, Annotation, Target, class_names, read_annotations
 
 # Multiples of 0.1 as a computer makes them: 3 * 0.1, 6 * 0.1 and 7 * 0.1 are a hair above 0.3, 0.6
 # and 0.7. A recall of exactly 7/10 therefore misses its level, and published 11-point numbers were
@@ -175,7 +175,7 @@ def evaluate_voc(
 
     Source: VOCevaldet.m of the development kit.
     """
-    _check_classes(classes)
+    classes = class_names(classes)
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold is {iou_threshold}: use an overlap above 0 and up to 1")
     objects = _objects_by_class(ground_truth, classes)
@@ -205,7 +205,7 @@ def by_class(
     Raises:
         ValueError: as `evaluate_voc`; here too an id must stand for one image.
     """
-    _check_classes(classes)
+    classes = class_names(classes)
     image_ids = list(_positions(ground_truth))
     return {
         name: ClassDetections([image_ids[image] for image in found.images], found.scores, found.boxes_px)
@@ -301,13 +301,6 @@ def _some(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(repr(item) for item in items[:most]) + more
 
 
-def _check_classes(classes: Sequence[str]) -> None:
-    if isinstance(classes, str):
-        raise ValueError(f"classes is {classes!r}: give a sequence of names, ({classes!r},) for one")
-    if len(set(classes)) < len(classes):
-        raise ValueError(f"classes is {tuple(classes)}: each name once, since the place of a name is its label")
-
-
 def _checked(name: str, found: ClassDetections) -> ClassDetections:
     """The same detections of class `name` in float64, with nothing in them that has no place in a ranking."""
     scores, boxes_px = np.asarray(found.scores, np.float64), np.asarray(found.boxes_px, np.float64)
@@ -352,7 +345,6 @@ def read_ground_truth(
     devkit: str | Path, year: str, image_set: str, classes: Sequence[str] = VOC_CLASSES
 ) -> list[Annotation]:
     """The annotations of an image set, in the list's order; no image is needed."""
-    _check_classes(classes)
     return read_annotations(devkit, year, image_set, classes)
 
 
@@ -394,7 +386,7 @@ def read_detection_files(
         DataError: there is no such file, a line is not of that form, its corners are reversed, or its
             id is none of `image_ids`.
     """
-    _check_classes(classes)
+    classes = class_names(classes)
     folder = Path(folder)
     paths = _detection_files(folder, classes)
     present = {name: path for name, path in paths.items() if path.exists()}
