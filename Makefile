@@ -3,13 +3,16 @@ PYTHON ?= python3
 # Where to find torch, for a CPU build: make TORCH_INDEX=<index> book (see README.md)
 export TORCH_INDEX
 export NO_ALBUMENTATIONS_UPDATE = 1
+# torch's threads spin at their barriers: where another process wants the core too, that takes up to ten times as long.
+# Passive ones give the core away, and lose little on a quiet machine: benchmarks/waiting.py.
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 # More than one thread per core slows the tests down when they run side by side.
 WORKERS ?= 2
 
-.PHONY: help setup data sync notebooks book test check lint serve lab bench experiments clean
+.PHONY: help setup data sync notebooks book test portable check lint serve lab bench experiments clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,13 +27,9 @@ data: setup  ## make EmojiVOC, where it is missing
 sync: setup  ## make the notebooks (book/*.ipynb) from the chapters (book/*.md)
 	@$(BIN)/python tools/notebooks.py sync
 
-notebooks: data  ## execute the notebooks whose code or library has changed
+notebooks: data  ## execute the notebooks that need it: their code has changed, or something they read
 	@$(BIN)/python tools/notebooks.py sync --check
-	@$(BIN)/python tools/notebooks.py stage
-	@if compgen -G '.notebooks/*.ipynb' >/dev/null; then \
-		$(BIN)/pytest --nbmake --nbmake-timeout=900 --overwrite .notebooks; \
-		$(BIN)/python tools/notebooks.py store; \
-	else echo "all notebooks are up to date"; fi
+	@$(BIN)/python tools/notebooks.py run
 
 book: notebooks  ## execute every notebook and build the book
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
@@ -38,6 +37,9 @@ book: notebooks  ## execute every notebook and build the book
 
 test: notebooks  ## every test and every notebook
 	@$(BIN)/pytest -n $(WORKERS) tests
+
+portable: data  ## tests and chapters with the kernels of other processors; goes on where it was interrupted
+	@$(BIN)/python -m tools.portable --workers $(WORKERS)
 
 check: setup lint  ## lint and the fast tests, for working
 	@$(BIN)/python tools/notebooks.py sync --check

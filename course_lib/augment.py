@@ -12,12 +12,10 @@ from albumentations.core.type_definitions import Targets
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from course_lib.backbones import PIXEL_MEAN
 from course_lib.boxes import box_iou
+from course_lib.images import channels_first, resized
 from course_lib.voc import Target
-
-# The mean colour of VGG's training images, RGB: the original subtracts it from every pixel, and fills
-# with it what lies beyond the image.
-PIXEL_MEAN = (123, 117, 104)
 
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
@@ -61,19 +59,6 @@ class Augment:
         boxes = torch.as_tensor(np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4))
         target = replace(target, boxes=boxes, labels=target.labels[kept], difficult=target.difficult[kept])
         return channels_first(result["image"]), target
-
-
-def channels_first(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[Tensor, "3 H W"]:
-    """An image as torch takes it: each colour a plane of its own."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
-def resized(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[Tensor, "3 S S"]:
-    """An image stretched to a square.
-
-    SSD stretches: whatever the image's shape, every box keeps its fractions.
-    """
-    return channels_first(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
 def stretch(image: UInt8[np.ndarray, "H W 3"], target: Target, size: int) -> tuple[UInt8[Tensor, "3 S S"], Target]:

@@ -4,6 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# The mean colour of VGG's training images, RGB: the original subtracts it from every pixel, and fills
+# with it what lies beyond the image.
+PIXEL_MEAN = (123, 117, 104)
+
 # Channels in VGG's five blocks, and how many convolutions each block has: configurations A, B and D.
 VGG_CHANNELS = (64, 128, 256, 512, 512)
 VGG_DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}

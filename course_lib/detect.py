@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from course_lib import augment
 from course_lib.boxes import decode
+from course_lib.images import resized
 from course_lib.nms import nms
 from course_lib.ssd import SCORINGS
 from course_lib.voc import Batch
@@ -104,6 +104,6 @@ def detect_all(model: nn.Module, batches: Iterable[Batch], **options: float) -> 
 
 def detect_image(model: nn.Module, image: UInt8[np.ndarray, "H W 3"], **options: float) -> Detections:
     """Detections in one picture of any size, RGB, with the `options` of `detect`."""
-    square = augment.resized(image, model.image_size)[None]
+    square = resized(image, model.image_size)[None]
     batch = Batch(square, torch.zeros(1, 1, 4), torch.zeros(1, 1).long(), torch.zeros(1, 1).bool(), [""], [(1, 1)])
     return detect_all(model, [batch], **options)[0]

@@ -455,7 +455,7 @@ def split_by_emoji(ground_truth: list[Annotation]) -> Mapping[str, list[Annotati
     unseen = unseen_emoji()
     split: dict[str, list[Annotation]] = {"known": [], "unseen": []}
     for annotation in ground_truth:
-        tags = [item.findtext("emoji") for item in voc._parse(annotation.path).findall("object")]
+        tags = [item.findtext("emoji") for item in voc.parse(annotation.path).findall("object")]
         is_unseen = torch.tensor([tag in unseen for tag in tags], dtype=torch.bool)
         split["known"].append(replace(annotation, difficult=annotation.difficult | is_unseen))
         split["unseen"].append(replace(annotation, difficult=annotation.difficult | ~is_unseen))

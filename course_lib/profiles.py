@@ -32,7 +32,7 @@ class Profile:
         train_on: years and image sets to train on.
         select_on: year and image set that tells which epoch is best; never part of `train_on`.
         test_on: year and image set by which nothing is chosen.
-        architecture: a name of `weights.ARCHITECTURES`.
+        architecture: a name of `ssd.ARCHITECTURES`.
         workers: processes that load images, beside the one that trains.
         augmentation: gives the training transform for an image size.
         pretraining_steps: of the trunk as a classifier, before it becomes a detector's; 0 for none.
@@ -68,7 +68,7 @@ class Profile:
         """A fresh model on the profile's device; its first weights depend on the seed alone."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = weights.ARCHITECTURES[self.architecture]()
+            model = ssd.ARCHITECTURES[self.architecture]()
         return model.to(self.device, memory_format=torch.channels_last)
 
     def start(

@@ -1,12 +1,15 @@
 """The detector: a trunk, a chain of shrinking feature maps, and two small heads on each of them."""
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
-from course_lib.augment import PIXEL_MEAN
-from course_lib.backbones import VGG, L2Norm, convolution
+from course_lib.backbones import PIXEL_MEAN, VGG, L2Norm, convolution
 from course_lib.priors import SSD300, SSD_MINI, PriorSpec
+from course_lib.voc import VOC_CLASSES
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
@@ -26,12 +29,17 @@ class SSD(nn.Module):
         extras: one row `(squeeze, out, stride, padding)` for each further map.
         spec: the priors; one map for each of the backbone's and one for each extra.
         num_classes: with background, which is class 0.
+        classes: their names, without background; see `names_of_classes`.
         pixel_std: what the centred pixels are divided by; 1 for weights that come from Caffe.
         batch_norm: batch norm in the extra blocks.
 
     Attributes:
+        classes: the names that labels 1, 2, ... stand for; `weights` keep them.
         scoring: how its logits become probabilities, a name of `SCORINGS`; a `training.Trainer`
             sets it to its loss's, and `weights` keep it.
+
+    Raises:
+        ValueError: a feature map has another size than the one that `spec` has made its priors for.
 
     Source: Liu et al. 2016, section 2.1 and figure 2.
     """
@@ -43,11 +51,13 @@ class SSD(nn.Module):
         extras: tuple[tuple[int, int, int, int], ...],
         spec: PriorSpec,
         num_classes: int,
+        classes: Sequence[str] | None = None,
         pixel_std: float = 1.0,
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.architecture, self.num_classes = architecture, num_classes
+        self.classes = names_of_classes(num_classes, classes)
         self.image_size, self.spec = spec.image_size, spec
         self.scoring = "softmax"
         self.backbone = backbone
@@ -64,6 +74,10 @@ class SSD(nn.Module):
             )
             channels.append(out)
 
+        if len(channels) != len(spec.maps):
+            raise ValueError(
+                f"SSD: backbone and extras give {len(channels)} feature maps, and the PriorSpec is for {len(spec.maps)}"
+            )
         self.loc_heads, self.conf_heads = nn.ModuleList(), nn.ModuleList()
         for width, priors in zip(channels, spec.per_cell, strict=True):
             self.loc_heads.append(nn.Conv2d(width, priors * 4, 3, padding=1))
@@ -76,6 +90,20 @@ class SSD(nn.Module):
         # Heads that say little at first. The first class loss is then not far above 4 ln C: mining finds the worst.
         for head in (*self.loc_heads, *self.conf_heads):
             nn.init.normal_(head.weight, std=0.01)
+        self.refuse_misfits()
+
+    def refuse_misfits(self) -> None:
+        """Compare the sides of the maps with those that the priors were made for, on tensors without numbers."""
+        tensors = (*self.parameters(), *self.buffers())
+        skeleton = copy.deepcopy(self, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
+        pixels = torch.empty(1, 3, self.image_size, self.image_size, dtype=torch.uint8, device="meta")
+        for level, (features, side) in enumerate(zip(skeleton.feature_maps(pixels), self.spec.maps, strict=True)):
+            if features.shape[-2:] != (side, side):
+                found = " x ".join(map(str, features.shape[-2:]))
+                raise ValueError(
+                    f"SSD: feature map {level} is {found} in an image of {self.image_size} pixels, and its priors were "
+                    f"made for {side} x {side}: change `maps` in the PriorSpec, or a stride or padding before that map"
+                )
 
     def normalise(self, images: Real[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Pixels as the trunk takes them: centred, scaled, channels last in memory."""
@@ -121,12 +149,34 @@ def xavier(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def ssd300_vgg16(num_classes: int = 21) -> SSD:
+def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The names of the classes without background: those given, or VOC's where there are twenty, or "class 1" ...
+
+    Raises:
+        ValueError: there are more or fewer names than classes.
+    """
+    if classes is None:
+        voc = num_classes == len(VOC_CLASSES) + 1
+        return VOC_CLASSES if voc else tuple(f"class {label}" for label in range(1, num_classes))
+    names = isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes)
+    if not names or isinstance(classes, str) or len(classes) != num_classes - 1:
+        raise ValueError(
+            f"SSD: num_classes is {num_classes}, which counts background, and classes are {classes!r}: "
+            f"{num_classes - 1} names are wanted"
+        )
+    return tuple(classes)
+
+
+def ssd300_vgg16(num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD:
     """SSD300 as in the paper: 8732 priors on six maps; 26,285,486 parameters at 21 classes."""
-    return SSD("ssd300_vgg16", VGG(), SSD300_EXTRAS, SSD300, num_classes)
+    return SSD("ssd300_vgg16", VGG(), SSD300_EXTRAS, SSD300, num_classes, classes)
 
 
-def ssd_mini(num_classes: int = 21) -> SSD:
+def ssd_mini(num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD:
     """The same detector at a quarter of the width, with batch norm, for 160 x 160 pixels."""
     trunk = VGG(width=0.25, batch_norm=True, dilation=3)
-    return SSD("ssd_mini", trunk, SSD_MINI_EXTRAS, SSD_MINI, num_classes, pixel_std=58.0, batch_norm=True)
+    return SSD("ssd_mini", trunk, SSD_MINI_EXTRAS, SSD_MINI, num_classes, classes, pixel_std=58.0, batch_norm=True)
+
+
+# By the name that saved weights keep. A new detector is a function here and a line in this table.
+ARCHITECTURES = {"ssd300_vgg16": ssd300_vgg16, "ssd_mini": ssd_mini}

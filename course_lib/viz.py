@@ -48,7 +48,13 @@ def draw_boxes(
         labels: class index plus 1.
         scores: written behind the class name.
         faint: boxes to draw dashed and grey; difficult objects, for instance.
+        classes: the names of labels 1, 2, ...
+
+    Raises:
+        ValueError: a label has no name.
     """
+    if len(labels) and labels.max() > len(classes):
+        raise ValueError(f"label is {labels.max()}, and there are {len(classes)} classes: give the model's `classes`")
     if isinstance(image, Tensor):
         image = image.permute(1, 2, 0).cpu().numpy()
     height, width = image.shape[:2]
@@ -69,17 +75,26 @@ def draw_boxes(
     return axes
 
 
-def draw_target(axes: Axes, image: UInt8[np.ndarray, "H W 3"], target: Target | Annotation) -> Axes:
+def draw_target(
+    axes: Axes,
+    image: UInt8[np.ndarray, "H W 3"],
+    target: Target | Annotation,
+    classes: Sequence[str] = VOC_CLASSES,
+) -> Axes:
     """The truth: every object, difficult ones dashed and grey."""
-    return draw_boxes(axes, image, target.boxes, target.labels, faint=target.difficult.tolist())
+    return draw_boxes(axes, image, target.boxes, target.labels, faint=target.difficult.tolist(), classes=classes)
 
 
 def draw_detections(
-    axes: Axes, image: UInt8[np.ndarray, "H W 3"], found: Detections, score_threshold: float = 0.5
+    axes: Axes,
+    image: UInt8[np.ndarray, "H W 3"],
+    found: Detections,
+    score_threshold: float = 0.5,
+    classes: Sequence[str] = VOC_CLASSES,
 ) -> Axes:
     """What was found, above a score."""
     sure = found.scores > score_threshold
-    return draw_boxes(axes, image, found.boxes[sure], found.labels[sure], found.scores[sure])
+    return draw_boxes(axes, image, found.boxes[sure], found.labels[sure], found.scores[sure], classes=classes)
 
 
 def grid(columns: int, rows: int, cell: tuple[float, float] = (3.0, 2.4)) -> tuple[Figure, list[Axes]]:
@@ -104,13 +119,17 @@ def draw_curve(axes: Axes, name: str, curve: Curve, ap: float | None, colour: st
 
 
 def save_detections(
-    path: str | Path, image: UInt8[np.ndarray, "H W 3"], found: Detections, score_threshold: float = 0.5
+    path: str | Path,
+    image: UInt8[np.ndarray, "H W 3"],
+    found: Detections,
+    score_threshold: float = 0.5,
+    classes: Sequence[str] = VOC_CLASSES,
 ) -> None:
     """Write the image with its detections, in the image's own pixels or a little more."""
     height, width = image.shape[:2]
     scale = max(1.0, 500 / max(height, width))
     figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
-    draw_detections(figure.add_axes((0, 0, 1, 1)), image, found, score_threshold)
+    draw_detections(figure.add_axes((0, 0, 1, 1)), image, found, score_threshold, classes)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     write_whole(path, png.getvalue())

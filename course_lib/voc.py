@@ -1,61 +1,32 @@
-"""Pascal VOC: its twenty classes, its annotations, its images, and how they become batches.
+"""Pascal VOC as a tree: its lists, its annotations and images, and how they become batches.
 
-The XML counts pixels from 1 and its corners belong to the box. In memory a box is 0-based and
-half open, `(xmin - 1, ymin - 1, xmax, ymax)`, so its width is `xmax - xmin` with no "+ 1".
+What one XML file says is read in `annotations`, one picture in `images`; their names are here too.
 """
 
-import warnings
-import xml.etree.ElementTree as ElementTree
+import codecs
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from course_lib.annotations import VOC_CLASSES as VOC_CLASSES
+from course_lib.annotations import Annotation as Annotation
+from course_lib.annotations import LeftOut as LeftOut
+from course_lib.annotations import advice, foreign_byte
+from course_lib.annotations import class_names as class_names
+from course_lib.annotations import parse as parse
+from course_lib.annotations import read_annotation as read_annotation
+from course_lib.annotations import warn_of_unknown as warn_of_unknown
 from course_lib.files import DataError
-
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """What one XML file says.
-
-    Attributes:
-        path: the XML file; its stem is the image's id.
-        size: width and height of the image, pixels.
-        boxes_px: corners, pixels, 0-based, half open.
-        labels: index into the classes, plus 1; 0 is background and never occurs here.
-        difficult, truncated: the annotators' flags, False where the file has none.
-        unknown: names of objects that are none of the classes and were left out.
-    """
-
-    path: Path
-    size: tuple[int, int]
-    boxes_px: Float[Tensor, "N 4"]
-    labels: Int[Tensor, " N"]
-    difficult: Bool[Tensor, " N"]
-    truncated: Bool[Tensor, " N"]
-    unknown: tuple[str, ...] = ()
-
-    @property
-    def image_id(self) -> str:
-        return self.path.stem
-
-    @cached_property
-    def boxes(self) -> Float[Tensor, "N 4"]:
-        """Corners, fractions of the image."""
-        return self.boxes_px / torch.tensor(self.size * 2, dtype=torch.float32)
+from course_lib.images import ENDINGS, OTHER_ENDINGS, find_image
+from course_lib.images import read_image as read_image
 
 
 @dataclass(frozen=True)
@@ -82,169 +53,92 @@ class Target:
         return self.boxes * torch.tensor(self.size * 2, dtype=torch.float32)
 
 
-class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses a document type before any entity in it is expanded."""
-
-    def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        raise ElementTree.ParseError("it declares a document type")
-
-
-def _parse(path: Path) -> ElementTree.Element:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(path, "file", error.strerror, "restore the annotation or take it off the list") from None
-    try:
-        parser = ElementTree.XMLParser(target=_NoDoctype())
-        parser.feed(content)
-        root = parser.close()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(path, "XML", str(error), "restore the file: VOC annotations are plain XML") from None
-    if root.tag != "annotation":
-        raise DataError(path, "root element", root.tag, "a VOC annotation's root is <annotation>")
-    return root
-
-
-def _number(path: Path, field: str, parent: ElementTree.Element | None, tag: str) -> float:
-    text = None if parent is None else parent.findtext(tag)
-    try:
-        number = float(text)  # type: ignore[arg-type]
-        if not np.isfinite(number):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise DataError(path, f"{field}/{tag}", text, "write a number there") from None
-    return number
-
-
-def _flag(path: Path, field: str, item: ElementTree.Element, tag: str) -> bool:
-    text = (item.findtext(tag) or "0").strip()
-    if text not in ("0", "1"):
-        raise DataError(path, f"{field}/{tag}", text, "write 0 or 1")
-    return text == "1"
-
-
-def _box(path: Path, field: str, item: ElementTree.Element, size: tuple[int, int]) -> tuple[float, ...]:
-    """The object's own corners, 1-based; a `<part>` has a box of its own, one level deeper."""
-    field = f"{field}/bndbox"
-    child = item.find("bndbox")
-    corners = tuple(_number(path, field, child, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    xmin, ymin, xmax, ymax = corners
-    if xmax < xmin or ymax < ymin:
-        raise DataError(path, field, corners, "the corners are reversed: swap min and max")
-    if xmax == xmin or ymax == ymin:
-        raise DataError(path, field, corners, "the box has no area: draw it again or remove the object")
-    if xmin < 1 or ymin < 1 or xmax > size[0] or ymax > size[1]:
-        raise DataError(
-            path, field, corners, f"the box leaves the image, whose pixels are 1..{size[0]} by 1..{size[1]}: clip it"
-        )
-    return corners
-
-
-def _size(path: Path, root: ElementTree.Element) -> tuple[int, int]:
-    size = []
-    for tag in ("width", "height"):
-        number = _number(path, "size", root.find("size"), tag)
-        if number < 1 or number != int(number):
-            raise DataError(path, f"size/{tag}", number, "write the image's size in pixels")
-        size.append(int(number))
-    return size[0], size[1]
-
-
-def read_annotation(
-    path: str | Path, classes: Sequence[str] = VOC_CLASSES, problems: list[DataError] | None = None
-) -> Annotation:
-    """Read one VOC annotation.
-
-    Args:
-        path: an XML file in VOC's format; the children of an element may come in any order.
-        classes: the names that count; an object of another class is left out and named in `unknown`.
-        problems: where given, a fault in an object is appended here and the object left out, and
-            reading goes on; where not, the first fault is raised.
-
-    Raises:
-        DataError: the file is missing or not XML, or has no usable size (always);
-            a field is missing, not a number, reversed, without area or outside (see `problems`).
-    """
-    path = Path(path)
-    root = _parse(path)
-    size = _size(path, root)
-    boxes, labels, difficult, truncated, unknown = [], [], [], [], []
-    for index, item in enumerate(root.findall("object")):
-        field = f"object[{index}]"
-        try:
-            name = (item.findtext("name") or "").strip()
-            if not name:
-                raise DataError(path, f"{field}/name", name, "write the object's class there")
-            if name not in classes:
-                unknown.append(name)
-                continue
-            flags = _flag(path, field, item, "difficult"), _flag(path, field, item, "truncated")
-            box = _box(path, field, item, size)
-        except DataError as error:
-            if problems is None:
-                raise
-            problems.append(error)
-            continue
-        boxes.append((box[0] - 1, box[1] - 1, box[2], box[3]))
-        labels.append(classes.index(name) + 1)
-        difficult.append(flags[0])
-        truncated.append(flags[1])
-    return Annotation(
-        path,
-        size,
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        torch.tensor(labels, dtype=torch.int64),
-        torch.tensor(difficult, dtype=torch.bool),
-        torch.tensor(truncated, dtype=torch.bool),
-        tuple(unknown),
-    )
-
-
-def read_image(path: str | Path, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "H W 3"]:
-    """Read an image as RGB: grey, CMYK and palette images are converted.
-
-    Args:
-        path: any format that Pillow reads.
-        size: width and height that its annotation gives. A camera may store a picture turned and
-            say so in its EXIF data; it is shown upright here, unless only the stored pixels have
-            the annotated size.
-
-    Raises:
-        DataError: the image is missing, broken or truncated, or has another size.
-    """
-    try:
-        with Image.open(path) as stored:
-            upright = ImageOps.exif_transpose(stored)
-            picture = stored if size is not None and upright.size != size and stored.size == size else upright
-            image = np.asarray(picture.convert("RGB"))
-    except UnidentifiedImageError:
-        raise DataError(path, "image", "not an image", "restore the file or take it off the list") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(path, "image", str(error), "restore the file or take it off the list") from None
-    if size is not None and image.shape[1::-1] != size:
-        raise DataError(
-            path, "image size", image.shape[1::-1], f"its annotation says {size}: the boxes belong to another version"
-        )
-    return image
+CLASS_ROW = re.compile(r"(.*\S)\s+(-1|0|1)")
+NUMBER_COLUMNS = re.compile(r"(.*?\S)(\s+[-+]?\d+)+")
+ONE_ID_A_LINE = "write one image id per line"
 
 
 def read_image_set(devkit: str | Path, year: str, image_set: str) -> list[str]:
-    """The image ids in `ImageSets/Main/<image_set>.txt`, in the file's order."""
-    path = Path(devkit) / f"VOC{year}" / "ImageSets" / "Main" / f"{image_set}.txt"
+    """The image ids in `ImageSets/Main/<image_set>.txt`, in the file's order.
+
+    A line is an id, which may hold spaces. In one of VOC's class lists, such as `dog_test`, every line has a second
+    column as well: 1 for an image with an object of the class, 0 where all of them are difficult, -1 where
+    there is none. Images with -1 are left out. Where a line as a whole is the name of an annotation, the list has
+    no such column.
+
+    Raises:
+        DataError: the list is missing, empty, not UTF-8, or has other columns; an id is no file's name, or has an
+            ending that its annotation has not, or stands there twice.
+    """
+    tree = Path(devkit) / f"VOC{year}"
+    path = tree / "ImageSets" / "Main" / f"{image_set}.txt"
     try:
-        ids = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(
             path, "image set", error.strerror, f"is {devkit} the folder that holds VOC{year}? It needs this list"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(path, "image set", error.reason, "write one image id per line, as plain text") from None
-    if not ids:
-        raise DataError(path, "image set", "empty", "write one image id per line")
-    for image_id in ids:
-        if Path(image_id).name != image_id:
-            raise DataError(path, "image id", image_id, "write the file's name without folder and ending")
-    return ids
+    lines = enumerate(_text(path, content).splitlines(), start=1)
+    rows = {number: line.strip() for number, line in lines if line.strip()}
+    if not rows:
+        raise DataError(path, "image set", "empty", ONE_ID_A_LINE)
+    rows = _of_class(path, rows, tree / "Annotations")
+    first: dict[str, int] = {}
+    for number, image_id in rows.items():
+        _check_id(path, number, image_id, tree / "Annotations")
+        if image_id in first:
+            raise DataError(path, f"lines {first[image_id]} and {number}", image_id, "take one of the two away")
+        first[image_id] = number
+    return list(first)
+
+
+def _text(path: Path, content: bytes) -> str:
+    cure = f"save the list as UTF-8, and {ONE_ID_A_LINE}"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise DataError(path, "encoding", "UTF-16 or not text", cure)
+    if foreign := foreign_byte(content):
+        raise DataError(path, "encoding", foreign, cure)
+    return content.decode("utf-8").replace("\ufeff", "")  # byte-order marks, one for each file that was joined
+
+
+def _is_there(annotations: Path, image_id: str) -> bool:
+    try:
+        return (annotations / f"{image_id}.xml").is_file()
+    except OSError:  # a name too long, a folder that is closed
+        return False
+
+
+def _of_class(path: Path, rows: dict[int, str], annotations: Path) -> dict[int, str]:
+    """The ids of a class list without their second column and the rows with -1; any other list as it is."""
+    columns = {number: match for number, row in rows.items() if (match := CLASS_ROW.fullmatch(row))}
+    if len(columns) < len(rows) or any(_is_there(annotations, row) for row in rows.values()):
+        return rows
+    for number, match in columns.items():
+        if NUMBER_COLUMNS.fullmatch(match[1]) and not _is_there(annotations, match[1]):
+            raise DataError(path, f"line {number}", match[0], f"{ONE_ID_A_LINE}: VOC's lists of actions are not read")
+    ids = {match[1] for match in columns.values()}
+    if len(ids) < len(set(rows.values())):  # "car 1" and "car 0" are two images, not "car" twice
+        return rows
+    kept = {number: match[1] for number, match in columns.items() if match[2] != "-1"}
+    if not kept:
+        raise DataError(path, "image set", "-1 in every line", "no image has this class: choose another list")
+    return kept
+
+
+def _check_id(path: Path, number: int, image_id: str, annotations: Path) -> None:
+    """Refuse an id that is no annotation's name; cheap where it has no slash, no ending and no spaces."""
+    name = re.split(r"[/\\]", image_id)[-1]
+    if Path(name).suffix.lower() in (".xml", *ENDINGS, *OTHER_ENDINGS) and not _is_there(annotations, name):
+        name = Path(name).stem
+    if name in ("", ".", ".."):
+        raise DataError(path, f"line {number}", image_id, "write a file's name without folder and ending")
+    is_name = Path(image_id).name == image_id
+    if name != image_id and not (is_name and _is_there(annotations, image_id)):
+        raise DataError(path, f"line {number}", image_id, f"write the name without folder and ending: {name}")
+    columns = NUMBER_COLUMNS.fullmatch(image_id)
+    if columns and _is_there(annotations, columns[1]) and not _is_there(annotations, image_id):
+        cure = f"{ONE_ID_A_LINE}: there is an annotation {columns[1]}.xml, but no {image_id}.xml"
+        raise DataError(path, f"line {number}", image_id, cure)
 
 
 def annotation_path(devkit: str | Path, year: str, image_id: str) -> Path:
@@ -252,7 +146,8 @@ def annotation_path(devkit: str | Path, year: str, image_id: str) -> Path:
 
 
 def image_path(devkit: str | Path, year: str, image_id: str) -> Path:
-    return Path(devkit) / f"VOC{year}" / "JPEGImages" / f"{image_id}.jpg"
+    """Where an image lies, whatever its ending: see `images.find_image`, whose errors it raises."""
+    return find_image(Path(devkit) / f"VOC{year}" / "JPEGImages", image_id)
 
 
 def _pairs(year: str | Sequence[str], image_set: str | Sequence[str]) -> list[tuple[str, str]]:
@@ -287,18 +182,33 @@ class VOCDetection(Dataset):
         classes: Sequence[str] = VOC_CLASSES,
     ) -> None:
         self.devkit, self.transform = Path(devkit), transform
-        self.keep_difficult, self.classes = keep_difficult, tuple(classes)
+        self.keep_difficult, self.classes = keep_difficult, class_names(classes)
         self.items = [(y, i) for y, s in _pairs(year, image_set) for i in read_image_set(devkit, y, s)]
+        self.warned_of: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.items)
 
     def annotation(self, index: int) -> Annotation:
-        """What the XML of image `index` says, without reading the image."""
+        """What the XML of image `index` says, without reading the image; warns of names not seen before."""
         annotation = read_annotation(annotation_path(self.devkit, *self.items[index]), self.classes)
-        for name in annotation.unknown:
-            warnings.warn(f"objects of class {name!r} are left out: not one of `classes`", stacklevel=2)
+        if not self.warned_of.issuperset(annotation.unknown):
+            self.warned_of.update(annotation.unknown)
+            warn_of_unknown([annotation], self.classes)
         return annotation
+
+    def annotations(self) -> list[Annotation]:
+        """All annotations, in the order of the images, of which none is read.
+
+        Warns (`LeftOut`) once of each object name that is none of the classes.
+
+        Raises:
+            DataError: the first fault in an annotation.
+        """
+        found = [read_annotation(annotation_path(self.devkit, *item), self.classes) for item in self.items]
+        self.warned_of.update(name for annotation in found for name in annotation.unknown)
+        warn_of_unknown(found, self.classes)
+        return found
 
     def load(self, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Target]:
         """Image `index`, RGB, and its target, before any transform."""
@@ -320,19 +230,27 @@ class VOCDetection(Dataset):
 def read_annotations(
     devkit: str | Path, year: str, image_set: str, classes: Sequence[str] = VOC_CLASSES
 ) -> list[Annotation]:
-    """The annotations of an image set, in its order; no image is read."""
-    return [
-        read_annotation(annotation_path(devkit, year, image_id), classes)
-        for image_id in read_image_set(devkit, year, image_set)
-    ]
+    """The annotations of an image set, in its order; no image is read.
+
+    Warns (`LeftOut`) once of each object name that is none of the classes.
+    """
+    classes = class_names(classes)
+    ids = read_image_set(devkit, year, image_set)
+    found = [read_annotation(annotation_path(devkit, year, image_id), classes) for image_id in ids]
+    warn_of_unknown(found, classes)
+    return found
 
 
 SIDE_EDGES = tuple(step / 20 for step in range(21))  # square root of the share of the image
 ASPECT_EDGES = (0.0, *(2 ** (step / 4) for step in range(-10, 11)), float("inf"))  # width to height, in pixels
 
 
-def survey(annotations: Sequence[Annotation]) -> dict:
+def survey(annotations: Sequence[Annotation], classes: Sequence[str] = VOC_CLASSES) -> dict:
     """What a data set is made of, as counts that can be written to JSON.
+
+    Args:
+        annotations: of the images of the set.
+        classes: the names that they were read with.
 
     Returns:
         "images"; "objects", "difficult" and "truncated", in all; "classes", objects by class name;
@@ -340,17 +258,18 @@ def survey(annotations: Sequence[Annotation]) -> dict:
         as a share of the image's, in the bins of `SIDE_EDGES`; "aspect", by width to height in pixels, in
         the bins of `ASPECT_EDGES`.
     """
+    classes = class_names(classes)
     boxes = torch.cat([a.boxes for a in annotations]).double()
     pixels = torch.cat([a.boxes_px for a in annotations]).double()
     labels = torch.cat([a.labels for a in annotations])
     size, size_px = boxes[:, 2:] - boxes[:, :2], pixels[:, 2:] - pixels[:, :2]
-    per_class = torch.bincount(labels, minlength=len(VOC_CLASSES) + 1)[1:].tolist()
+    per_class = torch.bincount(labels, minlength=len(classes) + 1)[1:].tolist()
     return {
         "images": len(annotations),
         "objects": len(labels),
         "difficult": int(sum(a.difficult.sum() for a in annotations)),
         "truncated": int(sum(a.truncated.sum() for a in annotations)),
-        "classes": dict(zip(VOC_CLASSES, per_class, strict=True)),
+        "classes": dict(zip(classes, per_class, strict=True)),
         "per_image": np.bincount([len(a.labels) for a in annotations]).tolist(),
         "side": np.histogram(size.prod(dim=1).sqrt(), SIDE_EDGES)[0].tolist(),
         "aspect": np.histogram(size_px[:, 0] / size_px[:, 1], ASPECT_EDGES)[0].tolist(),
@@ -364,11 +283,25 @@ def check_tree(
     classes: Sequence[str] = VOC_CLASSES,
     annotations_only: bool = False,
 ) -> Iterator[DataError]:
-    """Every fault in an image set, found by reading all of it; nothing is raised but for the list."""
+    """Every fault in an image set, found by reading all of it; nothing is raised but for the list and `classes`.
+
+    Args:
+        classes: all names that an object of this tree may have, also those that you do not want to learn: any other
+            is a fault, since its objects would be left out. Some of `VOC_CLASSES` are a choice among VOC's names,
+            so there all of VOC's names are good. For a choice from a tree of your own, check it
+            with all of its names, and give the few to `VOCDetection`.
+        annotations_only: look for no image.
+    """
+    classes = class_names(classes)
+    known = VOC_CLASSES if set(classes) <= set(VOC_CLASSES) else classes
     for image_id in read_image_set(devkit, year, image_set):
         problems: list[DataError] = []
+        path = annotation_path(devkit, year, image_id)
         try:
-            annotation = read_annotation(annotation_path(devkit, year, image_id), classes, problems)
+            annotation = read_annotation(path, known, problems)
+            problems += [
+                DataError(path, "object/name", name, advice(name, known)) for name in dict.fromkeys(annotation.unknown)
+            ]
             if not annotations_only:
                 read_image(image_path(devkit, year, image_id), annotation.size)
         except DataError as error:

@@ -1,8 +1,9 @@
 """Weights out to a file and back in, without running any code that a file brings along."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,8 +12,6 @@ from torch import Tensor, nn
 
 from course_lib import ssd
 from course_lib.files import DataError, write_whole
-
-ARCHITECTURES = {"ssd300_vgg16": ssd.ssd300_vgg16, "ssd_mini": ssd.ssd_mini}
 
 
 class Layout(NamedTuple):
@@ -53,16 +52,21 @@ SSD_PYTORCH = Layout(
     "L2Norm.weight",
 )
 
+LAYOUTS = {layout.source: layout for layout in (TORCHVISION, SSD_PYTORCH)}
+
 # torchvision's VGG16: the convolutions, then fc6 and fc7 with the shapes that they have as a classifier's.
 VGG16_FEATURES = tuple(f"features.{i}" for i in (*CONV1_TO_CONV4, 24, 26, 28))
 VGG16_CLASSIFIER = {"classifier.0": (4096, 512 * 7 * 7), "classifier.3": (4096, 4096)}
+
+# What DistributedDataParallel, torch.compile and Lightning put before every name.
+WRAPPERS = ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.")
 
 # Mean and standard deviation, RGB, of pixels in 0-1: what torchvision's classifiers subtract and divide by.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model's weights, with its architecture's name and scoring, as safetensors; whole or not at all.
+    """Write a model's weights, with its architecture's name, classes and scoring, as safetensors; whole or not at all.
 
     Args:
         dtype: store floating point weights as this; `torch.float16` halves the file.
@@ -76,6 +80,7 @@ def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> 
     metadata = {
         "architecture": model.architecture,
         "num_classes": str(model.num_classes),
+        "classes": json.dumps(model.classes, ensure_ascii=False),
         "scoring": model.scoring,
     }
     write_whole(path, safetensors_bytes(tensors, metadata))
@@ -102,11 +107,11 @@ def load(path: str | Path) -> ssd.SSD:
             path, "weights", str(error), "this is not a whole safetensors file: save it again (a .pth: read_pth)"
         ) from None
     architecture, num_classes = metadata.get("architecture"), metadata.get("num_classes", "")
-    if architecture not in ARCHITECTURES:
-        raise DataError(path, "architecture", architecture, f"it should be one of {', '.join(ARCHITECTURES)}")
+    if architecture not in ssd.ARCHITECTURES:
+        raise DataError(path, "architecture", architecture, f"it should be one of {', '.join(ssd.ARCHITECTURES)}")
     if not num_classes.isdecimal():
         raise DataError(path, "num_classes", num_classes, "it should be a number: save the model again")
-    model = ARCHITECTURES[architecture](int(num_classes))
+    model = ssd.ARCHITECTURES[architecture](int(num_classes), read_classes(path, metadata, int(num_classes)))
     model.scoring = metadata.get("scoring", model.scoring)
     if model.scoring not in ssd.SCORINGS:
         raise DataError(path, "scoring", model.scoring, f"it should be one of {', '.join(ssd.SCORINGS)}")
@@ -116,8 +121,25 @@ def load(path: str | Path) -> ssd.SSD:
     return model.eval()
 
 
-def read_pth(path: str | Path) -> dict[str, Tensor]:
+def read_classes(path: Path, metadata: Mapping[str, str], num_classes: int) -> tuple[str, ...] | None:
+    """The names of the classes that a file keeps; None where it is from before there were any in it."""
+    if "classes" not in metadata:
+        return None
+    try:
+        classes = json.loads(metadata["classes"])
+        if not isinstance(classes, list):
+            raise TypeError
+        return ssd.names_of_classes(num_classes, classes)
+    except (ValueError, TypeError):
+        cure = f"it should be a list of {num_classes - 1} names: save the model again"
+        raise DataError(path, "classes", metadata["classes"], cure) from None
+
+
+def read_pth(path: str | Path, under: str | None = None) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint: a pickle, of which only tensors are let in and nothing is run.
+
+    Args:
+        under: the entry that holds them, where a checkpoint holds more: often "model" or "state_dict".
 
     Raises:
         DataError: the file is missing, broken, or holds anything but tensors by name.
@@ -130,20 +152,71 @@ def read_pth(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # a broken pickle fails in many ways
         cure = "it is cut short, or holds more than tensors: what would have to be run is refused"
         raise DataError(path, "checkpoint", type(error).__name__, cure) from None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise DataError(path, "checkpoint", type(tensors).__name__, "it should be a state dict: tensors by name alone")
-    return dict(tensors)
+    if under is not None:
+        entries = tensors if isinstance(tensors, Mapping) else {}
+        if under not in entries:
+            cure = f"the file has {some_of(sorted(map(str, entries))) or 'no entries'}"
+            raise DataError(path, f"entry {under}", "missing", cure)
+        tensors = entries[under]
+    if holds_tensors(tensors):
+        return dict(tensors)
+    if within := entries_with_tensors(tensors):
+        cure = f"they lie one level deeper: {' or '.join(f'read_pth(path, under={name!r})' for name in within)}"
+        raise DataError(path, "tensors", "missing", cure)
+    raise DataError(path, "checkpoint", type(tensors).__name__, "it should be a state dict: tensors by name alone")
 
 
-def compare(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Every tensor by which what was found differs from what was expected; empty where both fit."""
+def holds_tensors(entry: object) -> bool:
+    """Whether this is a state dict: tensors by name alone."""
+    return isinstance(entry, Mapping) and all(isinstance(value, Tensor) for value in entry.values())
+
+
+def entries_with_tensors(checkpoint: object) -> list[str]:
+    """The names under which a checkpoint holds state dicts."""
+    entries = checkpoint if isinstance(checkpoint, Mapping) else {}
+    return [name for name, entry in entries.items() if isinstance(name, str) and holds_tensors(entry) and entry]
+
+
+def compare(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
+    """How the tensors that were found differ from those expected, in a line; empty where both fit."""
+    if cause := one_cause(expected, found):
+        return cause
     misshapen = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     misfits = {
         "missing": [name for name in expected if name not in found],
         "misshapen": [f"{name} {list(found[name].shape)}, not {list(expected[name].shape)}" for name in misshapen],
         "unknown": [name for name in found if name not in expected],
     }
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in misfits.items() if names)
+    return "; ".join(f"{kind}: {some_of(names)}" for kind, names in misfits.items() if names)
+
+
+def some_of(names: Sequence[str], most: int = 12) -> str:
+    """The names in a line; of many, the first and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def one_cause(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
+    """Where no name fits, the one thing that is wrong with all of them; empty if it is not one thing."""
+    if not found or any(name in expected for name in found):
+        return ""
+    if within := entries_with_tensors(found):
+        return f"the tensors lie one level deeper: give {' or '.join(f'state_dict[{name!r}]' for name in within)}"
+    if prefix := common_prefix(found, expected):
+        wrapped = ", which a wrapper around the model has left there" if prefix in WRAPPERS else ""
+        return f"all names begin with {prefix!r}{wrapped}: take it off, with name.removeprefix({prefix!r})"
+    return ""
+
+
+def common_prefix(names: Iterable[str], known: Container[str]) -> str:
+    """What all names begin with and one at least must lose to be known; empty if there is no such thing."""
+    names = list(names)
+    parts = names[0].split(".")
+    for count in range(1, len(parts)):
+        prefix = ".".join(parts[:count]) + "."
+        if all(name.startswith(prefix) for name in names) and any(n.removeprefix(prefix) in known for n in names):
+            return prefix
+    return ""
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
@@ -158,10 +231,13 @@ def renamed(model: ssd.SSD, layout: Layout) -> dict[str, str]:
     return names | {"l2_norm.weight": layout.l2_norm}
 
 
-def load_renamed(model: ssd.SSD, state_dict: Mapping[str, Tensor], layout: Layout) -> None:
+def load_renamed(model: ssd.SSD, state_dict: Mapping[str, Any], layout: Layout) -> None:
     """Fill SSD300 with tensors that differ from ours by their names alone, or refuse them all."""
     refuse_unless_ssd300(model, layout.source)
     names, ours = renamed(model, layout), model.state_dict()
+    for other in LAYOUTS.keys() - {layout.source}:
+        if set(renamed(model, LAYOUTS[other]).values()) == set(state_dict):
+            raise ValueError(f"{layout.source}: these are the names of {other}: use the function that loads that")
     if misfits := compare({names[name]: tensor for name, tensor in ours.items()}, state_dict):
         raise ValueError(f"{layout.source} does not fit a model with num_classes={model.num_classes}: {misfits}")
     model.load_state_dict({name: state_dict[names[name]] for name in ours})
@@ -172,7 +248,7 @@ def refuse_unless_ssd300(model: ssd.SSD, source: str) -> None:
         raise ValueError(f"{source} fits ssd.ssd300_vgg16, not {model.architecture}")
 
 
-def load_torchvision(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
+def load_torchvision(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
     """Fill `ssd300_vgg16` with the weights of torchvision's model of that name.
 
     Offsets are seen from the priors that a network was trained with. torchvision's published weights
@@ -184,7 +260,7 @@ def load_torchvision(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
     load_renamed(model, state_dict, TORCHVISION)
 
 
-def load_ssd_pytorch(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
+def load_ssd_pytorch(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
     """Fill `ssd300_vgg16` with the weights of amdegroot's ssd.pytorch, or of a project that grew from it.
 
     Raises:
@@ -193,7 +269,7 @@ def load_ssd_pytorch(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
     load_renamed(model, state_dict, SSD_PYTORCH)
 
 
-def load_vgg16(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
+def load_vgg16(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
     """Start the trunk of `ssd300_vgg16` from VGG16 as it learned ImageNet: conv1_1 to conv5_3, fc6 and fc7.
 
     Args:
@@ -211,7 +287,7 @@ def load_vgg16(model: ssd.SSD, state_dict: Mapping[str, Tensor]) -> None:
         expected[f"{name}.weight"] = torch.empty(shape, device="meta")
         expected[f"{name}.bias"] = torch.empty(shape[0], device="meta")
     given = {name: state_dict[name] for name in expected if name in state_dict}
-    if misfits := compare(expected, given):
+    if misfits := compare(expected, given or state_dict):
         raise ValueError(f"{source}: {misfits}; take the weights IMAGENET1K_V1")
     if unusable := [name for name, tensor in given.items() if not tensor.isfinite().all()]:
         raise ValueError(

@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from answers import failing, well_formed, written
+from graded import failing, well_formed, written
 
 from course_lib import grading
 from course_lib.boxes import box_iou

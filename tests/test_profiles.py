@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from course_lib import profiles, weights
+from course_lib import profiles, ssd, weights
 from course_lib.files import DataError
 
 
@@ -40,7 +40,7 @@ def test_nothing_is_chosen_or_measured_on_training_images(name):
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_model_and_priors_of_a_profile_belong_together(name):
     profile = profiles.profile(name)
-    assert weights.ARCHITECTURES[profile.architecture]().spec == profile.spec
+    assert ssd.ARCHITECTURES[profile.architecture]().spec == profile.spec
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_torchs_state_alone(small):

@@ -76,6 +76,17 @@ def test_a_written_picture_has_the_images_shape(tmp_path):
         assert len(picture.getcolors(maxcolors=100000)) > 3
 
 
+def test_boxes_bear_the_names_they_are_given_and_a_label_without_one_is_refused(tmp_path):
+    names = tuple(f"thing {number}" for number in range(1, 26))
+    found = Detections(torch.tensor([[0.1, 0.1, 0.5, 0.5]]), torch.tensor([0.9]), torch.tensor([25]))
+    axes = viz.draw_detections(viz.grid(1, 1)[1][0], IMAGE, found, classes=names)
+    assert [text.get_text() for text in axes.texts] == ["thing 25 0.90"]
+    viz.save_detections(tmp_path / "a.png", IMAGE, found, classes=names)
+    with pytest.raises(ValueError, match="label is 25, and there are 20 classes"):
+        viz.save_detections(tmp_path / "b.png", IMAGE, found)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def frames(count):
     for index in range(count):
         figure, (axis,) = viz.grid(1, 1, cell=(1, 1))

@@ -1,33 +1,14 @@
-import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from xml_files import dog, write
 
 from course_lib import voc
 from course_lib.files import DataError
-from course_lib.voc import Annotation, VOCDetection, collate, read_annotation, read_image
-
-OBJECT = """<object><name>{name}</name><truncated>{truncated}</truncated><difficult>{difficult}</difficult>
-<bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax></bndbox></object>"""
-DOG = {"name": "dog", "truncated": 0, "difficult": 0, "xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}
-
-
-def write(path: Path, *objects: str, width: object = 100, height: object = 80) -> Path:
-    size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
-    path.write_text(f"<annotation>{size}{''.join(objects)}</annotation>")
-    return path
-
-
-def dog(**changes: object) -> str:
-    return OBJECT.format(**DOG | changes)
-
-
-@pytest.fixture
-def xml(tmp_path: Path) -> Path:
-    return tmp_path / "000001.xml"
+from course_lib.images import read_image
+from course_lib.voc import Annotation, VOCDetection, collate, read_annotation
 
 
 @pytest.fixture
@@ -41,189 +22,11 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_coordinates_become_zero_based_and_half_open(xml):
-    annotation = read_annotation(write(xml, dog()))
-    assert annotation.boxes_px.tolist() == [[0, 1, 30, 40]]
-    torch.testing.assert_close(annotation.boxes, torch.tensor([[0, 1 / 80, 0.3, 0.5]]), rtol=0, atol=1e-6)
-    assert annotation.labels.tolist() == [voc.VOC_CLASSES.index("dog") + 1]
-    assert annotation.image_id == "000001" and annotation.size == (100, 80)
-
-
-def test_a_box_over_the_whole_image_is_the_unit_square(xml):
-    annotation = read_annotation(write(xml, dog(xmin=1, ymin=1, xmax=100, ymax=80)))
-    assert annotation.boxes.tolist() == [[0, 0, 1, 1]]
-
-
-def test_children_in_any_order_parts_and_missing_flags(xml):
-    part = "<part><name>head</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
-    box = "<bndbox><ymax>40</ymax><xmin>1</xmin><xmax>30</xmax><ymin>2</ymin></bndbox>"
-    annotation = read_annotation(write(xml, f"<object>{part}{box}<pose>Left</pose><name>person</name>{part}</object>"))
-    assert annotation.boxes_px.tolist() == [[0, 1, 30, 40]]
-    assert annotation.labels.tolist() == [15]
-    assert not annotation.difficult.any() and not annotation.truncated.any()
-
-
-def test_fractional_coordinates_are_kept(xml):
-    annotation = read_annotation(write(xml, dog(xmin="5.25", ymax="40.5")))
-    assert annotation.boxes_px.tolist() == [[4.25, 1, 30, 40.5]]
-
-
-def test_no_objects_give_empty_tensors_of_the_right_shape(xml):
-    annotation = read_annotation(write(xml))
-    assert annotation.boxes.shape == (0, 4) and annotation.labels.dtype == torch.int64
-
-
-def test_unknown_classes_are_left_out_and_named(xml):
-    annotation = read_annotation(write(xml, dog(), dog(name="unicorn")))
-    assert annotation.labels.tolist() == [12] and annotation.unknown == ("unicorn",)
-    own = read_annotation(xml, classes=("unicorn",))
-    assert own.labels.tolist() == [1] and own.unknown == ("dog",)
-
-
-@pytest.mark.parametrize(
-    ("broken", "field", "value"),
-    [
-        (dog(xmin=40, xmax=30), "object[1]/bndbox", "40.0"),
-        (dog(ymin=41, ymax=40), "object[1]/bndbox", "41.0"),
-        (dog(xmin=30, xmax=30), "object[1]/bndbox", "30.0"),
-        (dog(xmin=0), "object[1]/bndbox", "0.0"),
-        (dog(xmax=101), "object[1]/bndbox", "101.0"),
-        (dog(ymax=81), "object[1]/bndbox", "81.0"),
-        (dog(xmin="left"), "object[1]/bndbox/xmin", "left"),
-        (dog(xmin="nan"), "object[1]/bndbox/xmin", "nan"),
-        (dog(ymax="inf"), "object[1]/bndbox/ymax", "inf"),
-        (dog(ymax=""), "object[1]/bndbox/ymax", "''"),
-        (dog(difficult=2), "object[1]/difficult", "2"),
-        (dog(truncated="yes"), "object[1]/truncated", "yes"),
-        (dog(name=""), "object[1]/name", "''"),
-        ("<object><name>dog</name></object>", "object[1]/bndbox/xmin", "None"),
-    ],
-)
-def test_a_broken_object_is_an_error_that_names_file_field_and_value(xml, broken, field, value):
-    write(xml, dog(), broken)
-    with pytest.raises(DataError) as error:
-        read_annotation(xml)
-    assert error.value.path == xml and error.value.field == field and value in str(error.value)
-    problems: list[DataError] = []
-    annotation = read_annotation(xml, problems=problems)
-    assert len(annotation.labels) == 1 and [p.field for p in problems] == [field]
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "no element"),
-        (b"\xff\xd8\xff\xe0 a picture", "not well-formed"),
-        (b"<annotation><size>", "no element"),
-        (b"<html></html>", "root"),
-        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>&b;</annotation>", "document type"),
-        ("<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>&b;</annotation>".encode("utf-16"), "document type"),
-        (b"<?xml version='1.0' encoding='no-such'?><annotation/>", "encoding"),
-        (b"<annotation/>", "size/width"),
-        (b"<annotation><size><width>0</width><height>5</height></size></annotation>", "size/width"),
-        (b"<annotation><size><width>9</width><height>5.5</height></size></annotation>", "size/height"),
-    ],
-)
-def test_a_file_that_is_no_annotation_is_an_error_that_says_why(xml, content, reason):
-    xml.write_bytes(content)
-    with pytest.raises(DataError, match=reason) as error:
-        read_annotation(xml)
-    assert str(xml) in str(error.value)
-
-
-def test_an_entity_bomb_costs_nothing(xml):
-    entities = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 30))
-    xml.write_text(f'<!DOCTYPE a [<!ENTITY e0 "x">{entities}]><annotation>&e29;</annotation>')
-    with pytest.raises(DataError, match="document type"):
-        read_annotation(xml)
-
-
-def test_errors_survive_the_way_out_of_a_loaders_worker(xml):
-    with pytest.raises(DataError) as error:
-        read_annotation(xml)
-    copy = pickle.loads(pickle.dumps(error.value))
-    assert str(copy) == str(error.value) and copy.field == "file"
-
-
-FRAGMENTS = [
-    *(b"<object>", b"</object>", b"<bndbox>", b"</bndbox>", b"<name/>", b"<xmin>nan</xmin>", b"<xmax>1e999</xmax>"),
-    *(b"<width>0</width>", b"<width>-7</width>", b"<difficult>yes</difficult>", b"<part>", b"&amp;", b"&x;", b"<!--"),
-    *(
-        b"<?xml version='1.0' encoding='utf-7'?>",
-        b"\x00",
-        b"\xff\xfe",
-        b"]]>",
-        b"<![CDATA[",
-        b"<!DOCTYPE a>",
-        b"-1",
-        b"9" * 400,
-    ),
-]
-
-
-def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
-    """A few cuts, doublings, changed bytes and foreign fragments."""
-    for _ in range(rng.integers(1, 5)):
-        start, stop = sorted(rng.integers(0, len(whole) + 1, 2))
-        stop = min(stop, start + 60)
-        match rng.integers(5):
-            case 0:
-                whole = whole[:start] + whole[stop:]
-            case 1:
-                whole = whole[:stop] + whole[start:]
-            case 2:
-                whole = whole[:start] + rng.bytes(rng.integers(1, 6)) + whole[start:]
-            case 3:
-                whole = whole[:start] + FRAGMENTS[rng.integers(len(FRAGMENTS))] + whole[start:]
-            case 4:  # a digit for a digit keeps the XML whole, and reaches the checks behind it
-                digits = [i for i, byte in enumerate(whole) if 48 <= byte <= 57]
-                if digits:
-                    at = digits[rng.integers(len(digits))]
-                    whole = whole[:at] + str(rng.integers(10)).encode() + whole[at + 1 :]
-    return whole
-
-
-@pytest.mark.slow
-def test_ten_thousand_damaged_annotations_are_read_or_refused_never_anything_else(tmp_path):
-    whole = write(tmp_path / "whole.xml", dog(), dog(name="person", difficult=1)).read_bytes()
-    rng, path, read = np.random.default_rng(0), tmp_path / "damaged.xml", 0
-    for _ in range(10_000):
-        path.write_bytes(damaged(whole, rng))
-        problems: list[DataError] = []
-        try:
-            annotation = read_annotation(path, problems=problems)
-        except DataError as error:
-            assert str(path) in str(error) and error.cure
-            continue
-        read += 1
-        assert (annotation.boxes_px[:, 2:] > annotation.boxes_px[:, :2]).all()
-        assert (annotation.boxes >= 0).all() and (annotation.boxes <= 1).all()
-        assert len(annotation.labels) + len(annotation.unknown) + len(problems) <= 40
-    assert 500 < read < 9500, "the damage is too heavy or too light to say anything"
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
-def test_every_kind_of_jpeg_becomes_rgb(tmp_path, mode):
-    path = tmp_path / "a.jpg"
-    Image.new("RGB", (40, 30), (200, 60, 60)).convert(mode).save(path, quality=95)
-    image = read_image(path, (40, 30))
-    assert image.shape == (30, 40, 3) and image.dtype == np.uint8
-    expected = Image.new("RGB", (1, 1), (200, 60, 60)).convert(mode).convert("RGB").getpixel((0, 0))
-    assert np.abs(image.reshape(-1, 3).mean(0) - expected).max() < 4
-
-
-def test_a_picture_turned_by_exif_is_shown_as_its_annotation_sees_it(tmp_path):
-    """Orientation 6: stored lying, shown standing. An annotation may have been drawn on either."""
-    path = tmp_path / "a.jpg"
-    stored = Image.new("RGB", (40, 30), "white")
-    stored.paste("black", (0, 0, 20, 30))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    stored.save(path, exif=exif, quality=95)
-    standing, lying = read_image(path, (30, 40)), read_image(path, (40, 30))
-    assert standing[5].mean() < 60 and standing[35].mean() > 200
-    assert lying[:, 5].mean() < 60 and lying[:, 35].mean() > 200
-    assert read_image(path).shape == (40, 30, 3)
+def test_voc_gives_the_path_of_the_image_that_is_there(tmp_path):
+    folder = tmp_path / "VOC2007" / "JPEGImages"
+    folder.mkdir(parents=True)
+    (folder / "a.1 x.PNG").touch()
+    assert voc.image_path(tmp_path, "2007", "a.1 x") == folder / "a.1 x.PNG" and voc.read_image is read_image
 
 
 def test_broken_missing_and_other_images_are_named(tree):
@@ -341,3 +144,228 @@ def test_the_real_images_load_and_draw(voc_real, tmp_path):
         for index, one in enumerate(axes):
             viz.draw_target(one, *dataset[index])
         figure.savefig(tmp_path / f"{image_set}.png")
+
+
+def with_list(tree: Path, content: str | bytes, *annotated: str) -> Path:
+    """Write the list `test`, and an annotation of 100 x 80 pixels with a dog for each id."""
+    path = tree / "VOC2007/ImageSets/Main/test.txt"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for image_id in annotated:
+        write(tree / f"VOC2007/Annotations/{image_id}.xml", dog())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "annotated", "ids"),
+    [
+        ("car\ncar (2)\ncar (3)\n", ["car", "car (2)", "car (3)"], ["car", "car (2)", "car (3)"]),
+        ("car\ncar (2)\n", ["car"], ["car", "car (2)"]),  # one is missing, and is to be named by its whole name
+        ("car 1\ncar 0\n", ["car 1", "car 0"], ["car 1", "car 0"]),
+        ("car 1\n", ["car 1"], ["car 1"]),
+        ("car 1\n", ["car 1", "car"], ["car 1"]),
+        ("car 1\ncar 0\ncar -1\n", ["car 0"], ["car 1", "car 0", "car -1"]),
+        ("car 1\ncar 0\n", [], ["car 1", "car 0"]),  # in a class list no image stands twice
+        ("shot 12\nshot 13\n", ["shot 12", "shot 13"], ["shot 12", "shot 13"]),
+        ("a  b\n", ["a  b"], ["a  b"]),
+        ("a.b\n1.5 m\n", ["a.b", "1.5 m"], ["a.b", "1.5 m"]),
+        ("\n  a1  \r\n\r\n\tb1\r\n", ["a1", "b1"], ["a1", "b1"]),
+        ("a1\rb1\r", ["a1", "b1"], ["a1", "b1"]),
+        (b"\xef\xbb\xbfa1\nb1\n", ["a1", "b1"], ["a1", "b1"]),
+        (b"\xef\xbb\xbfa1\n\xef\xbb\xbfb1\n", ["a1", "b1"], ["a1", "b1"]),
+        ("é\n犬 1\n", ["é", "犬 1"], ["é", "犬 1"]),
+        ("a1.jpg\n", ["a1.jpg"], ["a1.jpg"]),  # Annotations/a1.jpg.xml
+    ],
+)
+def test_an_id_is_the_whole_line(tree, content, annotated, ids):
+    with_list(tree, content, *annotated)
+    assert voc.read_image_set(tree, "2007", "test") == ids
+
+
+@pytest.mark.parametrize(
+    ("content", "annotated", "ids"),
+    [
+        ("000001 -1\n000002  1\n000003  0\n", ["000001", "000002", "000003"], ["000002", "000003"]),
+        ("000001 -1\r\n\r\n000002\t1\r\n", ["000001", "000002"], ["000002"]),
+        ("000002  1\n", ["000002"], ["000002"]),
+        ("000002  1\n000004 -1\n", [], ["000002"]),  # nothing is there to look at
+        ("car (2) 1\ncar (3) -1\n", ["car (2)", "car (3)"], ["car (2)"]),
+        ("car 1 1\ncar 2 -1\n", ["car 1", "car 2"], ["car 1"]),
+    ],
+)
+def test_a_class_list_gives_the_images_of_the_class(tree, content, annotated, ids):
+    with_list(tree, content, *annotated)
+    assert voc.read_image_set(tree, "2007", "test") == ids
+
+
+@pytest.mark.parametrize(
+    ("content", "annotated", "line"),
+    [
+        ("2010_1  1  1\n2010_2  2 -1\n", ["2010_1", "2010_2"], "line 1"),  # VOC2012's actions: image, object, label
+        ("2010_1  1  1\n2010_2  2 -1\n", [], "line 1"),
+        ("2007_1 1\n2007_2 2\n", ["2007_1", "2007_2"], "line 1"),  # its layouts: image, object
+        ("2007_1 1\n2007_1 2\n2007_2 1\n", ["2007_1", "2007_2"], "line 1"),
+        ("a1\nb1 1\n", ["a1", "b1"], "line 2"),
+        ("a1 12 13 14 15\n", ["a1"], "line 1"),
+        ("a1 1\na1 -1\n", ["a1"], "line 1"),
+    ],
+)
+def test_a_list_with_other_columns_is_refused_not_read_as_other_ids(tree, content, annotated, line):
+    path = with_list(tree, content, *annotated)
+    with pytest.raises(DataError, match="write one image id per line") as error:
+        voc.read_image_set(tree, "2007", "test")
+    assert error.value.path == path and error.value.field == line
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "reason"),
+    [
+        ("a1\nb1\n".encode("utf-16"), "encoding", "UTF-16 .*save the list as UTF-8"),
+        ("a1\nb1\n".encode("utf-16-le"), "encoding", "UTF-16 .*save the list as UTF-8"),
+        ("a1\nb1\n".encode("utf-32"), "encoding", "UTF-16 .*save the list as UTF-8"),
+        ("a1\nbär\n".encode("latin-1"), "encoding", "not UTF-8: line 2 has the byte 0xe4': save the list as UTF-8"),
+        ("图像标注\n".encode("gbk"), "encoding", "save the list as UTF-8"),
+        ("a1\nb1\na1\n", "lines 1 and 3", "'a1': take one of the two away"),
+        ("a1\n\na1  \n", "lines 1 and 3", "'a1': take one of the two away"),
+        ("a1 1\nb1 -1\na1 1\n", "lines 1 and 3", "'a1': take one of the two away"),
+        ("a1 -1\nb1 -1\n", "image set", "no image has this class"),
+        ("b1\na1.jpg\n", "line 2", "'a1.jpg': write the name without folder and ending: a1$"),
+        ("a1.JPEG\n", "line 1", "ending: a1$"),
+        ("a1.png\n", "line 1", "ending: a1$"),
+        ("a1.xml\n", "line 1", "ending: a1$"),
+        ("a1.v2.bmp\n", "line 1", "ending: a1.v2$"),
+        ("C:\\x\\a1\n", "line 1", "ending: a1$"),
+        ("C:\\x\\a1.jpg\n", "line 1", "ending: a1$"),
+        ("x/a1\n", "line 1", "ending: a1$"),
+        ("/data/VOC2007/JPEGImages/a1.jpg\n", "line 1", "ending: a1$"),
+        ("./a1\n", "line 1", "ending: a1$"),
+        ("../../a1\n", "line 1", "ending: a1$"),
+        ("..\n", "line 1", "without folder and ending$"),
+        ("x/..\n", "line 1", "without folder and ending$"),
+        (".\n", "line 1", "without folder and ending$"),
+        ("x/\n", "line 1", "without folder and ending$"),
+        ("a1.jpg 1\nb1.jpg -1\n", "line 1", "ending: a1$"),
+    ],
+)
+def test_a_list_that_cannot_be_used_gets_a_cure_that_fits(tree, content, field, reason):
+    path = with_list(tree, content, "b1", "a1")
+    with pytest.raises(DataError, match=reason) as error:
+        voc.read_image_set(tree, "2007", "test")
+    assert error.value.path == path and error.value.field == field
+
+
+@pytest.mark.parametrize(
+    "make", [VOCDetection, voc.read_annotations, lambda *a, classes: list(voc.check_tree(*a, classes))]
+)
+@pytest.mark.parametrize("classes", ["person", ("dog", "dog"), ("dog", "")])
+def test_classes_that_are_no_names_are_refused_by_all_who_take_them(tree, make, classes):
+    with pytest.raises(ValueError, match="classes"):
+        make(tree, "2007", "test", classes=classes)
+
+
+def test_all_annotations_are_read_before_an_image_and_unknown_names_are_warned_of_once(tree):
+    with_list(tree, "a1\nb1\nc1\n", "a1", "b1", "c1")
+    for image_id in ("b1", "c1"):
+        write(tree / f"VOC2007/Annotations/{image_id}.xml", dog(), dog(name="dgo"), dog(name="dgo"))
+    dataset = VOCDetection(tree, "2007", "test")  # there are no images
+    for read in (dataset.annotations, lambda: voc.read_annotations(tree, "2007", "test")):
+        with pytest.warns(voc.LeftOut, match="did you mean 'dog'") as caught:
+            found = read()
+        assert [a.image_id for a in found] == ["a1", "b1", "c1"] and [len(a.labels) for a in found] == [1, 1, 1]
+        assert len(caught) == 1 and "b1.xml" in str(caught[0].message) and "4 objects" in str(caught[0].message)
+    assert len(dataset.annotation(1).labels) == 1  # said once, not once more for every image
+    (tree / "VOC2007/Annotations/b1.xml").unlink()
+    with pytest.raises(DataError, match=r"b1\.xml"):
+        dataset.annotations()
+
+
+def test_images_that_are_loaded_one_by_one_warn_of_a_name_once(tree):
+    with_list(tree, "a1\nb1\n", "a1", "b1")
+    for image_id in ("a1", "b1"):
+        write(tree / f"VOC2007/Annotations/{image_id}.xml", dog(name="Dog"))
+    dataset = VOCDetection(tree, "2007", "test")
+    with pytest.warns(voc.LeftOut, match="a1.*did you mean 'dog'"):
+        dataset.annotation(0)
+    assert dataset.annotation(1).unknown == ("Dog",)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "faults"),
+    [
+        (("dog", "Dog", "dgo", "unicorn", "dgo"), voc.VOC_CLASSES, ["Dog", "dgo", "unicorn"]),
+        (("dog", "person", "cat"), ("person",), []),  # a choice among VOC's names
+        (("dog", "persn"), ("person",), ["persn"]),
+        (("dog", "van"), ("car", "van"), ["dog"]),  # a tree with names of its own
+        (("Car", "car"), ("Car",), ["car"]),
+        (("Car", "van"), ("Car", "van"), []),
+    ],
+)
+def test_a_name_that_no_object_of_the_tree_may_have_is_a_fault(tree, names, classes, faults):
+    with_list(tree, "000001\n")
+    write(tree / "VOC2007/Annotations/000001.xml", *(dog(name=name) for name in names))
+    report = list(voc.check_tree(tree, "2007", "test", classes))
+    assert [(p.path.name, p.field, p.value) for p in report] == [("000001.xml", "object/name", name) for name in faults]
+    assert all("did you mean" in p.cure for p in report if p.value in ("Dog", "dgo", "persn", "car"))
+
+
+def test_a_report_of_a_tree_as_people_bring_it_raises_nothing(tree):
+    root = tree / "VOC2007"
+    ids = ["large", "two", "bmp", "grey", "exif", "folder", "size", "utf16", "empty", "fractions", "zero", "XML", "a b"]
+    with_list(tree, "\n".join(ids), *ids)
+    picture = Image.new("RGB", (100, 80))
+    for image_id in ids:
+        picture.save(root / f"JPEGImages/{image_id}.jpg")
+    Image.new("1", (20_000, 10_000)).save(root / "JPEGImages/large.png")
+    (root / "JPEGImages/large.jpg").unlink()
+    picture.save(root / "JPEGImages/two.PNG")
+    (root / "JPEGImages/bmp.jpg").rename(root / "JPEGImages/bmp.bmp")
+    (root / "JPEGImages/grey.jpg").unlink()
+    Image.new("I;16", (100, 80), 999).save(root / "JPEGImages/grey.png")
+    (root / "JPEGImages/folder.jpg").unlink()
+    (root / "JPEGImages/folder.jpg").mkdir()
+    picture.save(root / "JPEGImages/exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0nonsense")
+    write(root / "Annotations/size.xml", dog(), width=80, height=100)
+    (root / "Annotations/utf16.xml").write_bytes("<?xml version='1.0' encoding='utf-8'?><annotation/>".encode("utf-16"))
+    (root / "Annotations/empty.xml").write_bytes(b"")
+    write(root / "Annotations/fractions.xml", dog(xmin=0.1, ymin=0.1, xmax=0.5, ymax=0.5))
+    write(root / "Annotations/zero.xml", dog(xmin=0))
+    (root / "Annotations/XML.xml").rename(root / "Annotations/XML.XML")
+    report = {p.path.name: (p.field, p.cure) for p in voc.check_tree(tree, "2007", "test")}
+    expected = {
+        "large.png": ("image size", "shrink it"),
+        "two.jpg": ("image", "one file"),
+        "bmp.jpg": ("image", "save it as .jpg"),
+        "folder.jpg": ("image", "restore"),
+        "size.jpg": ("image size", "exchange width and height in <size>"),
+        "utf16.xml": ("encoding", "UTF-8"),
+        "empty.xml": ("XML", "restore"),
+        "fractions.xml": ("object[0]/bndbox", "multiply"),
+        "zero.xml": ("object[0]/bndbox", "add 1"),
+        "XML.xml": ("file", "call it XML.xml"),
+    }
+    assert report.keys() == expected.keys()
+    for name, (field, cure) in expected.items():
+        assert report[name][0] == field and cure in report[name][1], name
+
+
+def test_a_survey_counts_the_classes_that_the_annotations_were_read_with(tree):
+    write(tree / "VOC2007/Annotations/000001.xml", dog(name="van"), dog(name="van"), dog(name="car"))
+    annotations = voc.read_annotations(tree, "2007", "test", ("bike", "car", "van"))
+    assert voc.survey(annotations, ("bike", "car", "van"))["classes"] == {"bike": 0, "car": 1, "van": 2}
+    with pytest.raises(ValueError, match="classes"):
+        voc.survey(annotations, "van")
+
+
+def test_vocs_class_lists_name_the_images_with_an_object_of_the_class(voc_annotations):
+    found = {name: set() for name in voc.VOC_CLASSES}
+    for annotation in voc.read_annotations(voc_annotations, "2007", "test"):
+        for label in annotation.labels.tolist():
+            found[voc.VOC_CLASSES[label - 1]].add(annotation.image_id)
+    for name, ids in found.items():
+        assert set(voc.read_image_set(voc_annotations, "2007", f"{name}_test")) == ids, name
+
+
+def test_voc2007_has_no_faults(voc_annotations, voc_real):
+    for image_set in ("trainval", "test"):
+        assert list(voc.check_tree(voc_annotations, "2007", image_set, annotations_only=True)) == []
+        assert list(voc.check_tree(voc_annotations, "2007", image_set, ("person",), annotations_only=True)) == []
+    assert list(voc.check_tree(voc_real / "VOCdevkit", "2007", "test")) == []

@@ -12,6 +12,7 @@ from torchvision.transforms.functional import normalize
 
 from course_lib import ssd, weights
 from course_lib.files import DataError
+from course_lib.voc import VOC_CLASSES
 
 
 @pytest.fixture
@@ -33,6 +34,26 @@ def test_what_is_saved_is_what_is_loaded(model, tmp_path):
     # In float64: the two may keep their weights in another order in memory, and take another kernel.
     torch.testing.assert_close(loaded.double()(images), model.double()(images))
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["a.safetensors"]
+
+
+def test_the_names_of_the_classes_are_kept(tmp_path):
+    names = ("Drachen", "paper boat", "猫", 'said "so"')
+    weights.save(ssd.ssd_mini(5, names), tmp_path / "a.safetensors")
+    assert weights.load(tmp_path / "a.safetensors").classes == names
+
+
+def test_a_file_without_names_gives_the_usual_ones(root, model, tmp_path):
+    assert weights.load(root / "data" / "ssd_mini.safetensors").classes == VOC_CLASSES
+    save_file(model.state_dict(), tmp_path / "a.safetensors", {"architecture": "ssd_mini", "num_classes": "5"})
+    assert weights.load(tmp_path / "a.safetensors").classes == ("class 1", "class 2", "class 3", "class 4")
+
+
+@pytest.mark.parametrize("kept", ["", "cat", '["cat"]', "4", "[1, 2, 3, 4]", '"four"', "null"])
+def test_names_that_do_not_fit_the_number_of_classes_are_named(kept, model, tmp_path):
+    metadata = {"architecture": "ssd_mini", "num_classes": "5", "classes": kept}
+    save_file(model.state_dict(), tmp_path / "a.safetensors", metadata)
+    with pytest.raises(DataError, match=r"classes is .* a list of 4 names"):
+        weights.load(tmp_path / "a.safetensors")
 
 
 def test_half_precision_halves_the_file(model, tmp_path):
@@ -102,7 +123,7 @@ def test_a_pth_that_is_cut_short_missing_or_no_state_dict_is_named(zipped, tmp_p
     path = tmp_path / "a.pth"
     with pytest.raises(DataError, match="missing"):
         weights.read_pth(path)
-    torch.save({"epoch": 3, "state_dict": {"a": torch.rand(500)}}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({"epoch": 3, "a": torch.rand(500)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(DataError, match="tensors by name alone"):
         weights.read_pth(path)
     whole = path.read_bytes()
@@ -110,6 +131,19 @@ def test_a_pth_that_is_cut_short_missing_or_no_state_dict_is_named(zipped, tmp_p
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match="cut short"):
             weights.read_pth(path)
+
+
+@pytest.mark.parametrize("entry", ["model", "state_dict", "ema"])
+def test_tensors_that_lie_one_level_deeper_are_found_and_named(entry, tmp_path, ssd300):
+    path, tensors = tmp_path / "a.pth", {"a": torch.rand(5)}
+    torch.save({"epoch": 3, entry: tensors, "optimizer": {"state": {}, "param_groups": [1]}}, path)
+    with pytest.raises(DataError, match=rf"one level deeper: read_pth\(path, under='{entry}'\)$"):
+        weights.read_pth(path)
+    assert torch.equal(weights.read_pth(path, under=entry)["a"], tensors["a"])
+    with pytest.raises(DataError, match=f"entry weights is 'missing': the file has .*{entry}"):
+        weights.read_pth(path, under="weights")
+    with pytest.raises(ValueError, match=rf"give state_dict\['{entry}'\]"):
+        weights.load_torchvision(ssd300, {"epoch": 3, entry: tensors})
 
 
 def test_tensors_that_do_not_fit_are_named(model, tmp_path):
@@ -132,6 +166,42 @@ def others_tensors(model, layout):
     """The model's weights as others would save them, all of them zero."""
     names = weights.renamed(model, layout)
     return {names[name]: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+
+
+PREFIXES = ["module.", "model.", "_orig_mod.", "module._orig_mod.", "net.detector."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_all_names_begin_with_is_said_once(prefix, model, ssd300, vgg16_names, tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    save_file(tensors, path, {"architecture": "ssd_mini", "num_classes": "5"})
+    with pytest.raises(DataError) as from_file:
+        weights.load(path)
+    messages = [str(from_file.value).replace(str(path), "")]
+    for load, names in (
+        (weights.load_torchvision, others_tensors(ssd300, weights.TORCHVISION)),
+        (weights.load_ssd_pytorch, others_tensors(ssd300, weights.SSD_PYTORCH)),
+        (weights.load_vgg16, vgg16_names),
+    ):
+        with pytest.raises(ValueError) as in_memory:
+            load(ssd300, {f"{prefix}{name}": torch.zeros(1) for name in names})
+        messages.append(str(in_memory.value))
+    for message in messages:
+        assert f"all names begin with {prefix!r}" in message and len(message) < 300, message
+
+
+def test_of_many_names_a_message_has_a_dozen(model, tmp_path):
+    with pytest.raises(ValueError, match=r"missing: .* and \d+ more; unknown: a0, .* and 88 more") as caught:
+        raise ValueError(weights.compare(model.state_dict(), {f"a{i}": torch.zeros(1) for i in range(100)}))
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize(("theirs", "load"), [("SSD_PYTORCH", "load_torchvision"), ("TORCHVISION", "load_ssd_pytorch")])
+def test_the_names_of_the_other_project_are_known_again(theirs, load, ssd300):
+    layout = getattr(weights, theirs)
+    with pytest.raises(ValueError, match=f"names of {layout.source}"):
+        getattr(weights, load)(ssd300, others_tensors(ssd300, layout))
 
 
 LOADERS = [(weights.load_torchvision, weights.TORCHVISION), (weights.load_ssd_pytorch, weights.SSD_PYTORCH)]
@@ -168,6 +238,15 @@ def test_another_number_of_classes_names_the_twelve_tensors_of_the_class_heads(l
 def test_only_ssd300_is_filled_from_elsewhere(load, model):
     with pytest.raises(ValueError, match=r"fits ssd\.ssd300_vgg16, not ssd_mini"):
         load(model, {})
+
+
+@pytest.fixture(scope="module")
+def vgg16_names():
+    return [
+        f"{layer}.{part}"
+        for layer in (*weights.VGG16_FEATURES, *weights.VGG16_CLASSIFIER)
+        for part in ("weight", "bias")
+    ]
 
 
 @pytest.fixture(scope="module")

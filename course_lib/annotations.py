@@ -1,0 +1,303 @@
+"""Annotations: what a VOC XML file says of one image, and which names count.
+
+The XML counts pixels from 1 and its corners belong to the box. In memory a box is 0-based and
+half open, `(xmin - 1, ymin - 1, xmax, ymax)`, so its width is `xmax - xmin` with no "+ 1".
+"""
+
+import difflib
+import re
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from xml.parsers.expat import errors as expat
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from course_lib.files import DataError
+from course_lib.images import namesakes
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+class LeftOut(UserWarning):
+    """Objects are left out, because their name is none of the classes."""
+
+
+def class_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes as a tuple; the label of `classes[i]` is `i + 1`.
+
+    Raises:
+        ValueError: a single string, which would be as many classes as it has letters; a name that is no string,
+            is empty, has space around it (an annotation's names have none) or occurs twice.
+    """
+    if isinstance(classes, str):
+        raise ValueError(f'classes is {classes!r}, a single name: write ("{classes}",)')
+    names: dict[str, int] = {}
+    for index, name in enumerate(classes):
+        if not isinstance(name, str):
+            raise ValueError(f"classes[{index}] is {name!r}: write the name as a string")
+        if not name or name != name.strip():
+            raise ValueError(f"classes[{index}] is {name!r}: write a name, without space around it")
+        if name in names:
+            raise ValueError(f"classes[{index}] is {name!r}, as classes[{names[name]}] is: take one away")
+        names[name] = index
+    return tuple(names)
+
+
+def nearest(name: str, classes: Sequence[str]) -> str | None:
+    """The class that a name most likely means: "diningtable" for "Dining table", "dog" for "dgo"."""
+
+    def letters(text: str) -> str:
+        return "".join(filter(str.isalnum, text.casefold()))
+
+    known = {letters(one): one for one in reversed(classes)}
+    close = difflib.get_close_matches(letters(name), known, n=1)
+    return known[close[0]] if close else None
+
+
+def advice(name: str, classes: Sequence[str]) -> str:
+    """What to do about an object's name that is none of the classes."""
+    meant = nearest(name, classes)
+    return f"did you mean {meant!r}?" if meant else "correct it, or add it to `classes`"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one XML file says.
+
+    Attributes:
+        path: the XML file; its stem is the image's id.
+        size: width and height of the image, pixels.
+        boxes_px: corners, pixels, 0-based, half open.
+        labels: index into the classes, plus 1; 0 is background and never occurs here.
+        difficult, truncated: the annotators' flags, False where the file has none.
+        unknown: names of objects that are none of the classes and were left out.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    boxes_px: Float[Tensor, "N 4"]
+    labels: Int[Tensor, " N"]
+    difficult: Bool[Tensor, " N"]
+    truncated: Bool[Tensor, " N"]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def image_id(self) -> str:
+        return self.path.stem
+
+    @cached_property
+    def boxes(self) -> Float[Tensor, "N 4"]:
+        """Corners, fractions of the image."""
+        return self.boxes_px / torch.tensor(self.size * 2, dtype=torch.float32)
+
+
+def warn_of_unknown(annotations: Sequence[Annotation], classes: Sequence[str]) -> None:
+    """Warn (`LeftOut`) once of each name that is none of the classes: how many objects, where first, what was meant."""
+    found: dict[str, list[Path]] = {}
+    for annotation in annotations:
+        for name in annotation.unknown:
+            found.setdefault(name, []).append(annotation.path)
+    for name, paths in found.items():
+        objects = "1 object is" if len(paths) == 1 else f"{len(paths)} objects are"
+        message = f"{paths[0]}: name is {name!r}, none of `classes`: {objects} left out, in {len(set(paths))} of "
+        warnings.warn(LeftOut(f"{message}{len(annotations)} files: {advice(name, classes)}"), stacklevel=3)
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses a document type before any entity in it is expanded."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise ElementTree.ParseError("it declares a document type")
+
+
+SAVE_AS_UTF8 = 'save the file as UTF-8, and let its first line say encoding="UTF-8"'
+NOT_AS_DECLARED = (expat.codes[expat.XML_ERROR_INCORRECT_ENCODING], expat.codes[expat.XML_ERROR_UNKNOWN_ENCODING])
+FOREIGN_BYTE = (expat.codes[expat.XML_ERROR_INVALID_TOKEN], expat.codes[expat.XML_ERROR_PARTIAL_CHAR])
+
+
+def foreign_byte(content: bytes) -> str | None:
+    """Where the first byte stands that UTF-8 does not have there; None where all of it is UTF-8."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"not UTF-8: line {line} has the byte 0x{content[error.start]:02x}"
+    return None
+
+
+def _encoding_fault(content: bytes, error: Exception) -> str | None:
+    """What is wrong with a file's encoding, where that is why it could not be parsed."""
+    text = content.replace(b"\0", b"")  # UTF-16 and UTF-32 become legible enough
+    declared = re.search(rb"""<\?xml[^>]*?encoding\s*=\s*["']([^"']*)""", text[:200])
+    name = declared[1].decode("ascii", "replace") if declared else None
+    code = getattr(error, "code", None)
+    if not isinstance(error, ElementTree.ParseError):
+        return f"{name}, which the parser does not know"
+    if code in NOT_AS_DECLARED:
+        return f"{name}, as its first line says, but its bytes are of another"
+    if code not in FOREIGN_BYTE or b"<annotation" not in text:
+        return None
+    if foreign := foreign_byte(content):
+        return foreign
+    return f"{name}, which the parser does not know" if name and name.lower() != "utf-8" else None
+
+
+def parse(path: str | Path) -> ElementTree.Element:
+    """The root element of a VOC annotation; a document type is refused before any entity in it is expanded.
+
+    Raises:
+        DataError: the file is missing, empty, not XML, in another encoding than it says, or has another root.
+    """
+    path = Path(path)
+    restore = "restore the annotation or take it off the list"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(path, "file", error.strerror, _renamed(path) or restore) from None
+    except OSError as error:
+        raise DataError(path, "file", error.strerror, restore) from None
+    if not content.strip(b"\0\t\r\n "):
+        raise DataError(path, "XML", "an empty file, no element in it", restore)
+    try:
+        parser = ElementTree.XMLParser(target=_NoDoctype())
+        parser.feed(content)
+        root = parser.close()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        if encoding := _encoding_fault(content, error):
+            raise DataError(path, "encoding", encoding, SAVE_AS_UTF8) from None
+        raise DataError(path, "XML", str(error), "restore the file: VOC annotations are plain XML") from None
+    if root.tag != "annotation":
+        raise DataError(path, "root element", root.tag, "a VOC annotation's root is <annotation>")
+    return root
+
+
+def _renamed(path: Path) -> str | None:
+    try:
+        others = [other.name for other in namesakes(path) if other.name.casefold() == path.name.casefold()]
+    except OSError:
+        return None
+    return f"{others[0]} lies there: upper and lower case count, so call it {path.name}" if others else None
+
+
+def _number(path: Path, field: str, parent: ElementTree.Element | None, tag: str) -> float:
+    text = None if parent is None else parent.findtext(tag)
+    try:
+        number = float(text)  # type: ignore[arg-type]
+        if not np.isfinite(number):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise DataError(path, f"{field}/{tag}", text, "write a number there") from None
+    return number
+
+
+def _flag(path: Path, field: str, item: ElementTree.Element, tag: str) -> bool:
+    text = (item.findtext(tag) or "0").strip()
+    if text not in ("0", "1"):
+        raise DataError(path, f"{field}/{tag}", text, "write 0 or 1")
+    return text == "1"
+
+
+def _box(path: Path, field: str, item: ElementTree.Element, size: tuple[int, int]) -> tuple[float, ...]:
+    """The object's own corners, 1-based; a `<part>` has a box of its own, one level deeper."""
+    field = f"{field}/bndbox"
+    child = item.find("bndbox")
+    corners = tuple(_number(path, field, child, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    xmin, ymin, xmax, ymax = corners
+    if xmax < xmin or ymax < ymin:
+        raise DataError(path, field, corners, "the corners are reversed: swap min and max")
+    if xmax == xmin or ymax == ymin:
+        raise DataError(path, field, corners, "the box has no area: draw it again or remove the object")
+    if xmin < 1 or ymin < 1 or xmax > size[0] or ymax > size[1]:
+        raise DataError(path, field, corners, _way_into(size, *corners))
+    return corners
+
+
+def _way_into(size: tuple[int, int], xmin: float, ymin: float, xmax: float, ymax: float) -> str:
+    """What to do with a box that leaves its image: what its numbers mean to someone else, or clip it."""
+    width, height = size
+    if max(xmax, ymax) <= 1 and min(xmin, ymin) > -1:
+        return f"these are fractions: multiply x by {width} and y by {height}, then add 1 to xmin and ymin"
+    if min(xmin, ymin) >= 0 and xmax <= width and ymax <= height:
+        if xmax == width or ymax == height:
+            return "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin"
+        return "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin, or to all four if it holds xmax"
+    if min(xmin, ymin) >= 0 and xmax <= height and ymax <= width:
+        return f"it fits where x and y are exchanged: exchange them, or width {width} and height {height} in <size>"
+    pixels = f"the image, whose pixels are 1..{width} by 1..{height}"
+    if xmin > width or ymin > height or xmax < 1 or ymax < 1:
+        return f"the box lies beside {pixels}: draw it again or remove the object"
+    return f"the box leaves {pixels}: clip it"
+
+
+LARGEST = 2**24  # as far as float32 counts pixels one by one
+
+
+def _size(path: Path, root: ElementTree.Element) -> tuple[int, int]:
+    size = []
+    for tag in ("width", "height"):
+        number = _number(path, "size", root.find("size"), tag)
+        if not 1 <= number <= LARGEST or number != int(number):
+            raise DataError(path, f"size/{tag}", number, "write the image's size in pixels")
+        size.append(int(number))
+    return size[0], size[1]
+
+
+def read_annotation(
+    path: str | Path, classes: Sequence[str] = VOC_CLASSES, problems: list[DataError] | None = None
+) -> Annotation:
+    """Read one VOC annotation.
+
+    Args:
+        path: an XML file in VOC's format; the children of an element may come in any order.
+        classes: the names that count; an object of another class is left out and named in `unknown`.
+        problems: where given, a fault in an object is appended here and the object left out, and
+            reading goes on; where not, the first fault is raised.
+
+    Raises:
+        ValueError: `classes` are no names: see `class_names`.
+        DataError: the file is missing or not XML, or has no usable size (always);
+            a field is missing, not a number, reversed, without area or outside (see `problems`).
+    """
+    path = Path(path)
+    root, classes = parse(path), class_names(classes)
+    size = _size(path, root)
+    boxes, labels, difficult, truncated, unknown = [], [], [], [], []
+    for index, item in enumerate(root.findall("object")):
+        field = f"object[{index}]"
+        try:
+            name = (item.findtext("name") or "").strip()
+            if not name:
+                raise DataError(path, f"{field}/name", name, "write the object's class there")
+            if name not in classes:
+                unknown.append(name)
+                continue
+            flags = _flag(path, field, item, "difficult"), _flag(path, field, item, "truncated")
+            box = _box(path, field, item, size)
+        except DataError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+            continue
+        boxes.append((box[0] - 1, box[1] - 1, box[2], box[3]))
+        labels.append(classes.index(name) + 1)
+        difficult.append(flags[0])
+        truncated.append(flags[1])
+    return Annotation(
+        path,
+        size,
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.int64),
+        torch.tensor(difficult, dtype=torch.bool),
+        torch.tensor(truncated, dtype=torch.bool),
+        tuple(unknown),
+    )

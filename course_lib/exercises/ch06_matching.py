@@ -1,0 +1,241 @@
+"""Chapter 6: what a prior must learn, and which prior is whose.
+
+The answers are in here. Try first.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from itertools import permutations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from course_lib.boxes import to_corners
+from course_lib.exercises.twins import but, cxcywh, stop
+from course_lib.grading import Box, Exercise, mistakes, rectangle
+
+
+def encode_box(box: Box, prior_cxcywh: Box) -> Box:
+    return _encoded()(box, prior_cxcywh)
+
+
+def _encoded(
+    shift: Callable[[float, float, float], float] = lambda distance, prior_side, side: distance / prior_side / 0.1,
+    stretch: Callable[[float, float], float] = lambda side, prior_side: math.log(side / prior_side) / 0.2,
+    of: Callable[[Box], Box] = cxcywh,
+) -> Callable[[Box, Box], Box]:
+    """Offsets with one of their parts exchanged; `of` gives the centre and the size of the box."""
+
+    def twin(box: Box, prior_cxcywh: Box) -> Box:
+        centre_and_size, prior = of(box), prior_cxcywh
+        shifts = [shift(centre_and_size[i] - prior[i], prior[i + 2], centre_and_size[i + 2]) for i in range(2)]
+        return (*shifts, *(stretch(centre_and_size[i], prior[i]) for i in range(2, 4)))
+
+    return twin
+
+
+ENCODE_BOX = Exercise(
+    solution=encode_box,
+    cases=[
+        ((0.3, 0.4, 0.5, 0.8), (0.4, 0.6, 0.2, 0.4)),
+        ((0.4, 0.4, 0.6, 0.8), (0.4, 0.6, 0.2, 0.4)),
+        ((0.3, 0.5, 0.5, 0.9), (0.4, 0.6, 0.2, 0.4)),
+        ((0.1, 0.4, 0.5, 0.5), (0.3, 0.45, 0.2, 0.4)),
+        ((0.2, 0.1, 0.9, 0.7), (0.6, 0.3, 0.5, 0.8)),
+        ((0.0, 0.0, 1.0, 1.0), (0.98, 0.02, 0.1, 0.3)),
+    ],
+    mistakes=mistakes(
+        "no variances: Your numbers are in the prior's size alone. They are still to be divided by 0.1 and by 0.2.",
+        _encoded(lambda distance, prior_side, _: distance / prior_side, lambda a, b: math.log(a / b)),
+        "multiplied by variances: You multiply by the variances. Encoding divides by them, and decoding multiplies.",
+        _encoded(lambda distance, prior_side, _: distance / prior_side * 0.1, lambda a, b: math.log(a / b) * 0.2),
+        "variances exchanged: 0.1 belongs to the centre, and 0.2 to the logarithm of the size.",
+        _encoded(lambda distance, prior_side, _: distance / prior_side / 0.2, lambda a, b: math.log(a / b) / 0.1),
+        "one variance: You use one variance for all four. The centre has 0.1, the size has 0.2.",
+        _encoded(stretch=lambda a, b: math.log(a / b) / 0.1),
+        _encoded(lambda distance, prior_side, _: distance / prior_side / 0.2),
+        "no logarithm: Your sizes have no logarithm. Twice as wide should lie as far above zero as half as wide lies "
+        "below.",
+        _encoded(stretch=lambda a, b: a / b / 0.2),
+        _encoded(stretch=lambda a, b: (a - b) / b / 0.2),
+        "other base: Your logarithm has another base. The natural one is wanted.",
+        _encoded(stretch=lambda a, b: math.log2(a / b) / 0.2),
+        _encoded(stretch=lambda a, b: math.log10(a / b) / 0.2),
+        "width for height: A width stands where a height belongs, or the other way round. x goes with widths, y with "
+        "heights.",
+        _encoded(of=lambda box: [cxcywh(box)[number] for number in (0, 1, 3, 2)]),
+        lambda box, prior: encode_box(box, tuple(prior[number] for number in (0, 1, 3, 2))),
+        lambda *args: tuple(encode_box(*args)[number] for number in (0, 1, 3, 2)),
+        lambda box, prior: (
+            encode_box(box, prior)[0],
+            encode_box(box, prior)[1] * prior[3] / prior[2],
+            *encode_box(box, prior)[2:],
+        ),
+        "shift not divided: Your shift is in fractions of the image. Count it in widths and heights of the prior.",
+        _encoded(lambda distance, prior_side, side: distance / 0.1),
+        "by the box's size: You divide by the size of the box. When decoding, nobody knows it yet.",
+        _encoded(lambda distance, prior_side, side: distance / side / 0.1),
+        "turned round: You describe the prior as seen from the box. The box is wanted, as seen from the prior.",
+        _encoded(lambda distance, *sides: -distance / sides[0] / 0.1, lambda a, b: math.log(b / a) / 0.2),
+        _encoded(lambda distance, *sides: -distance / sides[0] / 0.1),
+        _encoded(stretch=lambda a, b: math.log(b / a) / 0.2),
+        "corner for centre: You measure from the corner of the box. Which point of it does the prior's centre meet?",
+        _encoded(of=lambda box: (*box[:2], *cxcywh(box)[2:])),
+        "box read as centre and size: Your box holds two corners. Turn it into centre and size first.",
+        _encoded(of=lambda box: box),
+    ),
+    draw=lambda args: [
+        rectangle("a", "box", args["box"]),
+        rectangle("b", "prior", to_corners(torch.tensor(args["prior_cxcywh"])).tolist()),
+    ],
+)
+
+
+def greedy(iou: Tensor) -> list[int]:
+    return _paired()(iou)
+
+
+def _paired(rows: bool = True, columns: bool = True, least: float = 0.0, empty: bool = False) -> Callable:
+    """Greedy over the matrix; what is not struck out stays, and `empty` takes pairs that do not overlap."""
+
+    def twin(iou: Tensor) -> list[int]:
+        free, found = iou.clone(), [-1] * len(iou)
+        for _ in iou:
+            one, prior = divmod(int(free.argmax()), iou.shape[1])
+            if free[one, prior] < (0 if empty else max(least, 1e-9)):
+                break
+            found[one] = prior
+            free[one] = -1 if rows else free[one]
+            free[:, prior] = -1 if columns else free[:, prior]
+        return found
+
+    return twin
+
+
+def _in_order(order: Callable[[Tensor], Iterable[int]]) -> Callable[[Tensor], list[int]]:
+    """Each object in turn takes the best prior that is still free."""
+
+    def twin(iou: Tensor) -> list[int]:
+        free, found = iou.clone(), [-1] * len(iou)
+        for one in order(iou):
+            if free[one].max() > 0:
+                found[one] = int(free[one].argmax())
+                free[:, found[one]] = 0
+        return found
+
+    return twin
+
+
+def _round_after_round(iou: Tensor) -> list[int]:
+    """Columns are struck out until none is left, rows are not."""
+    free, found = iou.clone(), [-1] * len(iou)
+    while free.numel() and free.max() > 0:
+        one, prior = divmod(int(free.argmax()), iou.shape[1])
+        found[one] = prior
+        free[:, prior] = 0
+    return found
+
+
+def _loser(beats: Callable[[Tensor, int, int], bool], second: bool = False, at_once: bool = True) -> Callable:
+    """Each object takes its best prior; one that another object beats there has its second best, or nothing."""
+
+    def twin(iou: Tensor) -> list[int]:
+        found = iou.argmax(dim=1).tolist()
+        taken = found.copy() if at_once else found
+        for one, prior in enumerate(found.copy()):
+            if any(taken[other] == prior and beats(iou[:, prior], other, one) for other in range(len(iou))):
+                rest = iou[one].clone()
+                rest[prior] = -1
+                found[one] = int(rest.argmax()) if second and rest.max() > 0 else -1
+        return found
+
+    return twin
+
+
+def _to_and_fro(iou: Tensor) -> list[int]:
+    """As `_loser` with a second choice, but who loses that one too goes back to the first."""
+    found = iou.argmax(dim=1).tolist()
+    for one in range(len(iou)):
+        for other in range(len(iou)):
+            if other != one and found[other] == found[one] and iou[other, found[one]] > iou[one, found[one]]:
+                rest = iou[one].clone()
+                rest[found[one]] = -1
+                found[one] = int(rest.argmax()) if rest.max() > 0 else -1
+    return found
+
+
+def _best_total(iou: Tensor) -> list[int]:
+    """The pairs with the largest sum, of all that there are."""
+    objects, priors = iou.shape
+    overlap = pad(iou, (0, objects)).tolist()  # columns for those that go without
+    choices = permutations(range(priors + objects), objects)
+    best = max(choices, key=lambda one: sum(row[prior] for row, prior in zip(overlap, one, strict=True)))
+    return [prior if row[prior] > 0 else -1 for row, prior in zip(overlap, best, strict=True)]
+
+
+def _backwards(*axes: int) -> Callable[[Tensor], list[int]]:
+    """Of equal overlaps the last one of an axis comes first."""
+
+    def twin(iou: Tensor) -> list[int]:
+        found = greedy(iou.flip(axes))
+        if 1 in axes:
+            found = [iou.shape[1] - 1 - prior if prior >= 0 else -1 for prior in found]
+        return found[::-1] if 0 in axes else found
+
+    return twin
+
+
+GREEDY = Exercise(
+    solution=greedy,
+    cases=[
+        (torch.tensor([[0.2, 0.7, 0.1], [0.6, 0.3, 0.0]]),),
+        (torch.tensor([[0.4, 0.2, 0.3], [0.1, 0.0, 0.3]]),),
+        (torch.tensor([[0.75, 0.4, 0.0, 0.0], [0.8, 0.5, 0.0, 0.0], [0.0, 0.0, 0.75, 0.2]]),),
+        (torch.tensor([[0.9, 0.85, 0.1, 0.0], [0.95, 0.2, 0.6, 0.3], [0.1, 0.86, 0.45, 0.2]]),),
+        (torch.tensor([[0.7, 0.1, 0.0], [0.8, 0.0, 0.0], [0.6, 0.65, 0.0]]),),
+        (torch.tensor([[0.88, 0.3, 0.2, 0.1], [0.9, 0.82, 0.0, 0.4], [0.89, 0.81, 0.7, 0.0], [0.0, 0.0, 0.0, 0.0]]),),
+        (torch.tensor([[0.5, 0.0, 0.2], [0.8, 0.9, 0.1], [0.0, 0.95, 0.3]]),),
+        (torch.tensor([[0.7, 0.2], [0.6, 0.5], [0.4, 0.3]]),),
+        (torch.tensor([[0.6, 0.6, 0.0], [0.6, 0.2, 0.3]]),),
+        (torch.tensor([[0.5, 0.3], [0.5, 0.4]]),),
+        (torch.zeros(0, 3),),
+    ],
+    mistakes=mistakes(
+        "column kept: Two of your objects have the same prior. A prior that is taken is no longer free.",
+        _paired(columns=False),
+        "row kept: One of your objects takes prior after prior. It leaves the round once it has one.",
+        _paired(rows=False),
+        _round_after_round,
+        "in order of objects: You serve the objects in the order in which they are listed. The best pair of the whole "
+        "matrix comes first.",
+        _in_order(lambda iou: range(len(iou))),
+        "sorted once: You serve objects by their best overlap at the start. Once a prior is gone, another object may "
+        "have the best pair.",
+        _in_order(lambda iou: iou.amax(dim=1).argsort(descending=True, stable=True).tolist()),
+        "threshold: You ask for an IoU of one half. The greedy step takes any overlap; the threshold comes after it.",
+        _paired(least=0.5),
+        "no overlap: You hand out a prior that does not overlap the object. Then it gets -1.",
+        _paired(empty=True),
+        "loser goes without: An object that loses its favourite prior gets none. Which of the others is free, and "
+        "overlaps it best?",
+        _loser(lambda overlap, other, one: other < one, at_once=False),
+        _loser(lambda overlap, other, one: other > one),
+        _loser(lambda overlap, other, one: overlap[other] > overlap[one]),
+        "loser's second choice: The loser takes its second best prior, whoever has that one. It may be taken too.",
+        _loser(lambda overlap, other, one: overlap[other] > overlap[one], second=True),
+        _loser(lambda overlap, other, one: overlap[other] > overlap[one], second=True, at_once=False),
+        _to_and_fro,
+        "best total: You look for the pairs that add up to the most. The greedy rule takes the best pair first, even "
+        "where that costs the others more.",
+        _best_total,
+        "ties: Of equal overlaps you take a later one. The first prior and the first object win.",
+        _backwards(0),
+        _backwards(1),
+        _backwards(0, 1),
+        "no objects: A picture may have no objects, and then the matrix has no rows. There is no largest number then.",
+        but(lambda iou: len(iou) == 0, stop, greedy),
+    ),
+)
+
+EXERCISES = {"encode_box": ENCODE_BOX, "greedy": GREEDY}

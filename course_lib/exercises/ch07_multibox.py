@@ -1,0 +1,257 @@
+"""Chapter 7: the two halves of the multibox loss, and hard negatives.
+
+The answers are in here. Try first.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from course_lib.exercises.twins import but, stop
+from course_lib.grading import Exercise, mistakes
+
+
+def smooth_l1_sum(differences: Tensor) -> float:
+    return _smooth()(differences)
+
+
+def _smooth(
+    small: Callable[[Tensor], Tensor] = lambda size: size**2 / 2,
+    large: Callable[[Tensor], Tensor] = lambda size: size - 0.5,
+    border: float = 1.0,
+    size: Callable[[Tensor], Tensor] = torch.abs,
+    gather: Callable[[Tensor], Tensor] = torch.sum,
+) -> Callable[[Tensor], Tensor | float]:
+    """Smooth L1 with one of its parts exchanged; a number where `gather` leaves only one."""
+
+    def twin(differences: Tensor) -> Tensor | float:
+        sizes = size(differences)
+        total = gather(torch.where(sizes < border, small(sizes), large(sizes)))
+        return total.item() if total.ndim == 0 else total
+
+    return twin
+
+
+SMOOTH_L1_SUM = Exercise(
+    solution=smooth_l1_sum,
+    cases=[
+        (torch.tensor([0.4]),),
+        (torch.tensor([3.0]),),
+        (torch.tensor([-2.0]),),
+        (torch.tensor([0.8, -0.3]),),
+        (torch.tensor([1.0, -1.0, 0.6, 6.0, -0.1]),),
+        (torch.tensor([[0.2, -0.7, 1.5, 0.0], [-4.0, 0.9, 0.3, 2.5], [0.0, 1.1, -0.6, -0.2]]),),
+    ],
+    mistakes=mistakes(
+        "parabola not halved: Your parabola is twice as steep as it should be. The two branches should meet at 1.",
+        _smooth(small=lambda size: size**2),
+        "line not lowered: Your straight branch lies too high. At a difference of 1 both branches give the same.",
+        _smooth(large=lambda size: size),
+        "both too high: Both of your branches lie too high. At a difference of 1 the loss is one half.",
+        _smooth(lambda size: size**2, lambda size: size),
+        "all straight: You use the straight branch everywhere. Small differences have a parabola.",
+        _smooth(border=-1.0),
+        _smooth(large=lambda size: size, border=-1.0),
+        "all parabola: You use the parabola everywhere. From a difference of 1 on, the loss is a straight line.",
+        _smooth(border=math.inf),
+        _smooth(small=lambda size: size**2, border=math.inf),
+        "branches exchanged: Your two branches have changed places. Which of them is for small differences?",
+        _smooth(lambda size: size - 0.5, lambda size: size**2 / 2),
+        "sign kept: A large negative difference goes the wrong way. Its size counts, and its sign does not.",
+        _smooth(size=lambda differences: differences),
+        lambda differences: torch.where(differences.abs() < 1, differences**2 / 2, differences - 0.5).sum().item(),
+        "border elsewhere: You change from parabola to line at another place. The border is a difference of 1.",
+        _smooth(border=0.5),
+        "mean: You take a mean. The sum over all differences is wanted; what it is divided by comes later.",
+        _smooth(gather=torch.mean),
+        _smooth(gather=lambda cost: cost.sum(dim=-1).mean()),
+        _smooth(gather=lambda cost: cost.sum() / 4),
+        "not added up: The differences still have a loss each. One number is wanted, their sum.",
+        _smooth(gather=lambda cost: cost),
+        _smooth(gather=lambda cost: cost.sum(dim=-1) if cost.ndim > 1 else cost.sum()),
+    ),
+)
+
+
+def batch_loss(costs: list[float], positives: list[int]) -> float:
+    return sum(costs) / max(sum(positives), 1)
+
+
+def _per_image(least: int) -> Callable[[list[float], list[int]], list[float]]:
+    """Of every image what it costs for each of its positives; `least` 1 spares those without positives."""
+    return lambda costs, positives: [
+        cost / max(count, least) if count or least else math.nan for cost, count in zip(costs, positives, strict=True)
+    ]
+
+
+def _no_objects(costs: list[float], positives: list[int]) -> bool:
+    return sum(positives) == 0
+
+
+BATCH_LOSS = Exercise(
+    solution=batch_loss,
+    cases=[
+        ([6.0], [2]),
+        ([6.0, 2.0], [1, 3]),
+        ([6.0, 0.0, 5.0], [2, 0, 5]),
+        ([12.5, 3.25, 0.0, 41.0], [4, 1, 0, 30]),
+        ([0.0, 0.0], [0, 0]),
+    ],
+    mistakes=mistakes(
+        "mean over images: You divide in each image by its own positives, and then take a mean. The positives of the "
+        "whole batch are one number.",
+        lambda costs, positives: sum(_per_image(1)(costs, positives)) / len(costs),
+        lambda costs, positives: sum(_per_image(0)(costs, positives)) / len(costs),
+        lambda costs, positives: sum(_per_image(1)(costs, positives)) / max(sum(count > 0 for count in positives), 1),
+        but(
+            lambda costs, positives: 0 in positives,
+            stop,
+            lambda costs, positives: sum(_per_image(1)(costs, positives)) / len(costs),
+        ),
+        "sum over images: You divide in each image by its own positives, and then add up. The positives of the whole "
+        "batch are one number.",
+        lambda costs, positives: sum(_per_image(1)(costs, positives)),
+        lambda costs, positives: sum(_per_image(0)(costs, positives)),
+        but(
+            lambda costs, positives: 0 in positives,
+            stop,
+            lambda costs, positives: sum(_per_image(1)(costs, positives)),
+        ),
+        "by images: You divide by the number of images. Which number of the batch says how much there was to learn?",
+        lambda costs, positives: sum(costs) / len(costs),
+        "by images with objects: You divide by the images that have an object. Count their positives, not them.",
+        lambda costs, positives: sum(costs) / max(sum(count > 0 for count in positives), 1),
+        "not divided: You add up and do not divide. A batch with more objects then counts more.",
+        lambda costs, positives: sum(costs),
+        "one added: You add 1 to the number of positives. It helps where there are none, and is wrong elsewhere.",
+        lambda costs, positives: sum(costs) / (sum(positives) + 1),
+        "no positives: A whole batch may be without positives. Then the loss is 0, and nothing is divided by nothing.",
+        but(_no_objects, lambda: math.nan, batch_loss),
+        but(_no_objects, stop, batch_loss),
+        "an image without: An image without objects adds nothing, and takes nothing away from the others.",
+        but(lambda costs, positives: 0 in positives, lambda: 0.0, batch_loss),
+        "one for each empty image: You count an image without objects as if it had one.",
+        lambda costs, positives: sum(costs) / sum(max(count, 1) for count in positives),
+    ),
+)
+
+
+def hard_negatives(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
+    return _mined()(loss, positives, ratio)
+
+
+def _without_positives(loss: Tensor, positives: Tensor) -> Tensor:
+    return loss.masked_fill(positives, -math.inf)
+
+
+def _wanted(positives: Tensor, ratio: int) -> Tensor:
+    return ratio * positives.sum(dim=1, keepdim=True)
+
+
+def _order(values: Tensor) -> Tensor:
+    """The numbers of the priors, largest value first, of equal ones in their order."""
+    return values.argsort(dim=1, descending=True, stable=True)
+
+
+def _mined(
+    candidates: Callable[[Tensor, Tensor], Tensor] = _without_positives,
+    count: Callable[[Tensor, int], Tensor] = _wanted,
+    place: Callable[[Tensor], Tensor] = lambda values: _order(values).argsort(dim=1),
+    mask: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda place, count, positives: (place < count) & ~positives,
+) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Hard negatives with one part exchanged: what is ranked, how many, the places, and what is made of them."""
+
+    def twin(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
+        return mask(place(candidates(loss, positives)), count(positives, ratio), positives)
+
+    return twin
+
+
+def _in_whole_batch(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
+    rows = (one.reshape(1, -1) for one in (loss, positives))
+    return hard_negatives(*rows, ratio).view_as(loss)
+
+
+def _unchecked(place: Tensor, count: Tensor, positives: Tensor) -> Tensor:
+    return place < count
+
+
+def _losses(seed: int, images: int, priors: int, share: float) -> tuple[Tensor, Tensor]:
+    """No two losses alike, and some positives."""
+    generator = torch.Generator().manual_seed(seed)
+    loss = (torch.randperm(images * priors, generator=generator) + 1).view(images, priors) / 8
+    return loss, torch.rand(images, priors, generator=generator) < share
+
+
+HARD_NEGATIVES = Exercise(
+    solution=hard_negatives,
+    cases=[
+        (torch.tensor([[1.5, 0.1, 2.0, 0.4, 0.3]]), torch.tensor([[False, False, True, False, False]]), 1),
+        (
+            torch.tensor([[0.2, 0.9, 0.5, 0.1, 0.7, 0.3, 0.6, 1.1]]),
+            torch.tensor([[False, True, False, False, False, False, False, False]]),
+            3,
+        ),
+        (
+            torch.tensor([[0.3, 1.2, 0.8, 0.1, 0.6, 0.2], [2.5, 3.0, 2.2, 2.8, 2.1, 2.6]]),
+            torch.tensor([[True, False, False, True, False, False], [False, False, True, False, False, False]]),
+            1,
+        ),
+        (
+            torch.tensor([[0.3, 1.3, 0.8, 0.1], [0.5, 0.2, 0.9, 0.4]]),
+            torch.tensor([[False, False, False, False], [False, False, False, True]]),
+            2,
+        ),
+        (
+            torch.tensor([[0.7, 0.2, 1.9, 0.4, 0.8], [0.6, 0.1, 0.3, 0.5, 1.4]]),
+            torch.tensor([[True, False, True, False, True], [False, False, True, False, False]]),
+            3,
+        ),
+        (*_losses(0, images=4, priors=40, share=0.1), 3),
+    ],
+    mistakes=mistakes(
+        "positives compete: Positives are among your candidates and take places. They are in the loss already; only "
+        "background priors are to be mined.",
+        _mined(candidates=lambda loss, positives: loss, mask=_unchecked),
+        _mined(candidates=lambda loss, positives: loss),
+        "positives fill up: Where an image has fewer negatives than you ask for, positives fill the places. Take all "
+        "its negatives and stop there.",
+        _mined(mask=_unchecked),
+        "smallest: You take the smallest losses. The hardest negatives are those that cost most.",
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, math.inf), mask=_unchecked),
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, math.inf)),
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, -1), mask=_unchecked),
+        _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, -1)),
+        "sorted once: The first sort tells which prior comes first, second, and so on. What place does each prior "
+        "have? That is the other way round.",
+        _mined(place=_order),
+        _mined(place=_order, mask=_unchecked),
+        "all negatives: You mark every background prior. How many an image gets depends on its positives.",
+        lambda loss, positives, ratio: ~positives,
+        "same for all: You take equally many from every image, whatever it shows. Count its positives.",
+        _mined(count=lambda positives, ratio: torch.full((len(positives), 1), ratio)),
+        "ratio fixed: You take three for each positive, whatever `ratio` is.",
+        _mined(count=lambda positives, ratio: _wanted(positives, 3)),
+        "wrong axis: You rank the images against each other. The priors of one image compete, along the other axis.",
+        _mined(place=lambda values: values.argsort(dim=0, descending=True, stable=True).argsort(dim=0)),
+        "count of the batch: You ask every image for as many negatives as the whole batch should have.",
+        _mined(count=lambda positives, ratio: ratio * positives.sum()),
+        "whole batch: You let all images compete for the places. Each image has places of its own.",
+        _in_whole_batch,
+        "at least one: You mine in an image without positives. It has no places at all.",
+        _mined(count=lambda positives, ratio: ratio * positives.sum(dim=1, keepdim=True).clamp(min=1)),
+        _mined(count=lambda positives, ratio: _wanted(positives, ratio).clamp(min=1)),
+        "one too many: You take one more than asked for. The first place has the number 0.",
+        _mined(mask=lambda place, count, positives: (place <= count) & ~positives),
+        "positives returned: You return the positives as well. Only the mined negatives are wanted.",
+        _mined(mask=lambda place, count, positives: (place < count) | positives),
+        "no mask: You return numbers of priors. A mask is wanted: true or false for each prior.",
+        lambda loss, positives, ratio: _order(_without_positives(loss, positives))[
+            :, : ratio * int(positives[0].sum())
+        ],
+    ),
+)
+
+EXERCISES = {"smooth_l1_sum": SMOOTH_L1_SUM, "batch_loss": BATCH_LOSS, "hard_negatives": HARD_NEGATIVES}

@@ -1,0 +1,257 @@
+"""Chapter 8: focal loss, and how a network should begin.
+
+The answers are in here. Try first.
+"""
+
+import math
+from collections.abc import Callable
+
+from course_lib.exercises.twins import but, stop
+from course_lib.grading import Exercise, mistakes
+
+
+def prior_bias(pi: float) -> float:
+    return math.log(pi / (1 - pi))
+
+
+PRIOR_BIAS = Exercise(
+    solution=prior_bias,
+    cases=[(0.5,), (0.01,), (0.1,), (0.25,), (0.001,), (0.9,)],
+    mistakes=mistakes(
+        "sign: Your bias has the wrong sign. Which sign has a logit whose sigmoid is below one half?",
+        lambda pi: math.log((1 - pi) / pi),
+        "one probability: You take the logarithm of one of the two probabilities. A logit sets one against the other.",
+        lambda pi: math.log(pi),
+        lambda pi: -math.log(pi),
+        lambda pi: math.log(1 - pi),
+        lambda pi: -math.log(1 - pi),
+        "odds: These are odds. What a sigmoid takes is their logarithm.",
+        lambda pi: pi / (1 - pi),
+        lambda pi: -pi / (1 - pi),
+        lambda pi: (1 - pi) / pi,
+        lambda pi: -(1 - pi) / pi,
+        "other base: Your logarithm is of another base. The sigmoid is made of powers of e.",
+        lambda pi: math.log10(pi / (1 - pi)),
+        lambda pi: math.log2(pi / (1 - pi)),
+        "sigmoid: You take the sigmoid of the score. Go the other way: whose sigmoid is the score?",
+        lambda pi: 1 / (1 + math.exp(-pi)),
+        "score: This is the score itself. A bias is added to logits.",
+        lambda pi: pi,
+        "divided first: A division goes before a subtraction, and a score divided by itself is 1.",
+        lambda pi: math.inf,
+        lambda pi: -math.inf,
+    ),
+)
+
+
+def initial_focal(priors: int, classes: int, positives: int, pi: float, alpha: float, gamma: float) -> float:
+    return _initial()(priors, classes, positives, pi, alpha, gamma)
+
+
+def _initial(
+    noes: Callable[[int, int, int], int] = lambda priors, classes, positives: priors * classes - positives,
+    yeses: Callable[[int], int] = lambda positives: positives,
+    weights: Callable[[float], tuple[float, float]] = lambda alpha: (alpha, 1 - alpha),
+    scores: Callable[[float], tuple[float, float]] = lambda pi: (pi, 1 - pi),
+    focus: Callable[[float, float], float] = lambda p_t, gamma: (1 - p_t) ** gamma,
+    base: float = math.e,
+    divisor: Callable[[int, int, int], int] = lambda priors, classes, positives: max(positives, 1),
+) -> Callable:
+    """The first loss with one of its parts exchanged; pairs are for an answer that should be yes, and for a no."""
+
+    def twin(priors: int, classes: int, positives: int, pi: float, alpha: float, gamma: float) -> float:
+        counts = yeses(positives), noes(priors, classes, positives)
+        parts = zip(counts, weights(alpha), scores(pi), strict=True)
+        whole = sum(-count * weight * focus(p_t, gamma) * math.log(p_t) for count, weight, p_t in parts)
+        return whole / math.log(base) / divisor(priors, classes, positives)
+
+    return twin
+
+
+def _no_positive(priors: int, classes: int, positives: int, *rest: float) -> bool:
+    return positives == 0
+
+
+INITIAL_FOCAL = Exercise(
+    solution=initial_focal,
+    cases=[
+        (1, 1, 1, 0.5, 0.5, 0.0),
+        (4, 1, 1, 0.5, 0.25, 0.0),
+        (4, 3, 1, 0.5, 0.25, 2.0),
+        (6, 2, 3, 0.5, 0.25, 2.0),
+        (10, 20, 2, 0.1, 0.25, 1.0),
+        (8732, 20, 3, 0.5, 0.25, 2.0),
+        (8732, 20, 25, 0.01, 0.25, 2.0),
+        (2408, 20, 0, 0.5, 0.25, 2.0),
+    ],
+    mistakes=mistakes(
+        "background asked: You ask each prior one question too many. Background is none of the classes.",
+        _initial(noes=lambda priors, classes, positives: priors * (classes + 1) - positives),
+        "positives say one thing: A positive says yes to its own class. What does it say to the other classes?",
+        _initial(noes=lambda priors, classes, positives: (priors - positives) * classes),
+        "yes and no: You count every answer as a no, and those of the positives as a yes once more.",
+        _initial(noes=lambda priors, classes, positives: priors * classes),
+        "one question: You ask each prior a single question. There is one for each class.",
+        _initial(noes=lambda priors, classes, positives: priors - positives),
+        _initial(noes=lambda priors, classes, positives: priors),
+        "mined: You take three noes for each positive. Focal loss mines nothing: all priors count.",
+        _initial(noes=lambda priors, classes, positives: 3 * positives),
+        "noes left out: You count the yeses alone. Most of the sum is the noes.",
+        _initial(noes=lambda priors, classes, positives: 0),
+        "yeses left out: You count the noes alone. Each positive has an answer that should be yes.",
+        _initial(yeses=lambda positives: 0),
+        "sum not divided: You return the sum. By what does the loss divide it?",
+        _initial(divisor=lambda priors, classes, positives: 1),
+        "mean: You divide by all priors or by all answers. The normaliser counts something rarer.",
+        _initial(divisor=lambda priors, classes, positives: priors),
+        _initial(divisor=lambda priors, classes, positives: priors * classes),
+        "no weights: Your answers all weigh 1. Where is alpha?",
+        _initial(weights=lambda alpha: (1, 1)),
+        "one weight: Yes and no have the same weight in your sum. The two weights add up to 1.",
+        _initial(weights=lambda alpha: (alpha, alpha)),
+        "no weighs 1: A yes is weighed in your sum and a no is not. The two weights add up to 1.",
+        _initial(weights=lambda alpha: (alpha, 1)),
+        "weights exchanged: alpha is the weight of a yes. In your sum it weighs the noes.",
+        _initial(weights=lambda alpha: (1 - alpha, alpha)),
+        "one half: Your answers have a score of one half, whatever pi is.",
+        _initial(scores=lambda pi: (0.5, 0.5)),
+        "counts exchanged: Your yeses and noes have changed places. Only one answer of each positive is a yes.",
+        lambda priors, classes, positives, *rest: _initial(
+            yeses=lambda _: priors * classes - positives, noes=lambda *_: positives
+        )(priors, classes, positives, *rest),
+        "scores exchanged: Where yes is right the probability of the truth is pi, and where no is right 1 - pi. Yours "
+        "have changed places.",
+        _initial(scores=lambda pi: (1 - pi, pi)),
+        "one score: You give every answer the same probability of the truth. Is a no as likely as a yes?",
+        _initial(scores=lambda pi: (pi, pi)),
+        "no focus: This is cross entropy. What has become of gamma?",
+        _initial(focus=lambda p_t, gamma: 1),
+        "focus on the right: You raise the probability of the truth itself to gamma, so that right answers count most.",
+        _initial(focus=lambda p_t, gamma: p_t**gamma),
+        "focus multiplied: You multiply with gamma. It is a power.",
+        _initial(focus=lambda p_t, gamma: gamma * (1 - p_t)),
+        "below zero: Your loss is negative. The logarithm of a probability is, so what does the formula begin with?",
+        lambda *args: -initial_focal(*args),
+        "logarithm: Your logarithm has a base of its own. The formula means the natural one.",
+        _initial(base=2),
+        _initial(base=10),
+        "no positive: Without a positive the sum is still there, and is divided by 1: background teaches all the same.",
+        but(_no_positive, stop, initial_focal),
+        but(_no_positive, lambda: 0.0, initial_focal),
+        but(_no_positive, lambda: math.inf, initial_focal),
+        but(_no_positive, lambda: math.nan, initial_focal),
+    ),
+)
+
+
+def focal_term(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+    return _term()(logit, wanted, alpha, gamma)
+
+
+def _signed(logit: float, wanted: bool) -> float:
+    return logit if wanted else -logit
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def _term(
+    weight: Callable[[float, bool], float] = lambda alpha, wanted: alpha if wanted else 1 - alpha,
+    focus: Callable[[float, float], float] = lambda wrong, gamma: wrong**gamma,
+    cost: Callable[[float], float] = lambda signed: math.log1p(math.exp(-signed)),
+    focus_of: Callable[[float, bool], float] = _signed,
+    cost_of: Callable[[float, bool], float] = _signed,
+) -> Callable[[float, bool, float, float], float]:
+    """One answer's focal loss with one of its parts exchanged; `focus_of` and `cost_of` give a logit its sign."""
+
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+        wrong = _sigmoid(-focus_of(logit, wanted))
+        return weight(alpha, wanted) * focus(wrong, gamma) * cost(cost_of(logit, wanted))
+
+    return twin
+
+
+def _logit_as_it_is(logit: float, wanted: bool) -> float:
+    return logit
+
+
+def _badly_wrong(logit: float, wanted: bool, *rest: float) -> bool:
+    return abs(logit) > 30 and (logit > 0) != wanted
+
+
+def _probability_kept_away(least: float) -> Callable[[float, bool, float, float], float]:
+    """One answer's focal loss, its probability never below `least`."""
+    longest = math.log(1 / least - 1)
+
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+        return focal_term(max(-longest, min(longest, logit)), wanted, alpha, gamma)
+
+    return twin
+
+
+def _logit_as_probability(logarithm: Callable[[float], float]) -> Callable[[float, bool, float, float], float]:
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
+        p_t, weight = (logit, alpha) if wanted else (1 - logit, 1 - alpha)
+        return -weight * (1 - p_t) ** gamma * logarithm(p_t)
+
+    return twin
+
+
+FOCAL_TERM = Exercise(
+    solution=focal_term,
+    cases=[
+        (0.0, True, 0.5, 0.0),
+        (0.0, True, 0.25, 2.0),
+        (2.0, True, 0.25, 1.0),
+        (2.0, False, 0.25, 2.0),
+        (-1.5, True, 0.9, 1.0),
+        (1.0, False, 0.25, 5.0),
+        (-6.0, True, 0.25, 2.0),
+        (3.0, False, 0.75, 0.5),
+        (100.0, False, 0.25, 2.0),
+    ],
+    mistakes=mistakes(
+        "focus turned round: You raise p_t itself to gamma. Then the answers that are right count, and the wrong ones "
+        "hardly.",
+        _term(focus=lambda wrong, gamma: (1 - wrong) ** gamma),
+        "p for p_t: Where no is right, the probability of the truth is 1 - p. It stands in the formula twice.",
+        _term(focus_of=_logit_as_it_is, cost_of=_logit_as_it_is),
+        _term(focus_of=_logit_as_it_is),
+        _term(cost_of=_logit_as_it_is),
+        "alpha for both: alpha weighs both kinds of answer in your loss. What weighs the noes?",
+        _term(weight=lambda alpha, wanted: alpha),
+        "alpha for no: alpha weighs the noes in your loss. It is the weight of a yes.",
+        _term(weight=lambda alpha, wanted: 1 - alpha if wanted else alpha),
+        "no alpha: Every answer weighs 1 in your loss. Which letter of the formula is missing?",
+        _term(weight=lambda alpha, wanted: 1),
+        "no without a weight: A yes has its weight, and a no has none. The weights of the two add up to 1.",
+        _term(weight=lambda alpha, wanted: alpha if wanted else 1),
+        "no minus: Your loss is negative. Each logarithm of a probability is, and the formula turns it round.",
+        lambda *args: -focal_term(*args),
+        "base of the logarithm: The base of your logarithm is another one. The formula takes the natural logarithm.",
+        _term(cost=lambda signed: math.log1p(math.exp(-signed)) / math.log(10)),
+        _term(cost=lambda signed: math.log1p(math.exp(-signed)) / math.log(2)),
+        "times gamma: gamma is a factor in your loss. In the formula it is an exponent.",
+        _term(focus=lambda wrong, gamma: wrong * gamma),
+        "no gamma: This is weighted cross entropy. The factor with gamma is missing.",
+        _term(focus=lambda wrong, gamma: 1),
+        "always squared: You square, whatever gamma is.",
+        _term(focus=lambda wrong, gamma: wrong**2),
+        "no sigmoid: You take the logit for a probability. It may be any number: which function brings it between 0 "
+        "and 1?",
+        _logit_as_probability(math.log),
+        _logit_as_probability(lambda p_t: math.log(p_t) if p_t > 0 else -math.inf if p_t == 0 else math.nan),
+        "logarithm of 0: At a logit of 100 the sigmoid is rounded to 1, so that nothing is left for a no, and the "
+        "logarithm of 0 is infinite. Go from the logit to the logarithm without a probability in between.",
+        but(_badly_wrong, stop, focal_term),
+        but(_badly_wrong, lambda: math.inf, focal_term),
+        but(_badly_wrong, lambda: math.nan, focal_term),
+        "kept away from 0: You keep the probability away from 0. There the loss stops to grow, and the worst answers "
+        "have no slope by which they could be mended.",
+        *map(_probability_kept_away, (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)),
+        *map(_probability_kept_away, (2**-23, 1.0132789611816406e-06)),  # 1 - 1e-7 and 1 - 1e-6 in float32
+    ),
+)
+
+EXERCISES = {"prior_bias": PRIOR_BIAS, "initial_focal": INITIAL_FOCAL, "focal_term": FOCAL_TERM}

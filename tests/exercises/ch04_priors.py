@@ -1,0 +1,214 @@
+"""Answers to the exercises of chapter 4, right and wrong: priors."""
+
+PRIOR_COUNT = {
+    "loop": """
+        def prior_count(maps, per_cell):
+            total = 0
+            for side, count in zip(maps, per_cell):
+                total += side * side * count
+            return total
+    """,
+    "sum": """
+        def prior_count(maps, per_cell):
+            return sum(side ** 2 * count for side, count in zip(maps, per_cell))
+    """,
+    "numpy": """
+        def prior_count(maps, per_cell):
+            cells = np.array(maps) ** 2
+            return (cells * np.array(per_cell)).sum()
+    """,
+}
+
+NEAREST_CELL = {
+    "plain": """
+        def nearest_cell(x, y, step, side):
+            row = min(int(y // step), side - 1)
+            column = min(int(x // step), side - 1)
+            return row, column
+    """,
+    "numpy": """
+        def nearest_cell(x, y, step, side):
+            cell = np.floor(np.array([y, x]) / step).astype(int)
+            return tuple(np.clip(cell, 0, side - 1))
+    """,
+    "rounded": """
+        def nearest_cell(x, y, step, side):
+            return [min(round(place / step - 0.5), side - 1) for place in (y, x)]
+    """,
+    "search": """
+        def nearest_cell(x, y, step, side):
+            def far(row, column):
+                return math.hypot((column + 0.5) * step - x, (row + 0.5) * step - y)
+
+            return min(((row, column) for row in range(side) for column in range(side)), key=lambda cell: far(*cell))
+    """,
+}
+
+PRIOR_SHAPES = {
+    "loop": """
+        def prior_shapes(side, next_side, ratios):
+            larger = math.sqrt(side * next_side)
+            shapes, done = [(side, side), (larger, larger)], [1]
+            for ratio in ratios:
+                if ratio < 1:
+                    ratio = round(1 / ratio, 6)
+                if ratio in done:
+                    continue
+                done.append(ratio)
+                root = math.sqrt(ratio)
+                shapes.append((side * root, side / root))
+                shapes.append((side / root, side * root))
+            return shapes
+    """,
+    "expanded": """
+        def prior_shapes(side, next_side, ratios):
+            larger = (side * next_side) ** 0.5
+            wide = [max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]
+            wide = list(dict.fromkeys(wide))
+            every = [r for ratio in wide for r in (ratio, 1 / ratio)]
+            return [(side, side), (larger, larger)] + [(side * r ** 0.5, side / r ** 0.5) for r in every]
+    """,
+    "torch": """
+        def prior_shapes(side, next_side, ratios):
+            wide = []
+            for ratio in ratios:
+                if all(abs(one - other) > 1e-6 for one in (ratio, 1 / ratio) for other in [1, *wide]):
+                    wide.append(max(ratio, 1 / ratio))
+            r = torch.tensor([ratio for one in wide for ratio in (one, 1 / one)])
+            squares = torch.tensor([side, math.sqrt(side * next_side)])[:, None].repeat(1, 2)
+            stretched = torch.stack([side * r.sqrt(), side / r.sqrt()], dim=1)
+            return torch.cat([squares, stretched])
+    """,
+}
+
+RIGHT = {"prior_count": PRIOR_COUNT, "nearest_cell": NEAREST_CELL, "prior_shapes": PRIOR_SHAPES}
+
+WRONG = {
+    "prior_count": {
+        "not squared": [("loop", "side * side", "side"), ("numpy", " ** 2", "")],
+        "cells only": [("loop", " * count", ""), ("numpy", " * np.array(per_cell)", "")],
+        "sums multiplied": [
+            ("numpy", "(cells * np.array(per_cell)).sum()", "cells.sum() * sum(per_cell)"),
+            ("sum", "sum(side ** 2 * count for side, count in zip(maps, per_cell))", "sum(maps) ** 2 * sum(per_cell)"),
+        ],
+        "priors squared": [
+            ("sum", "side ** 2 * count", "side * count ** 2"),
+            ("sum", "side ** 2 * count", "(side * count) ** 2"),
+        ],
+        "one level": [("loop", "    return total", "        return total"), ("loop", "total +=", "total =")],
+        "numbers of a box": [("loop", "* count", "* count * 4"), ("numpy", "** 2", "** 2 * 4")],
+        "rows and columns added": [("loop", "side * side", "(side + side)"), ("numpy", " ** 2", " * 2")],
+        "one level's priors": [
+            ("loop", "* count", "* per_cell[0]"),
+            ("numpy", "np.array(per_cell)", "per_cell[-1]"),
+        ],
+        "not summed": [("numpy", ".sum()", ""), ("sum", "sum(side", "list(side")],
+    },
+    "nearest_cell": {
+        "row and column exchanged": [
+            ("plain", "return row, column", "return column, row"),
+            ("numpy", "[y, x]", "[x, y]"),
+            ("search", "step - x", "step - z", "step - y", "step - x", "step - z", "step - y"),
+        ],
+        "nearest corner": [
+            ("plain", "int(y // step)", "round(y / step)", "int(x // step)", "round(x / step)"),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "round(place / step)"),
+            ("search", "(column + 0.5)", "column", "(row + 0.5)", "row"),
+        ],
+        "last centre before": [
+            ("rounded", "round(", "int("),
+            ("numpy", " / step)", " / step - 0.5)"),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "int(place / step - 0.5)"),
+        ],
+        "cells from 1": [
+            ("plain", "return row, column", "return row + 1, column + 1"),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "math.ceil(place / step)"),
+            ("rounded", "round(place / step - 0.5)", "math.ceil(place / step)"),
+        ],
+        "beyond the map": [
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "int(place / step)"),
+            ("plain", "(y // step), side - 1)", "(y // step), side)", "(x // step), side - 1)", "(x // step), side)"),
+        ],
+        "place of the centre": [
+            ("plain", "return row, column", "return (row + 0.5) * step, (column + 0.5) * step"),
+        ],
+        "no integers": [
+            ("plain", "int(y // step)", "y // step", "int(x // step)", "x // step"),
+            ("numpy", ".astype(int)", ""),
+            ("rounded", "min(round(place / step - 0.5), side - 1)", "place // step"),
+        ],
+    },
+    "prior_shapes": {
+        "mean of the sides": [
+            ("loop", "math.sqrt(side * next_side)", "(side + next_side) / 2"),
+            ("torch", "math.sqrt(side * next_side)", "0.5 * side + 0.5 * next_side"),
+        ],
+        "next side itself": [
+            ("loop", "math.sqrt(side * next_side)", "next_side"),
+            ("expanded", "(larger, larger)", "(next_side, next_side)"),
+        ],
+        "no root": [("loop", "math.sqrt(ratio)", "ratio"), ("expanded", "r ** 0.5", "r")],
+        "one side stretched": [
+            ("loop", "math.sqrt(ratio)", "ratio", "side / root))", "side))", "(side / root, ", "(side, "),
+            ("torch", "side * r.sqrt(), side / r.sqrt()", "side * r, torch.full_like(r, side)"),
+        ],
+        "all squares": [
+            ("expanded", "side / r ** 0.5", "side * r ** 0.5"),
+            ("torch", "side / r.sqrt()", "side * r.sqrt()"),
+        ],
+        "inverse left out": [
+            ("loop", "        shapes.append((side / root, side * root))\n", ""),
+            ("expanded", "in (ratio, 1 / ratio)", "in (ratio,)"),
+        ],
+        "same box twice": [
+            ("loop", "(side / root, side * root)", "(side * root, side / root)"),
+            ("expanded", "in (ratio, 1 / ratio)", "in (ratio, ratio)"),
+        ],
+        "tall one first": [
+            ("expanded", "in (ratio, 1 / ratio)", "in (1 / ratio, ratio)"),
+            ("torch", "side * r.sqrt(), side / r.sqrt()", "side / r.sqrt(), side * r.sqrt()"),
+        ],
+        "inverses last": [
+            ("expanded", "[r for ratio in wide for r in (ratio, 1 / ratio)]",
+             "[*wide] + [1 / ratio for ratio in wide]"),
+        ],
+        "larger square elsewhere": [
+            ("loop", "[(side, side), (larger, larger)]", "[(larger, larger), (side, side)]"),
+            ("loop", "(side, side), (larger, larger)", "(side, side)",
+             "return shapes", "return shapes + [(larger, larger)]"),
+        ],
+        "larger square left out": [
+            ("loop", ", (larger, larger)", ""),
+            ("torch", "[side, math.sqrt(side * next_side)]", "[side]"),
+        ],
+        "larger one stretched": [
+            ("loop", "(side * root, side / root)", "(larger * root, larger / root)",
+             "(side / root, side * root)", "(larger / root, larger * root)"),
+            ("expanded", "(side * r ** 0.5, side / r ** 0.5)", "(larger * r ** 0.5, larger / r ** 0.5)"),
+        ],
+        "ratios as listed": [
+            ("expanded", "[max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]", "ratios"),
+            ("expanded", "max(ratio, 1 / ratio)", "ratio"),
+            ("loop", "ratio = round(1 / ratio, 6)\n", "pass\n"),
+            ("expanded", "    wide = list(dict.fromkeys(wide))\n", "    wide = ratios\n"),
+        ],
+        "boxes twice": [
+            ("expanded", "    wide = list(dict.fromkeys(wide))\n", ""),
+            ("loop", "        done.append(ratio)\n", ""),
+            ("loop", "        done.append(ratio)\n", "", "[1]", "[]"),
+        ],
+        "ratio of 1": [("expanded", " if ratio != 1", ""), ("torch", "[1, *wide]", "wide")],
+        "ratios below 1 left out": [
+            ("expanded", "max(ratio, 1 / ratio)", "ratio", "ratio != 1", "ratio > 1"),
+            ("loop", "ratio = round(1 / ratio, 6)\n", "continue\n"),
+        ],
+        "sorted": [
+            ("expanded", "list(dict.fromkeys(wide))", "sorted(set(wide))"),
+            ("expanded", "list(dict.fromkeys(wide))", "sorted(set(wide), reverse=True)"),
+        ],
+        "fractions": [("loop", "return shapes", "return [(w / 300, h / 300) for w, h in shapes]")],
+        "root of the side": [
+            ("loop", "side * root", "math.sqrt(side * ratio)", "side / root", "math.sqrt(side / ratio)"),
+        ],
+    },
+}  # fmt: skip

@@ -1,0 +1,218 @@
+"""Answers to the exercises of chapter 8, right and wrong: focal loss."""
+
+PRIOR_BIAS = {
+    "plain": """
+        def prior_bias(pi):
+            return -math.log((1 - pi) / pi)
+    """,
+    "difference": """
+        def prior_bias(pi):
+            return math.log(pi) - math.log(1 - pi)
+    """,
+    "numpy": """
+        def prior_bias(pi):
+            odds = pi / (1 - pi)
+            return np.log(odds)
+    """,
+    "torch": """
+        def prior_bias(pi):
+            return torch.tensor(pi).logit()
+    """,
+}
+
+INITIAL_FOCAL = {
+    "plain": """
+        def initial_focal(priors, classes, positives, pi, alpha, gamma):
+            yes = -alpha * (1 - pi) ** gamma * math.log(pi)
+            no = -(1 - alpha) * pi ** gamma * math.log(1 - pi)
+            noes = priors * classes - positives
+            total = positives * yes + noes * no
+            return total / max(positives, 1)
+    """,
+    "numpy": """
+        def initial_focal(priors, classes, positives, pi, alpha, gamma):
+            count = np.array([positives, positives * (classes - 1) + (priors - positives) * classes])
+            weight = np.array([alpha, 1 - alpha])
+            p_t = np.array([pi, 1 - pi])
+            cost = -weight * (1 - p_t) ** gamma * np.log(p_t)
+            return (count * cost).sum() / (positives or 1)
+    """,
+    "torchvision": """
+        def initial_focal(priors, classes, positives, pi, alpha, gamma):
+            logits = torch.full((priors, classes), math.log(pi / (1 - pi)))
+            targets = torch.zeros(priors, classes)
+            targets[:positives, 0] = 1
+            total = torchvision.ops.sigmoid_focal_loss(logits, targets, alpha, gamma, reduction="sum")
+            return total / max(1, positives)
+    """,
+}
+
+FOCAL_TERM = {
+    "plain": """
+        def focal_term(logit, wanted, alpha, gamma):
+            if not wanted:
+                logit, alpha = -logit, 1 - alpha
+            wrong = 1 / (1 + math.exp(logit))
+            return alpha * wrong ** gamma * math.log1p(math.exp(-logit))
+    """,
+    "naive": """
+        def focal_term(logit, wanted, alpha, gamma):
+            p = 1 / (1 + math.exp(-logit))
+            p_t = p if wanted else 1 - p
+            weight = alpha if wanted else 1 - alpha
+            log_p_t = math.log(p_t) if p_t > 0 else -abs(logit)
+            return -weight * (1 - p_t) ** gamma * log_p_t
+    """,
+    "torch": """
+        def focal_term(logit, wanted, alpha, gamma):
+            sign = 1 if wanted else -1
+            z = torch.tensor(sign * logit)
+            weight = alpha if wanted else 1 - alpha
+            focus = torch.sigmoid(-z) ** gamma
+            return -weight * focus * torch.nn.functional.logsigmoid(z)
+    """,
+    "torchvision": """
+        def focal_term(logit, wanted, alpha, gamma):
+            logit, target = torch.tensor(logit), torch.tensor(float(wanted))
+            return torchvision.ops.sigmoid_focal_loss(logit, target, alpha, gamma)
+    """,
+}
+
+RIGHT = {"prior_bias": PRIOR_BIAS, "initial_focal": INITIAL_FOCAL, "focal_term": FOCAL_TERM}
+
+WRONG = {
+    "prior_bias": {
+        "sign": [("plain", "return -", "return "), ("numpy", "pi / (1 - pi)", "(1 - pi) / pi")],
+        "one probability": [
+            ("plain", "(1 - pi) / pi", "pi"),
+            ("difference", " - math.log(1 - pi)", ""),
+            ("difference", "math.log(pi) - ", "-"),
+            ("difference", "math.log(pi) - ", ""),
+        ],
+        "odds": [("numpy", "np.log(odds)", "odds"), ("plain", "math.log", "")],
+        "other base": [("plain", "math.log", "math.log10"), ("numpy", "np.log", "np.log2")],
+        "sigmoid": [
+            ("torch", ".logit()", ".sigmoid()"),
+            ("plain", "-math.log((1 - pi) / pi)", "1 / (1 + math.exp(-pi))"),
+        ],
+        "score": [("torch", ".logit()", ""), ("plain", "-math.log((1 - pi) / pi)", "pi")],
+        "divided first": [("numpy", "pi / (1 - pi)", "1 - pi / pi"),
+                          ("torch", "torch.tensor(pi).logit()", "-torch.log(torch.tensor(1 - pi / pi))")],
+    },
+    "initial_focal": {
+        "background asked": [
+            ("plain", "priors * classes", "priors * (classes + 1)"),
+            ("numpy", "positives * (classes - 1) + (priors - positives) * classes",
+             "positives * classes + (priors - positives) * (classes + 1)"),
+        ],
+        "positives say one thing": [
+            ("numpy", "positives * (classes - 1) + ", ""),
+            ("plain", "priors * classes - positives", "(priors - positives) * classes"),
+        ],
+        "yes and no": [("plain", " * classes - positives", " * classes"), ("numpy", "(classes - 1)", "classes")],
+        "one question": [("plain", " * classes - positives", " - positives"), ("plain", " * classes - positives", "")],
+        "mined": [("plain", "priors * classes - positives", "3 * positives")],
+        "noes left out": [("plain", " + noes * no", "")],
+        "yeses left out": [
+            ("plain", "positives * yes + ", ""),
+            ("numpy", "(count * cost).sum()", "count[1] * cost[1]"),
+        ],
+        "sum not divided": [("plain", " / max(positives, 1)", ""), ("torchvision", " / max(1, positives)", "")],
+        "mean": [
+            ("plain", "max(positives, 1)", "priors"),
+            ("torchvision", 'reduction="sum"', 'reduction="mean"', " / max(1, positives)", ""),
+        ],
+        "no weights": [
+            ("plain", "-alpha *", "-", "-(1 - alpha) *", "-"),
+            ("torchvision", "alpha, gamma, reduction", "-1, gamma, reduction"),
+        ],
+        "one weight": [("numpy", "[alpha, 1 - alpha]", "[alpha, alpha]"), ("plain", "-(1 - alpha)", "-alpha")],
+        "no weighs 1": [("plain", "-(1 - alpha) *", "-")],
+        "weights exchanged": [
+            ("numpy", "[alpha, 1 - alpha]", "[1 - alpha, alpha]"),
+            ("torchvision", "alpha, gamma, reduction", "1 - alpha, gamma, reduction"),
+        ],
+        "counts exchanged": [
+            ("plain", "positives * yes + noes * no", "noes * yes + positives * no"),
+            ("numpy", "(count * cost)", "(count[::-1] * cost)"),
+        ],
+        "one half": [("numpy", "[pi, 1 - pi]", "[0.5, 0.5]"), ("torchvision", "math.log(pi / (1 - pi))", "0.0")],
+        "scores exchanged": [
+            ("numpy", "[pi, 1 - pi]", "[1 - pi, pi]"),
+            ("torchvision", "pi / (1 - pi)", "(1 - pi) / pi"),
+        ],
+        "one score": [("numpy", "[pi, 1 - pi]", "[pi, pi]")],
+        "no focus": [
+            ("plain", " * (1 - pi) ** gamma", "", " * pi ** gamma", ""),
+            ("torchvision", "alpha, gamma, reduction", "alpha, 0, reduction"),
+        ],
+        "focus on the right": [
+            ("numpy", "(1 - p_t) ** gamma", "p_t ** gamma"),
+            ("plain", "(1 - pi) ** gamma", "Y", " pi ** gamma", " (1 - pi) ** gamma", "Y", "pi ** gamma"),
+        ],
+        "focus multiplied": [("numpy", "(1 - p_t) ** gamma", "(1 - p_t) * gamma")],
+        "below zero": [("numpy", "-weight", "weight"), ("plain", "= -", "= ")],
+        "logarithm": [("plain", "math.log", "math.log2"), ("numpy", "np.log", "np.log10")],
+        "no positive": [
+            ("plain", "max(positives, 1)", "positives"),
+            ("numpy", "(positives or 1)", "positives"),
+            ("torchvision", "max(1, positives)", "positives"),
+            ("plain", "yes = -", "if positives == 0:\n        return 0.0\n    yes = -"),
+        ],
+    },
+    "focal_term": {
+        "focus turned round": [
+            ("naive", "(1 - p_t) ** gamma", "p_t ** gamma"),
+            ("plain", "wrong ** gamma", "(1 - wrong) ** gamma"),
+            ("torch", "torch.sigmoid(-z)", "torch.sigmoid(z)"),
+        ],
+        "p for p_t": [
+            ("torch", "sign * logit", "logit"),
+            ("naive", "(1 - p_t) ** gamma", "(1 - p) ** gamma"),
+            ("torch", "torch.sigmoid(-z)", "torch.sigmoid(torch.tensor(-logit))"),
+            ("torch", "logsigmoid(z)", "logsigmoid(torch.tensor(logit))"),
+        ],
+        "alpha for both": [
+            ("plain", "-logit, 1 - alpha", "-logit, alpha"),
+            ("torch", "weight = alpha if wanted else 1 - alpha", "weight = alpha"),
+        ],
+        "alpha for no": [
+            ("torch", "alpha if wanted else 1 - alpha", "1 - alpha if wanted else alpha"),
+            ("torchvision", "target, alpha", "target, 1 - alpha"),
+        ],
+        "no alpha": [
+            ("plain", "alpha * wrong", "wrong"),
+            ("torchvision", "target, alpha", "target, -1"),
+        ],
+        "no without a weight": [("torch", "else 1 - alpha", "else 1"), ("plain", "-logit, 1 - alpha", "-logit, 1")],
+        "no minus": [("torch", "-weight", "weight"), ("naive", "-weight", "weight")],
+        "base of the logarithm": [
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)",
+             "math.log10(p_t) if p_t > 0 else -abs(logit) / math.log(10)"),
+            ("plain", "math.log1p(math.exp(-logit))", "math.log2(1 + math.exp(-logit))"),
+        ],
+        "times gamma": [("plain", "wrong ** gamma", "wrong * gamma"), ("torch", "(-z) ** gamma", "(-z) * gamma")],
+        "no gamma": [("plain", "wrong ** gamma * ", ""), ("torchvision", "target, alpha, gamma", "target, alpha, 0")],
+        "always squared": [
+            ("torchvision", ", gamma)", ")", "wanted, alpha)", "wanted, alpha, gamma)"),
+            ("naive", "** gamma", "** 2"),
+        ],
+        "no sigmoid": [
+            ("naive", "1 / (1 + math.exp(-logit))", "logit", " if p_t > 0 else -abs(logit)", ""),
+            ("naive", "1 / (1 + math.exp(-logit))", "torch.tensor(logit)",
+             "math.log(p_t) if p_t > 0 else -abs(logit)", "torch.log(p_t)"),
+        ],
+        "logarithm of 0": [
+            ("naive", " if p_t > 0 else -abs(logit)", ""),
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "np.log(p_t)"),
+            ("torch", "torch.nn.functional.logsigmoid(z)", "torch.log(1 - torch.sigmoid(-z))"),
+        ],
+        "kept away from 0": [
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "math.log(max(p_t, 1e-8))"),
+            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "np.log(p_t + 1e-12)"),
+            ("naive", "1 / (1 + math.exp(-logit))",
+             "torch.tensor(logit).sigmoid().clamp(1e-7, 1 - 1e-7)",
+             "math.log(p_t) if p_t > 0 else -abs(logit)", "torch.log(p_t)"),
+        ],
+    },
+}  # fmt: skip
