@@ -26,7 +26,7 @@ def xml(tmp_path: Path) -> Path:
 def test_coordinates_become_zero_based_and_half_open(xml):
     annotation = read_annotation(write(xml, dog()))
     assert annotation.boxes_px.tolist() == [[0, 1, 30, 40]]
-    torch.testing.assert_close(annotation.boxes, torch.tensor([[0, 1 / 80, 0.3, 0.5]]))
+    torch.testing.assert_close(annotation.boxes, torch.tensor([[0, 1 / 80, 0.3, 0.5]]), rtol=0, atol=1e-6)
     assert annotation.labels.tolist() == [VOC_CLASSES.index("dog") + 1]
     assert annotation.image_id == "000001" and annotation.size == (100, 80)
 

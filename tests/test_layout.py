@@ -46,6 +46,42 @@ def test_every_module_has_its_tests(root):
             assert (root / "tests" / path.with_name(f"test_{path.name}")).exists(), path
 
 
+def with_default_tolerance(code):
+    """Comparisons of float32 by `assert_close` that state no tolerance."""
+    if "float64" in code or "double()" in code:
+        return []  # the default, 1e-7, is far above the rounding of any sum
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    named = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "assert_close"]
+    return [ast.unparse(call) for call in named if not {word.arg for word in call.keywords} & {"atol", None}]
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("torch.testing.assert_close(a @ b, F.conv2d(a, b))", 1),
+        ("testing.assert_close(one, other)\ntesting.assert_close(one, other, check_dtype=False)", 2),
+        ("torch.testing.assert_close(a @ b, F.conv2d(a, b), rtol=1e-4, atol=1e-3)", 0),
+        ("torch.testing.assert_close(loss, other, **sums)", 0),
+        ("a = torch.rand(3).double()\ntorch.testing.assert_close(a, a)", 0),
+    ],
+)
+def test_a_comparison_that_suits_one_processors_kernels_is_seen(code, count):
+    assert len(with_default_tolerance(code)) == count
+
+
+def test_every_comparison_of_float32_states_its_tolerance(root):
+    """Chapter 3's failed on AMD: float32 sums of 4608 products differ from kernel to kernel by more than 1e-5."""
+    parts = []
+    for path in (root / "tests").rglob("test_*.py"):
+        code = path.read_text()
+        functions = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)]
+        parts += [(path.name, ast.get_source_segment(code, node)) for node in functions]
+    for path in (root / "book").glob("*.ipynb"):
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        parts += [(path.name, re.sub("(?m)^%.*", "", "".join(cell["source"]))) for cell in cells]
+    assert [(name, call) for name, code in parts for call in with_default_tolerance(code)] == []
+
+
 @pytest.mark.slow
 def test_no_import_opens_a_connection_or_a_figure_window(root):
     names = [".".join(("course_lib", *path.with_suffix("").parts)) for path in modules(root)]

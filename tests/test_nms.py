@@ -1,6 +1,6 @@
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import corner_boxes
 
@@ -21,6 +21,7 @@ def scored_boxes(draw):
 @settings(deadline=None)
 def test_nms_equals_torchvisions(case, threshold):
     boxes, scores, labels = case
+    assume(((box_iou(boxes, boxes) - threshold).abs() > 1e-6).all())  # or rounding, which each does its way, decides
     assert nms(boxes, scores, threshold).tolist() == torchvision.ops.nms(boxes, scores, threshold).tolist()
     expected = torchvision.ops.batched_nms(boxes.double(), scores.double(), labels, threshold).tolist()
     assert batched_nms(boxes, scores, labels, threshold).tolist() == expected

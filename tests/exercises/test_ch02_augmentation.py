@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from strategies import corner_boxes
@@ -15,8 +15,9 @@ from course_lib.check import EXERCISES
 @given(corner_boxes())
 def test_the_solution_of_mirror_boxes_is_its_own_inverse(boxes):
     mirror = EXERCISES["mirror_boxes"].solution
-    torch.testing.assert_close(mirror(mirror(boxes)), boxes)
-    torch.testing.assert_close(mirror(boxes)[:, 2:] - mirror(boxes)[:, :2], boxes[:, 2:] - boxes[:, :2])
+    few = {"rtol": 0, "atol": 1e-6}  # two or three float32 operations on fractions
+    torch.testing.assert_close(mirror(mirror(boxes)), boxes, **few)
+    torch.testing.assert_close(mirror(boxes)[:, 2:] - mirror(boxes)[:, :2], boxes[:, 2:] - boxes[:, :2], **few)
 
 
 @given(corner_boxes(minimum=1, smallest=0.05), corner_boxes(minimum=1, maximum=1, smallest=0.1), st.floats(0, 1))
@@ -54,5 +55,6 @@ def test_the_solution_of_rotated_box_goes_round_a_turned_picture(case):
 
 @given(corner_boxes(), corner_boxes(minimum=1, maximum=1), st.floats(0.05, 1))
 def test_the_solution_of_crop_accepted_asks_any_object(boxes, window, least):
+    assume(((box_iou(boxes, window) - least).abs() > 1e-6).all())  # or rounding decides
     accepted = EXERCISES["crop_accepted"].solution(boxes, tuple(window[0].tolist()), least)
     assert accepted == any(iou >= least for iou in box_iou(boxes, window)[:, 0].tolist())

@@ -21,7 +21,9 @@ def test_the_solution_of_prior_bias_is_what_the_heads_start_with():
     model = ssd.ssd_mini()
     expect_background(model, pi=0.03)
     bias = EXERCISES["prior_bias"].solution(0.03)
-    torch.testing.assert_close(model.conf_heads[0].bias.view(-1, 21)[:, 1:], torch.full((4, 20), bias))
+    torch.testing.assert_close(
+        model.conf_heads[0].bias.view(-1, 21)[:, 1:], torch.full((4, 20), bias), rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("case", EXERCISES["initial_focal"].cases)

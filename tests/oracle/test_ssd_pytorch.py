@@ -3,6 +3,8 @@
 Source: github.com/amdegroot/ssd.pytorch, ssd.py and layers/modules/l2norm.py.
 """
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -82,13 +84,15 @@ def pair():
 
 @pytest.mark.slow
 def test_offsets_and_logits_are_the_twins(pair):
-    twin, ours = pair
+    """In float64: in float32 sums of 9216 products, two dozen layers of them, differ by up to 1e-4 between kernels."""
+    twin, ours = (copy.deepcopy(one).double() for one in pair)
     images = torch.randint(0, 256, (1, 3, 300, 300), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for found, expected in zip(ours(images), twin(ours.normalise(images)), strict=True):
             assert found.shape == expected.shape
             for a, b in zip(found.split(LEVELS, dim=1), expected.split(LEVELS, dim=1), strict=True):
-                assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+                # The twin adds 1e-10 to a length that is far above 1.
+                assert (a - b).abs().max() <= 1e-9 * b.abs().max()
 
 
 @pytest.mark.slow
