@@ -43,7 +43,9 @@ PROGRAMS = (
     "python3? torchrun pytest jupyter make git pip3? uv conda apt apt-get sudo bash cd source export curl wget unshare"
 )
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*[!%]?(?:\.venv/bin/\S+|{'|'.join(PROGRAMS.split())}) \S.*")
-OURS = re.compile(r"(?:\.venv/bin/)?(?:python|torchrun \S+ \S+) -m course_lib(?: --(?= ))?(?: (.*?))?(?: +#.*)?")
+OURS = re.compile(
+    r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:python|torchrun \S+ \S+) -m course_lib(?: --(?= ))?(?: (.*?))?(?: +#.*)?"
+)
 
 
 def commands_of(text: str) -> list[str]:
