@@ -194,8 +194,8 @@ def train(
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
     model = chosen.start(run, seed)
-    if loss != LossName.multibox:
-        losses.expect_background(model)
+    criterion = losses.LOSSES[loss]()
+    criterion.prepare(model)
     trainer = Trainer(
         model,
         chosen.training_set(),
@@ -203,7 +203,7 @@ def train(
         recipe,
         run,
         evaluate=chosen.selector(),
-        loss=losses.LOSSES[loss](),
+        loss=criterion,
         workers=chosen.workers,
         notes={
             "profile": chosen.name,

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from course_lib import detect, emoji_voc, losses, pretraining, training, voc, weights
 from course_lib.backbones import Classifier
-from course_lib.matching import match
 from course_lib.profiles import RECORD, Profile
 
 IMAGES = {"train": 1800, "val": 200, "test": 500}  # of EmojiVOC
@@ -147,9 +146,8 @@ def training_step(profile: Profile, batch: voc.Batch) -> Callable[[], object]:
     optimizer = training.make_optimizer(model, profile.recipe)
 
     def step() -> None:
-        matches = match(batch.boxes, batch.labels, model.priors, profile.recipe.match_iou)
         optimizer.zero_grad(set_to_none=True)
-        losses.total(loss(*model(batch.images), matches)).backward()
+        losses.total(training.compute(model, batch, loss, profile.recipe.match_iou).parts).backward()
         optimizer.step()
 
     return step

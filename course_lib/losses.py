@@ -56,6 +56,9 @@ class MultiBoxLoss:
     class_weights: Float[Tensor, " C"] | None = None
     scoring: ClassVar[str] = "softmax"  # a name of `ssd.SCORINGS`
 
+    def prepare(self, model: nn.Module) -> None:
+        """A fresh network needs nothing for this loss."""
+
     def __call__(
         self, offsets: Float[Tensor, "B P 4"], logits: Float[Tensor, "B P C"], matches: Matches
     ) -> dict[str, Float[Tensor, ""]]:
@@ -124,6 +127,10 @@ class FocalLoss:
     gamma: float = 2.0
     scoring: ClassVar[str] = "sigmoid"
     focal: ClassVar = staticmethod(sigmoid_focal)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Let a fresh network expect background."""
+        expect_background(model)
 
     def __call__(
         self, offsets: Float[Tensor, "B P 4"], logits: Float[Tensor, "B P C"], matches: Matches

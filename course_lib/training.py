@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -24,10 +26,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from course_lib import losses, weights
 from course_lib.augment import Augment
 from course_lib.files import write_whole
-from course_lib.matching import match
+from course_lib.matching import Matches, match
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
-from course_lib.voc import VOCDetection, collate
+from course_lib.voc import Batch, VOCDetection, collate
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,46 @@ def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
 
 
+class Step(NamedTuple):
+    """What a network makes of a batch, before it learns from it.
+
+    Attributes:
+        matches: what every prior should have said.
+        offsets, logits: what it said.
+        parts: the losses by name, with gradients.
+    """
+
+    matches: Matches
+    offsets: Float[Tensor, "B P 4"]
+    logits: Float[Tensor, "B P C"]
+    parts: dict[str, Tensor]
+
+
+def compute(
+    network: nn.Module,
+    batch: Batch,
+    loss: Callable[[Tensor, Tensor, Matches], dict[str, Tensor]],
+    match_iou: float,
+    priors: Float[Tensor, "P 4"] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Step:
+    """Match, predict, compare: all of a training step but the gradients.
+
+    Args:
+        network: the model, or what is wrapped around it for several processes.
+        batch: on the network's device.
+        loss: called as `losses.MultiBoxLoss` is.
+        match_iou: overlap with an object from which a prior is to answer for it.
+        priors: centre-size; None for those of `network`, which a wrapper does not have.
+        dtype: what convolutions compute in; None for float32. Matching and loss stay in float32.
+    """
+    priors = network.priors if priors is None else priors
+    matches = match(batch.boxes, batch.labels, priors, match_iou)
+    with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not None):
+        offsets, logits = network(batch.images)
+    return Step(matches, offsets, logits, loss(offsets, logits, matches))
+
+
 class RunError(RuntimeError):
     """A run that cannot go on as asked: which run, why, what to do."""
 
@@ -263,12 +305,9 @@ class Trainer:
         learning_rate = self.schedule.get_last_lr()[2]  # of the heads
         return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": learning_rate} | means
 
-    def step(self, network: nn.Module, batch) -> dict[str, torch.Tensor]:
-        """Match, predict, compare, improve: one step on one batch."""
-        matches = match(batch.boxes, batch.labels, self.model.priors, self.recipe.match_iou)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            offsets, logits = network(batch.images)
-        parts = self.loss(offsets, logits, matches)
+    def step(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Compute the losses of one batch, and improve."""
+        parts = compute(network, batch, self.loss, self.recipe.match_iou, self.model.priors, self.dtype).parts
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses.total(parts)).backward()
         self.scaler.unscale_(self.optimizer)

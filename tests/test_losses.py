@@ -250,3 +250,13 @@ def test_a_focal_gradient_is_finite_however_sure_an_answer_is(focal, gamma):
     focal(logits, torch.ones(8, dtype=torch.int64), 0.25, gamma).sum().backward()
     assert logits.grad.isfinite().all()
     assert logits.grad[7, 1] < 0  # the worst answer is still pulled up
+
+
+def test_a_loss_prepares_a_fresh_network_as_it_needs():
+    for loss, bias in ((MultiBoxLoss(), 0.0), (FocalLoss(), -math.log(99)), (SoftmaxFocalLoss(), -math.log(99))):
+        model = ssd.ssd_mini()
+        loss.prepare(model)
+        for head in model.conf_heads:
+            rows = head.bias.view(-1, model.num_classes)
+            assert (rows[:, 0] == 0).all()
+            torch.testing.assert_close(rows[:, 1:], torch.full_like(rows[:, 1:], bias), rtol=1e-6, atol=0)

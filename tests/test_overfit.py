@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from course_lib import augment, losses, metrics, ssd, voc
+from course_lib import augment, losses, metrics, ssd, training, voc
 from course_lib.detect import detect_all
-from course_lib.matching import match
 
 pytestmark = pytest.mark.slow
 
@@ -16,10 +15,10 @@ def learn_by_heart(model: ssd.SSD, batch: voc.Batch, steps: int, learning_rate: 
     """The loss at each step; the last learning rates are small, so that batch norm's statistics settle."""
     optimiser = torch.optim.Adam(model.parameters(), learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-    matches, loss, history = match(batch.boxes, batch.labels, model.priors), losses.MultiBoxLoss(), []
+    loss, history = losses.MultiBoxLoss(), []
     model.train()
     for _ in range(steps):
-        total = losses.total(loss(*model(batch.images), matches))
+        total = losses.total(training.compute(model, batch, loss, match_iou=0.5).parts)
         optimiser.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)

@@ -14,7 +14,7 @@ from processes import RECIPE, fresh_model, train_as_process, train_slowly, train
 from course_lib import augment, ssd, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss
 from course_lib.matching import match
-from course_lib.training import Augmented, RunError, Shuffled, Trainer, parameter_groups, read_history
+from course_lib.training import Augmented, RunError, Shuffled, Trainer, compute, parameter_groups, read_history
 from course_lib.voc import VOC_CLASSES, VOCDetection
 
 
@@ -195,6 +195,41 @@ def test_a_step_that_overflows_is_left_out_and_the_schedule_waits(small_devkit, 
     assert parts["grad_norm"] == 0 and torch.isfinite(parts["conf"])
     assert one.schedule.last_epoch == 0 and one.scaler.get_scale() == 2.0**126
     assert all(torch.equal(value, before[name]) for name, value in one.model.named_parameters())
+
+
+class Wrapped(torch.nn.Module):
+    """As DistributedDataParallel does, it has the model's outputs and none of its attributes."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images):
+        return self.module(images)
+
+
+def test_a_step_is_match_predict_compare_also_through_a_wrapper(small_devkit, tmp_path):
+    one = trainer(small_devkit, tmp_path)
+    model, batch, loss = one.model.eval(), next(iter(one.loader)), MultiBoxLoss()
+    with torch.no_grad():
+        matches = match(batch.boxes, batch.labels, model.priors, 0.4)
+        offsets, logits = model(batch.images)
+        expected = loss(offsets, logits, matches)
+        for step in (
+            compute(model, batch, loss, match_iou=0.4),
+            compute(Wrapped(model), batch, loss, match_iou=0.4, priors=model.priors),
+        ):
+            assert all(torch.equal(a, b) for a, b in zip(step.matches, matches, strict=True))
+            assert torch.equal(step.offsets, offsets) and torch.equal(step.logits, logits)
+            assert step.parts.keys() == expected.keys()
+            assert all(torch.equal(step.parts[name], value) for name, value in expected.items())
+
+
+def test_convolutions_take_the_type_that_is_asked_for_and_the_loss_stays_in_float32(small_devkit, tmp_path):
+    one = trainer(small_devkit, tmp_path)
+    step = compute(one.model, next(iter(one.loader)), MultiBoxLoss(), match_iou=0.5, dtype=torch.bfloat16)
+    assert step.offsets.dtype == step.logits.dtype == torch.bfloat16
+    assert all(value.dtype == torch.float32 for value in step.parts.values())
 
 
 def test_the_recipe_decides_from_which_overlap_a_prior_answers(small_devkit, tmp_path):
