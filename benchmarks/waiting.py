@@ -1,9 +1,10 @@
-"""Threads that wait: how fast ssd_mini trains by how OpenMP's threads wait for each other.
+"""Threads that wait: how fast ssd_mini pretrains and trains by how OpenMP's threads wait for each other.
 
 OpenMP's threads share each operation and meet at its end. Who comes first turns in a loop for a while before it
-sleeps, and takes the core from whoever still has work: the loader's worker, or another program. A training step
-as the cpu profile does it, with its one worker; each setting in a process of its own, on a machine that does
-nothing else and beside one process that keeps a core busy. The settings take turns, and the numbers are medians.
+sleeps, and takes the core from whoever still has work: the loader's worker, or another program. Training steps as
+the cpu profile does them, with its one worker, and steps of pretraining, whose operations are small; each setting in
+a process of its own, on a machine that does nothing else and beside one process that keeps a core busy. The settings
+take turns, and the numbers are medians.
 
 `--seconds 1 --rounds 1` only tries it, and writes nothing. Result in benchmarks/results/waiting.json.
 """
@@ -20,11 +21,11 @@ from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 
-from course_lib import profiles, training
+from course_lib import forecast, pretraining, profiles, training
 from course_lib.files import write_whole
 from course_lib.voc import Batch
 
-SECONDS, ROUNDS, WARM_UP = 10, 3, 2  # the first steps are not counted
+SECONDS, ROUNDS, WARM_UP = 6, 3, 2  # the first steps are not counted
 SETTINGS = (
     {},
     {"GOMP_SPINCOUNT": "100000"},
@@ -79,38 +80,44 @@ def train(seconds: float) -> float:
     return images / (time.perf_counter() - started)
 
 
-def measured(setting: dict[str, str], seconds: float) -> float:
-    """What `train` gives in a fresh process in which nothing else of the kind is set."""
+def pretrain(seconds: float) -> float:
+    """Crops per second, in the process that calls it."""
+    return pretraining.BATCH * forecast.steps_a_second(forecast.pretraining_step(profiles.cpu()), seconds)
+
+
+WORK = {"training": train, "pretraining": pretrain}
+
+
+def measured(setting: dict[str, str], seconds: float) -> dict[str, float]:
+    """What each of `WORK` gives in a fresh process in which nothing else of the kind is set."""
     variables = {variable for one in SETTINGS for variable in one}
     environment = {key: value for key, value in os.environ.items() if key not in variables} | setting
-    command = [sys.executable, __file__, "--train", "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--here", "--seconds", str(seconds)]
     finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return float(finished.stdout)
+    return json.loads(finished.stdout)
 
 
 def main(seconds: float, rounds: int) -> None:
-    speeds = {beside: {name(setting): [] for setting in SETTINGS} for beside in BESIDE}
+    speeds = {work: {beside: {name(setting): [] for setting in SETTINGS} for beside in BESIDE} for work in WORK}
     for number in range(1, rounds + 1):
         for beside, other in BESIDE.items():
             for setting in SETTINGS:
                 with other():
-                    speed = measured(setting, seconds)
-                speeds[beside][name(setting)].append(speed)
-                print(f"round {number}, {beside}, {name(setting)}: {speed:.1f} images/s", flush=True)
+                    found = measured(setting, seconds)
+                for work, speed in found.items():
+                    speeds[work][beside][name(setting)].append(speed)
+                print(f"round {number}, {beside}, {name(setting)}: {json.dumps(found)}", flush=True)
     medians = {
-        beside: {setting: statistics.median(values) for setting, values in by_setting.items()}
-        for beside, by_setting in speeds.items()
-    }
-    plain = name({})
-    ratios = {
-        beside: {setting: value / by_setting[plain] for setting, value in by_setting.items()}
-        for beside, by_setting in medians.items()
+        work: {
+            beside: {setting: statistics.median(values) for setting, values in by_setting.items()}
+            for beside, by_setting in by_beside.items()
+        }
+        for work, by_beside in speeds.items()
     }
     result = {
         "seconds": seconds,
         "rounds": rounds,
         "images_per_second": medians,
-        "speed_relative_to_nothing_set": ratios,
         "provenance": training.environment(),
     }
     print(json.dumps(result, indent=1))
@@ -126,9 +133,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--train", action="store_true", help="measure in this process, as it is, and print the speed")
+    parser.add_argument("--here", action="store_true", help="measure in this process, as it is, and print the speeds")
     asked = parser.parse_args()
-    if asked.train:
-        print(train(asked.seconds))
+    if asked.here:
+        print(json.dumps({work: measure(asked.seconds) for work, measure in WORK.items()}))
     else:
         main(asked.seconds, asked.rounds)
