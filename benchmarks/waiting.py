@@ -25,11 +25,12 @@ from course_lib import forecast, pretraining, profiles, training
 from course_lib.files import write_whole
 from course_lib.voc import Batch
 
-SECONDS, ROUNDS, WARM_UP = 6, 3, 2  # the first steps are not counted
+SECONDS, ROUNDS, WARM_UP = 5, 3, 2  # the first steps are not counted
 SETTINGS = (
     {},
-    {"GOMP_SPINCOUNT": "100000"},
+    {"GOMP_SPINCOUNT": "30000"},
     {"GOMP_SPINCOUNT": "10000"},
+    {"GOMP_SPINCOUNT": "3000"},
     {"GOMP_SPINCOUNT": "1000"},
     {"OMP_WAIT_POLICY": "PASSIVE"},
     {"OMP_NUM_THREADS": "1"},
