@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,21 @@ def root() -> Path:
     return ROOT
 
 
+def files_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Every file with its size and the time of its last change."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
 @pytest.fixture(scope="session")
-def small_devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """EmojiVOC with 40 + 12 images."""
-    return emoji_voc.make_emoji_voc(tmp_path_factory.mktemp("emoji"), train=40, test=12, workers=1)
+def small_devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """EmojiVOC with 40 + 12 images, shared by many tests: who wants to change it copies it."""
+    devkit = emoji_voc.make_emoji_voc(tmp_path_factory.mktemp("emoji"), train=40, test=12, workers=1)
+    before = files_of(devkit / "VOC2007")
+    yield devkit
+    after = files_of(devkit / "VOC2007")
+    changed = sorted(path.name for path, _ in before.items() ^ after.items())
+    assert not changed, f"some test has written into the data set that all share: {changed}"
 
 
 @pytest.fixture(scope="session")

@@ -151,8 +151,12 @@ def test_detections_in_files_are_measured(call, tmp_path, small_devkit):
 def test_detections_of_no_measurable_class_have_no_mean_and_json_that_any_parser_reads(call, tmp_path, small_devkit):
     write_detection_files(tmp_path, {"unicorn": ClassDetections([], np.zeros(0), np.zeros((0, 4)))})
     (tmp_path / "comp4_det_test_unicorn.txt").rename(tmp_path / "comp4_det_test_dog.txt")
-    (small_devkit / "VOC2007/ImageSets/Main/none.txt").write_text(image_without("dog", small_devkit))
-    arguments = ("evaluate", "--detections", tmp_path, "--devkit", small_devkit, "--set", "none")
+    image_id, tree = image_without("dog", small_devkit), tmp_path / "VOC2007"
+    (tree / "ImageSets" / "Main").mkdir(parents=True)
+    (tree / "ImageSets" / "Main" / "none.txt").write_text(image_id)
+    (tree / "Annotations").mkdir()
+    shutil.copy(small_devkit / "VOC2007" / "Annotations" / f"{image_id}.xml", tree / "Annotations")
+    arguments = ("evaluate", "--detections", tmp_path, "--devkit", tmp_path, "--set", "none")
     report = json.loads(call(*arguments, "--json").stdout, parse_constant=pytest.fail)
     assert report["mean_ap"] is None and report["ap"]["dog"] is None
     assert re.search(r"mean.* - ", call(*arguments).stdout)
