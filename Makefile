@@ -3,9 +3,11 @@ PYTHON ?= python3
 # Where to find torch, for a CPU build: make TORCH_INDEX=<index> book (see README.md)
 export TORCH_INDEX
 export NO_ALBUMENTATIONS_UPDATE = 1
-# torch's threads spin at their barriers: where another process wants the core too, that takes up to ten times as long.
-# Passive ones give the core away, and lose little on a quiet machine: benchmarks/waiting.py.
-export OMP_WAIT_POLICY ?= PASSIVE
+# How often torch's threads look again before they sleep at a barrier (GNU's OpenMP; its own 300,000 keep the cores from
+# whoever else works). A reader's own setting of either variable stays. Measured: benchmarks/waiting.py.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 3000
+endif
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

@@ -1,9 +1,11 @@
 import os
 
 if __name__ == "__main__":
-    # Before torch loads OpenMP, whose waiting threads else spin and keep the cores from the workers that load images.
-    # A command owns its process and may decide this. An import of the library may not: it holds for all else in it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch loads OpenMP, whose threads else look around for milliseconds before they sleep at a barrier and keep
+    # the cores from the workers that load images. A command owns its process and may decide this; an import of the
+    # library may not, for it holds for all else in that process. What the user has set stays. benchmarks/waiting.py
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
     from course_lib.cli import main
 

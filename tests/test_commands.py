@@ -396,33 +396,46 @@ FIRST_TORCH = """
 import os, runpy, sys
 def tell(event, arguments):
     if event == "import" and arguments[0] == "torch":
-        print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+        print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"), flush=True)
         os._exit(0)
 sys.addaudithook(tell)
 """
 OUR_PROGRAM = "runpy.run_module('course_lib', run_name='__main__', alter_sys=True)"
 
 
-def python(code: str, policy: str | None) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"OMP_WAIT_POLICY": policy} if policy else {}
+def python(code: str, **set_by_user: str) -> str:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | set_by_user
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.parametrize(
-    ("code", "policy", "expected"),
+    ("code", "set_by_user", "expected"),
     [
-        (OUR_PROGRAM, None, "PASSIVE"),
-        (OUR_PROGRAM, "ACTIVE", "ACTIVE"),
-        (OUR_PROGRAM, "PASSIVE", "PASSIVE"),
-        ("import course_lib.cli", None, "None"),
-        ("import course_lib.training", "ACTIVE", "ACTIVE"),
+        (OUR_PROGRAM, {}, "3000 None"),
+        (OUR_PROGRAM, {"GOMP_SPINCOUNT": "7"}, "7 None"),
+        (OUR_PROGRAM, {"OMP_WAIT_POLICY": "ACTIVE"}, "None ACTIVE"),
+        ("import course_lib.cli", {}, "None None"),
+        ("import course_lib.training", {"OMP_WAIT_POLICY": "PASSIVE"}, "None PASSIVE"),
     ],
 )
-def test_a_command_lets_threads_sleep_before_torch_is_there_and_an_import_decides_nothing(code, policy, expected):
-    assert python(FIRST_TORCH + code, policy) == expected
+def test_a_command_lets_threads_sleep_before_torch_is_there_and_an_import_decides_nothing(code, set_by_user, expected):
+    assert python(FIRST_TORCH + code, **set_by_user) == expected
+
+
+@pytest.mark.parametrize(
+    ("set_by_user", "expected"), [({}, "3000 "), ({"GOMP_SPINCOUNT": "7"}, "7 "), ({"OMP_WAIT_POLICY": "x"}, " x")]
+)
+def test_make_decides_it_alike(set_by_user, expected, tmp_path):
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f'include {ROOT}/Makefile\nshown:\n\t@echo "$$GOMP_SPINCOUNT $$OMP_WAIT_POLICY"\n')
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "MAKEFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | set_by_user
+    command = ["make", "-s", "-f", str(makefile), "shown"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\n") == expected
 
 
 def test_the_package_itself_loads_no_torch():
-    assert python("import sys, course_lib; print('torch' in sys.modules)", None) == "False"
+    assert python("import sys, course_lib; print('torch' in sys.modules)") == "False"
