@@ -429,7 +429,7 @@ def test_a_command_lets_threads_sleep_before_torch_is_there_and_an_import_decide
 )
 def test_make_decides_it_alike(set_by_user, expected, tmp_path):
     makefile = tmp_path / "Makefile"
-    makefile.write_text(f'include {ROOT}/Makefile\nshown:\n\t@echo "$$GOMP_SPINCOUNT $$OMP_WAIT_POLICY"\n')
+    makefile.write_text(f'include {ROOT}/Makefile\nshown:\n\t@echo "$${{GOMP_SPINCOUNT:-}} $${{OMP_WAIT_POLICY:-}}"\n')
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "MAKEFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in names} | set_by_user
     command = ["make", "-s", "-f", str(makefile), "shown"]
