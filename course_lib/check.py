@@ -5,6 +5,7 @@ To add an exercise, write a `grading.Exercise` in `exercises/chNN_name.py` and n
 
 from collections.abc import Callable
 
+from course_lib.book import Source, source
 from course_lib.exercises import (
     ch01_voc,
     ch02_augmentation,
@@ -41,8 +42,18 @@ def check(name: str, function: Callable) -> Verdict:
         ValueError: no exercise has that name.
         TypeError: that is no function.
     """
-    if name not in EXERCISES:
-        raise ValueError(f"no exercise is named {name!r}; the exercises are {', '.join(EXERCISES)}")
+    exercise = _find(name)
     if not callable(function):
         raise TypeError(f'the function itself is wanted, without a call: check("{name}", {name})')
-    return grade(name, EXERCISES[name], function)
+    return grade(name, exercise, function)
+
+
+def solution(name: str) -> Source:
+    """The right answer to an exercise, as the grader knows it."""
+    return source(_find(name).solution)
+
+
+def _find(name: str) -> Exercise:
+    if name not in EXERCISES:
+        raise ValueError(f"no exercise is named {name!r}; the exercises are {', '.join(EXERCISES)}")
+    return EXERCISES[name]

@@ -1,12 +1,7 @@
 """Pictures: boxes on images, curves, and the colours that tell classes apart."""
 
-import base64
-import inspect
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +23,27 @@ DIFFICULT = "#BBBBBB"
 def colour_of(label: int) -> str:
     """Seven colours for twenty classes: neighbours differ, and the name is written on every box."""
     return COLOURS[label % len(COLOURS)]
+
+
+def outline(
+    axes: Axes,
+    box: Iterable[float] | Float[Tensor, "4"],
+    colour: str,
+    width: float = 1.8,
+    style: str = "-",
+    halo: str | None = None,
+    zorder: float = 2,
+) -> None:
+    """Draw the border of a box, given as corners in the unit of the axes.
+
+    Args:
+        width: of the line, in points.
+        halo: colour of a wider line beneath, which shows the box on any picture.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    for line, edge, wide in (("-", halo, width + 1.4), (style, colour, width)):
+        if edge:
+            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], line, color=edge, linewidth=wide, zorder=zorder)
 
 
 def draw_boxes(
@@ -63,9 +79,7 @@ def draw_boxes(
         x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
         is_faint = faint is not None and bool(faint[index])
         colour = DIFFICULT if is_faint else colour_of(label)
-        for edge, line in (("black", 3.2), (colour, 1.8)):
-            style = "--" if is_faint and edge != "black" else "-"
-            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], style, color=edge, linewidth=line)
+        outline(axes, (x0, y0, x1, y1), colour, style="--" if is_faint else "-", halo="black")
         text = classes[label - 1] if scores is None else f"{classes[label - 1]} {scores[index]:.2f}"
         axes.text(
             x0 + 2, y0 + 2, text, fontsize=7, color="black", va="top", clip_on=True, parse_math=False,
@@ -134,115 +148,3 @@ def save_detections(
     png = io.BytesIO()
     figure.savefig(png, format="png")
     write_whole(path, png.getvalue())
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One state of a moving figure: its picture, the value it is for, and the picture in words."""
-
-    figure: Figure
-    value: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class MovingFigure:
-    """Pictures behind a slider: moves in a notebook, in the built page and from a file, with no kernel."""
-
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
-# The slider's own handler, so that nothing needs an id and one page can hold many. It shows one picture
-# and hides the others; a screen reader hears the value.
-_SHOW = (
-    "const figure = this.closest('figure'), pictures = figure.querySelectorAll('img'), shown = pictures[this.value];"
-    "pictures.forEach(one => { one.style.display = one === shown ? 'block' : 'none' });"
-    "figure.querySelector('output').textContent = shown.dataset.value;"
-    "this.setAttribute('aria-valuetext', shown.dataset.value)"
-)
-
-
-def moving(label: str, frames: Iterable[Frame], start: int = 0, dpi: int = 96) -> MovingFigure:
-    """Turn computed frames into a figure that a slider moves.
-
-    Args:
-        label: what the slider changes.
-        frames: in the slider's order, all of one size.
-        start: the frame that is shown first.
-        dpi: pixels per inch.
-
-    A range input over finished pictures: by mouse, touch and arrow keys, without network and without kernel.
-    """
-    frames = list(frames)
-    if not 0 <= start < len(frames):
-        raise ValueError(f"moving: start is {start}, and there are {len(frames)} frames: use 0 to {len(frames) - 1}")
-    for one, other in pairwise(frames):
-        if one.value == other.value:
-            raise ValueError(
-                f"moving: two neighbours have the value {one.value!r}: who hears it would notice no change"
-            )
-    pictures = "".join(
-        f'<img src="data:image/webp;base64,{_webp(frame.figure, dpi)}" alt="{escape(frame.alt)}" '
-        f'data-value="{escape(frame.value)}" style="display:{"block" if index == start else "none"};max-width:100%">'
-        for index, frame in enumerate(frames)
-    )
-    value = escape(frames[start].value)
-    return MovingFigure(
-        f'<figure class="moving" style="margin:1em 0">{pictures}'
-        f'<figcaption><label style="display:flex;flex-wrap:wrap;gap:0.3em 0.8em;align-items:center">{escape(label)} '
-        f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" step="1" aria-valuetext="{value}" '
-        f'style="flex:1 1 10em;max-width:24em;touch-action:pan-y" oninput="{escape(_SHOW)}">'
-        f'<output style="min-width:6em;font-variant-numeric:tabular-nums">{value}</output>'
-        "</label></figcaption></figure>"
-    )
-
-
-def _webp(figure: Figure, dpi: int) -> str:
-    """A figure as WebP, a third of a PNG's size."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="webp", dpi=dpi, pil_kwargs={"quality": 82})
-    return base64.b64encode(picture.getvalue()).decode()
-
-
-def explore(draw: Callable[..., Figure], **ranges: tuple[int, int]):
-    """A widget for a live notebook: a slider for each of `draw`'s arguments, and the figure that it gives.
-
-    Args:
-        draw: called with whole numbers by name.
-        ranges: the smallest and the largest value of each argument; it starts at the smallest.
-
-    An `interact` would send its output round through the kernel, which notebooks that are executed without
-    a browser wait for in vain every now and then; here the picture goes one way.
-    """
-    from ipywidgets import Image, IntSlider, VBox  # only live notebooks need it, and it loads all of IPython
-
-    sliders = {name: IntSlider(low, low, high, description=name) for name, (low, high) in ranges.items()}
-    picture = Image(format="png")
-
-    def update(change: object = None) -> None:
-        png = io.BytesIO()
-        draw(**{name: slider.value for name, slider in sliders.items()}).savefig(png, format="png")
-        picture.value = png.getvalue()
-
-    for slider in sliders.values():
-        slider.observe(update, "value")
-    update()
-    return VBox([*sliders.values(), picture])
-
-
-@dataclass(frozen=True)
-class Source:
-    """A piece of the library's own source, as a notebook and the book show code."""
-
-    text: str
-
-    def _repr_markdown_(self) -> str:
-        return f"```python\n{self.text}```\n"
-
-
-def source(thing: Callable | type) -> Source:
-    """The source of a function or class, read from the library, so that it cannot differ from it."""
-    return Source(inspect.getsource(thing))

@@ -1,9 +1,11 @@
 """The exercises: right answers pass and each mistake gets its own hint. What the solutions are: `exercises/`."""
 
+import inspect
+
 import pytest
 from graded import MISTAKES, SOURCES, well_formed, written
 
-from course_lib.check import EXERCISES, check
+from course_lib.check import EXERCISES, check, solution
 from course_lib.grading import GENERAL_HINTS
 
 RIGHT = [(exercise, style) for exercise, styles in SOURCES.items() for style in styles]
@@ -67,3 +69,13 @@ def test_an_unknown_name_is_answered_with_the_names():
 def test_a_result_in_place_of_the_function_is_refused():
     with pytest.raises(Exception, match="function"):
         check("iou", 0.5)
+
+
+@pytest.mark.parametrize("name", ["iou", "encode_box", "greedy"])
+def test_the_solution_that_a_page_shows_is_the_one_that_the_grader_has(name):
+    assert inspect.getsource(EXERCISES[name].solution) in solution(name)._repr_markdown_()
+
+
+def test_an_unknown_exercise_has_no_solution():
+    with pytest.raises(ValueError, match="no exercise is named 'iuo'"):
+        solution("iuo")

@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -47,6 +45,15 @@ def test_images_with_channels_first_are_drawn_the_same():
     assert np.array_equal(*pictures)
 
 
+@pytest.mark.parametrize(("halo", "lines"), [(None, [("red", 2.0)]), ("white", [("white", 3.4), ("red", 2.0)])])
+def test_an_outline_is_one_line_and_its_halo_a_wider_one_beneath(halo, lines):
+    _, (axis,) = viz.grid(1, 1)
+    viz.outline(axis, BOXES[0], "red", 2.0, style=":", halo=halo)
+    assert [(line.get_color(), line.get_linewidth()) for line in axis.lines] == lines
+    assert np.allclose(axis.lines[-1].get_xdata(), [0.1, 0.6, 0.6, 0.1, 0.1])
+    assert np.allclose(axis.lines[-1].get_ydata(), [0.2, 0.2, 0.9, 0.9, 0.2])
+
+
 def test_no_box_and_no_detection_draw_the_image_alone():
     _, (axis,) = viz.grid(1, 1)
     viz.draw_boxes(axis, IMAGE, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -86,60 +93,6 @@ def test_boxes_bear_the_names_they_are_given_and_a_label_without_one_is_refused(
     with pytest.raises(ValueError, match="label is 25, and there are 20 classes"):
         viz.save_detections(tmp_path / "b.png", IMAGE, found)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def frames(count):
-    for index in range(count):
-        figure, (axis,) = viz.grid(1, 1, cell=(1, 1))
-        viz.draw_boxes(axis, IMAGE, BOXES[:1] + index / 20, torch.tensor([1]))
-        yield viz.Frame(figure, f"{index} < 9", f'"Box" {index}')
-
-
-def test_a_moving_figure_holds_every_frame_and_shows_one():
-    html = viz.moving("shift & more", frames(3), start=1)._repr_html_()
-    pictures = re.findall(r"<img [^>]*>", html)
-    assert [("display:block" in one) for one in pictures] == [False, True, False]
-    assert len({re.search(r'src="([^"]*)"', one)[1] for one in pictures}) == 3
-    assert all(f'alt="&quot;Box&quot; {index}"' in one for index, one in enumerate(pictures))
-    assert "shift &amp; more" in html and "1 &lt; 9" in html
-    assert "http" not in html and "<script" not in html
-
-
-def test_a_moving_figure_depends_on_its_frames_alone():
-    assert viz.moving("x", frames(2)).html == viz.moving("x", frames(2)).html
-
-
-def test_a_moving_figure_without_its_first_frame_is_refused():
-    with pytest.raises(ValueError, match="start is 3, and there are 3 frames"):
-        viz.moving("x", frames(3), start=3)
-
-
-def test_the_source_shown_is_the_source_that_runs(root):
-    shown = viz.source(viz.colour_of)._repr_markdown_()
-    assert shown.startswith("```python\ndef colour_of(") and shown.endswith("\n```\n")
-    assert shown.removeprefix("```python\n").removesuffix("```\n") in (root / "course_lib" / "viz.py").read_text()
-
-
-def test_frames_that_sound_alike_are_refused():
-    one, other = frames(2)
-    with pytest.raises(ValueError, match="two neighbours"):
-        viz.moving("x", [one, viz.Frame(other.figure, one.value, other.alt)])
-
-
-def test_exploring_draws_anew_when_a_slider_moves():
-    def draw(step, colour):
-        figure, (axis,) = viz.grid(1, 1, cell=(1, 1))
-        viz.draw_boxes(axis, IMAGE, BOXES[:1] + step / 20, torch.tensor([1 + colour]))
-        return figure
-
-    step, colour, picture = viz.explore(draw, step=(0, 5), colour=(0, 3)).children
-    first = picture.value
-    step.value = 3
-    second = picture.value
-    colour.value = 2
-    assert len({first, second, picture.value}) == 3
-    step.value, colour.value = 0, 0
-    assert picture.value == first
 
 
 @pytest.mark.parametrize("name", ["$x$", "$\\frac$", "a$b", "5$ or 6$ bill", "cat[flip]", "x_1^2"])

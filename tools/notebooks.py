@@ -83,7 +83,7 @@ MAGIC_DOCUMENTATION = set("pinfo pinfo2 pdoc psource pfile".split())
 IMPORTS_BY_NAME = {"import_module", "__import__", "run_module"}
 LISTS_A_FOLDER = {"glob", "rglob", "iterdir", "listdir", "scandir", "walk"}
 RESULTS_FOLDER = re.compile(r"(\A|/)results/?\Z")
-SHOWS_SOURCE = {"source", "getsource"}  # viz.source and inspect.getsource
+SHOWS_SOURCE = {"source", "getsource"}  # book.source and inspect.getsource
 
 
 def modules() -> dict[str, Path]:
@@ -168,7 +168,7 @@ def read(path: Path) -> str:
 
 
 def shown(notebook: ast.Module) -> list[str] | None:
-    """The source of what `viz.source` shows of the library; None where it shows something that is not found."""
+    """The source of what `book.source` shows of the library; None where it shows something that is not found."""
     known = dict(imports(notebook))
     shows = {node for node in ast.walk(notebook) if isinstance(node, ast.Attribute) and node.attr in SHOWS_SOURCE}
     shows |= {node for node in ast.walk(notebook) if isinstance(node, ast.Name) and node.id in SHOWS_SOURCE & {*known}}
@@ -243,7 +243,7 @@ def key(chapter: Path) -> str:
     """One hash of all that the outputs of a chapter's notebook depend on.
 
     That is its code; the code of the library's modules that it reaches; the whole text, with comments and
-    docstrings, of what it shows by `viz.source`; the recorded results that it reads; and the versions of
+    docstrings, of what it shows by `book.source`; the recorded results that it reads; and the versions of
     the packages. Where nobody can tell what it reaches or shows, it is the whole text of the whole library.
     """
     cells = [cell.source for cell in code_cells(as_the_book_reads(chapter))]
