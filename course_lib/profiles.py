@@ -42,6 +42,7 @@ class Profile:
         augmentation: gives the training transform for an image size.
         pretraining_steps: of the trunk as a classifier, before it becomes a detector's; 0 for none.
         trunk_weights: torchvision's VGG16, from which the trunk starts; None: from random weights.
+        record: the recorded weights of a full run, where the course has them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Profile:
     augmentation: Callable[[int], augment.Augment]
     pretraining_steps: int = 0
     trunk_weights: Path | None = None
+    record: Path | None = None
 
     @property
     def on_emoji_voc(self) -> bool:
@@ -88,6 +90,13 @@ class Profile:
             torch.manual_seed(seed)
             model = ssd.ARCHITECTURES[self.architecture]()
         return model.to(self.device, memory_format=torch.channels_last)
+
+    def trained(self) -> ssd.SSD | None:
+        """The recorded detector, or the best of your own run in `runs/<name>`; None where there is neither."""
+        for path in (self.record, RUNS / self.name / "best.safetensors"):
+            if path and path.exists():
+                return weights.load(path).to(self.device, memory_format=torch.channels_last).eval()
+        return None
 
     def start(
         self, run: Path, seed: int = 0, report: Callable[[int, float], None] = lambda step, accuracy: None
@@ -190,6 +199,7 @@ def cpu() -> Profile:
         workers=1,
         augmentation=augment.training_mini,
         pretraining_steps=3000,
+        record=RECORD,
     )
 
 

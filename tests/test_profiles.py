@@ -194,3 +194,14 @@ def test_the_recorded_weights_reproduce_their_recorded_map():
     truth = metrics.read_ground_truth(profile.devkit, *profile.test_on)
     recorded = profiles.read_record()["evaluation"]["mean_ap"]
     assert metrics.evaluate_voc(found, truth).mean_ap == pytest.approx(recorded, abs=0.01)
+
+
+def test_the_trained_detector_is_the_record_or_the_readers_own_run_or_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "RUNS", tmp_path)
+    assert profiles.cpu().trained().architecture == "ssd_mini"
+    profile = replace(profiles.cpu(), record=None)
+    assert profile.trained() is None
+    (tmp_path / "cpu").mkdir()
+    weights.save(profile.model(seed=3), tmp_path / "cpu" / "best.safetensors")
+    found = profile.trained()
+    assert torch.equal(found.loc_heads[0].weight, profile.model(seed=3).loc_heads[0].weight) and not found.training
