@@ -1,4 +1,7 @@
-"""VGG, cut up for detection: one trunk that hands out two feature maps."""
+"""Backbones: networks that turn a picture into feature maps. VGG, cut up for detection, is one."""
+
+import copy
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -7,6 +10,9 @@ from torch import Tensor, nn
 # The mean colour of VGG's training images, RGB: the original subtracts it from every pixel, and fills
 # with it what lies beyond the image.
 PIXEL_MEAN = (123, 117, 104)
+# About the deviation of a channel in photographs. Weights from Caffe, as the original's, are for pixels that
+# are not divided by it.
+PIXEL_STD = (58.0, 58.0, 58.0)
 
 # Channels in VGG's five blocks, and how many convolutions each block has: configurations A, B and D.
 VGG_CHANNELS = (64, 128, 256, 512, 512)
@@ -38,8 +44,87 @@ class L2Norm(nn.Module):
         return nn.functional.normalize(x, dim=1) * self.weight[:, None, None]
 
 
-class VGG(nn.Module):
-    """VGG up to conv4_3, and on to fc7 as convolutions: SSD's trunk.
+class Backbone(nn.Module):
+    """What a detector stands on: normalised images in, feature maps out.
+
+    A backbone of your own has `channels` and `forward`. The rest does for it, or is written anew where it does not.
+
+    Attributes:
+        channels: of each map that `forward` gives.
+        pixel_mean, pixel_std: what is subtracted from the pixels, RGB, 0 to 255, and what they are then divided by.
+        frozen: the blocks that stay as they are; see `freeze`.
+    """
+
+    channels: tuple[int, ...]
+    pixel_mean: tuple[float, float, float] = PIXEL_MEAN
+    pixel_std: tuple[float, float, float] = PIXEL_STD
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen: list[nn.Module] = []
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """The maps as a detector's heads see them, finest first; further layers go on from the last of them."""
+        raise NotImplementedError(f"{type(self).__name__} needs a `forward` that gives feature maps, finest first")
+
+    def features(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """The maps as a classifier sees them: here the same."""
+        return self(images)
+
+    def taught(self) -> list[nn.Parameter]:
+        """The parameters that a classifier teaches; the others learn as the detector's heads do. Here all."""
+        return list(self.parameters())
+
+    def blocks(self) -> list[nn.Module]:
+        """The parts that `freeze` counts, from the image on. Here what the network is made of."""
+        return list(self.children())
+
+    def map_sizes(self, image_size: int) -> tuple[int, ...]:
+        """The sides of the maps of a square image, without computing them.
+
+        Raises:
+            ValueError: the maps are not square, or have other channels than `channels` says.
+        """
+        maps = skeleton(self)(torch.empty(1, 3, image_size, image_size, device="meta"))
+        shapes = [tuple(found.shape[1:]) for found in maps]
+        if [shape[0] for shape in shapes] != list(self.channels) or any(shape[1] != shape[2] for shape in shapes):
+            found = ", ".join(" x ".join(map(str, shape)) for shape in shapes)
+            raise ValueError(
+                f"{type(self).__name__}: an image of {image_size} pixels gives maps of {found}; they must be square, "
+                f"with the channels that it promises: {', '.join(map(str, self.channels))}"
+            )
+        return tuple(shape[2] for shape in shapes)
+
+    def freeze(self, blocks: int) -> None:
+        """Keep the first blocks as they are: no gradients, and batch norm's statistics stay.
+
+        A network that already knows edges and colours need not learn them again, and the backward
+        pass through the largest maps is saved.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        parts = self.blocks()
+        if not 0 <= blocks <= len(parts):
+            raise ValueError(f"{type(self).__name__}: {blocks} blocks are to be frozen, and it has {len(parts)}")
+        self.frozen = [part.requires_grad_(False) for part in parts[:blocks]]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+
+def skeleton(network: nn.Module) -> nn.Module:
+    """A copy without numbers, on PyTorch's device `meta`: it tells shapes, and takes no memory and no time."""
+    tensors = (*network.parameters(), *network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
+
+
+class VGG(Backbone):
+    """VGG up to conv4_3, and on to fc7 as convolutions: SSD's backbone.
 
     Args:
         width: factor on every number of channels.
@@ -47,13 +132,21 @@ class VGG(nn.Module):
         dilation: of fc6; 6 spreads its nine taps over 13 cells of a map of 19.
         depth: 11, 13 or 16, counted as VGG counts itself: its convolutions and three further layers,
             of which SSD keeps two. Where block 4 has two convolutions, conv4_2 takes conv4_3's place.
+        pixel_std: what pixels are divided by; 1 for weights that come from Caffe.
 
-    `forward` gives conv4_3 (stride 8, before any scaling) and fc7 (stride 16).
+    `forward` gives conv4_3 (stride 8) with `L2Norm` on it, and fc7 (stride 16); `features` gives them without.
 
     Source: Simonyan and Zisserman 2015, table 1; Liu et al. 2016, section 3.
     """
 
-    def __init__(self, width: float = 1.0, batch_norm: bool = False, dilation: int = 6, depth: int = 16) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        batch_norm: bool = False,
+        dilation: int = 6,
+        depth: int = 16,
+        pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> None:
         super().__init__()
         if depth not in VGG_DEPTHS:
             raise ValueError(f"VGG: depth is {depth}: use one of {', '.join(map(str, VGG_DEPTHS))}")
@@ -78,48 +171,51 @@ class VGG(nn.Module):
             *convolution(channels_in, fc, batch_norm, kernel_size=3, padding=dilation, dilation=dilation),
             *convolution(fc, fc, batch_norm, kernel_size=1),
         )
-        self.channels = (channels_in, fc)
-        self.frozen: list[nn.Module] = []
+        self.l2_norm = L2Norm(channels_in)
+        self.channels, self.pixel_std = (channels_in, fc), pixel_std
 
-    def freeze(self, blocks: int) -> None:
-        """Keep the first blocks as they are: no gradients, and batch norm's statistics stay.
+    def blocks(self) -> list[nn.Module]:
+        """VGG's first four blocks, each with its pool but the last, and the rest up to fc7."""
+        ends = [end for end, layer in enumerate(self.to_conv4_3, start=1) if isinstance(layer, nn.MaxPool2d)]
+        first = [self.to_conv4_3[start:end] for start, end in pairwise([0, *ends, len(self.to_conv4_3)])]
+        return [*first, self.to_fc7]
 
-        A network that already knows edges and colours need not learn them again, and the backward
-        pass through the largest maps is saved.
-        """
-        self.frozen, pools = [], 0
-        for layer in self.to_conv4_3:
-            if pools == blocks:
-                break
-            self.frozen.append(layer.requires_grad_(False))
-            pools += isinstance(layer, nn.MaxPool2d)
-        self.train(self.training)
+    def taught(self) -> list[nn.Parameter]:
+        """All but L2Norm's, which no classifier has."""
+        return [*self.to_conv4_3.parameters(), *self.to_fc7.parameters()]
 
-    def train(self, mode: bool = True) -> "VGG":
-        super().train(mode)
-        for layer in self.frozen:
-            layer.eval()
-        return self
+    def features(
+        self, images: Float[Tensor, "B 3 H W"]
+    ) -> tuple[Float[Tensor, "B C4 H8 W8"], Float[Tensor, "B C7 H16 W16"]]:
+        """conv4_3 and fc7 as they are."""
+        conv4_3 = self.to_conv4_3(images)
+        return conv4_3, self.to_fc7(conv4_3)
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, "B C4 H8 W8"], Float[Tensor, "B C7 H16 W16"]]:
-        conv4_3 = self.to_conv4_3(images)
-        return conv4_3, self.to_fc7(conv4_3)
+        """conv4_3, normalised on its way to the heads, and fc7, which goes on from conv4_3 as it is."""
+        conv4_3, fc7 = self.features(images)
+        return self.l2_norm(conv4_3), fc7
 
 
 class Classifier(nn.Module):
-    """A trunk with a linear layer on the mean of each of its maps: an image classifier that answers twice.
+    """A backbone with a linear layer on the mean of each of its maps: an image classifier that answers once a map.
 
-    Detectors start from trunks that have learned to classify; SSD300 starts from ImageNet's. There only the
+    Detectors start from backbones that have learned to classify; SSD300 starts from ImageNet's. There only the
     deepest map had to know the class; here conv4_3, which a detector reads too, learns it directly.
     """
 
-    def __init__(self, trunk: VGG, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.heads = nn.ModuleList(nn.Linear(channels, num_classes) for channels in trunk.channels)
+        self.backbone = backbone
+        self.heads = nn.ModuleList(nn.Linear(channels, num_classes) for channels in backbone.channels)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B classes"]]:
-        """Logits from conv4_3 and from fc7."""
-        return [head(features.mean(dim=(2, 3))) for head, features in zip(self.heads, self.trunk(images), strict=True)]
+        """Logits from each map, the finest first."""
+        maps = self.backbone.features(images)
+        return [head(features.mean(dim=(2, 3))) for head, features in zip(self.heads, maps, strict=True)]
+
+    def learning(self) -> list[nn.Parameter]:
+        """What its answers depend on: all that it has but what the backbone keeps for a detector's heads."""
+        return [*self.backbone.taught(), *self.heads.parameters()]

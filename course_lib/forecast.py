@@ -128,11 +128,11 @@ def load(path: Path, transform: Callable) -> tuple[UInt8[Tensor, "3 S S"], voc.T
 
 
 def pretraining_step(profile: Profile) -> Callable[[], object]:
-    """A step of the trunk as a classifier, on noise: what the crops show does not change the time."""
+    """A step of the backbone as a classifier, on noise: what the crops show does not change the time."""
     model, generator = profile.model(), torch.Generator().manual_seed(0)
     classifier = Classifier(model.backbone, model.num_classes - 1)
     classifier.to(model.mean.device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=pretraining.PEAK_RATE)
+    optimizer = torch.optim.AdamW(classifier.learning(), lr=pretraining.PEAK_RATE)
     shape = (pretraining.BATCH, 3, pretraining.CROP, pretraining.CROP)
     crops = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.randint(model.num_classes - 1, shape[:1], generator=generator)
@@ -140,7 +140,7 @@ def pretraining_step(profile: Profile) -> Callable[[], object]:
 
 
 def training_step(profile: Profile, batch: voc.Batch) -> Callable[[], object]:
-    """A step of the detector, with as much of its trunk frozen as the recipe says."""
+    """A step of the detector, with as much of its backbone frozen as the recipe says."""
     model, loss = profile.model().train(), losses.MultiBoxLoss()
     model.backbone.freeze(profile.recipe.frozen_blocks)
     optimizer = training.make_optimizer(model, profile.recipe)

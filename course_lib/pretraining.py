@@ -1,4 +1,4 @@
-"""Before a trunk looks for objects it learns to tell them apart, on pictures that show just one.
+"""Before a backbone looks for objects it learns to tell them apart, on pictures that show just one.
 
 SSD300 starts from VGG16 as ImageNet trained it. A reader without ImageNet does the same on a small scale:
 cut the objects out of the training images, and classify them.
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from course_lib import weights
 from course_lib.backbones import Classifier
 from course_lib.files import DataError, write_whole
 from course_lib.schedules import warmup_cosine
@@ -102,12 +103,12 @@ def pretrain(
     report: Callable[[int, float], None] = lambda step, accuracy: None,
     state: Path | None = None,
 ) -> float:
-    """Train a detector's trunk as a classifier of cut-out objects; gives its accuracy.
+    """Train a detector's backbone as a classifier of cut-out objects; gives its accuracy.
 
-    Both maps that the detector's heads will look at must tell the classes, each by itself.
+    Every map of it that the detector's heads will look at must tell the classes, by itself.
 
     Args:
-        model: its trunk is trained in place, everything else stays.
+        model: of its backbone what a classifier teaches is trained in place, everything else stays.
         dataset: training images; a tenth of their objects is kept back to measure the accuracy by.
         steps: of 32 crops.
         report: called after each tenth of the steps, with the step and the accuracy since.
@@ -124,7 +125,7 @@ def pretrain(
         torch.manual_seed(seed)
         classifier = Classifier(model.backbone, model.num_classes - 1)
     classifier.to(model.mean.device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_RATE)
+    optimizer = torch.optim.AdamW(classifier.learning(), lr=PEAK_RATE)
     schedule = warmup_cosine(optimizer, min(WARMUP, steps - 1), steps)
     order = torch.randperm(len(crops), generator=generator)
     kept_back, order = order[: len(order) // 10], order[len(order) // 10 :]
@@ -159,12 +160,12 @@ def learn(
 ) -> Float[Tensor, ""]:
     """One step on a batch of crops; gives the share of them whose class the deepest map named right."""
     images = jitter(crops.to(model.mean.device).float(), generator)
-    shallow, deep = classifier(model.normalise(recolour(images, generator)))
-    truth = labels.to(deep.device)
+    answers = classifier(model.normalise(recolour(images, generator)))
+    truth = labels.to(answers[-1].device)
     optimizer.zero_grad(set_to_none=True)
-    (F.cross_entropy(shallow, truth) + F.cross_entropy(deep, truth)).backward()
+    sum(F.cross_entropy(answer, truth) for answer in answers).backward()
     optimizer.step()
-    return (deep.argmax(dim=1) == truth).float().mean()
+    return (answers[-1].argmax(dim=1) == truth).float().mean()
 
 
 def checksum(crops: UInt8[Tensor, "N 3 S S"], labels: Int[Tensor, " N"]) -> int:
@@ -204,6 +205,9 @@ def go_on(
             "for the run or --fresh, or remove this file",
         )
     try:
+        # An earlier edition's classifier lacks what pretraining leaves alone: L2Norm was no part of the backbone.
+        left_alone = {name: tensor for name, tensor in learning["classifier"].state_dict().items() if "l2_norm" in name}
+        saved["classifier"] = left_alone | weights.in_todays_names(saved["classifier"])
         for name, part in learning.items():
             part.load_state_dict(saved[name])
         generator.set_state(saved["generator"])
@@ -240,5 +244,5 @@ def accuracy(classifier: Classifier, model: SSD, crops: UInt8[Tensor, "N 3 S S"]
     """Share of crops whose class the deepest map names right."""
     classifier.eval()
     device = model.mean.device
-    named = [classifier(model.normalise(part.to(device)))[1].argmax(dim=1).cpu() for part in crops.split(256)]
+    named = [classifier(model.normalise(part.to(device)))[-1].argmax(dim=1).cpu() for part in crops.split(256)]
     return (torch.cat(named) == labels).float().mean().item()

@@ -1,17 +1,19 @@
-"""The detector: a trunk, a chain of shrinking feature maps, and two small heads on each of them."""
+"""The detector: a backbone, a chain of shrinking feature maps, and two small heads on each of them."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
-from course_lib.backbones import PIXEL_MEAN, VGG, L2Norm, convolution
+from course_lib.backbones import PIXEL_STD, VGG, Backbone, convolution
 from course_lib.priors import SSD300, SSD_MINI, PriorSpec
 from course_lib.voc import VOC_CLASSES
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
+Extras = tuple[tuple[int, int, int, int], ...]
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 SSD_MINI_EXTRAS = ((64, 128, 2, 1), (64, 128, 2, 1), (64, 128, 1, 0))
 
@@ -24,13 +26,12 @@ class SSD(nn.Module):
     """Single Shot MultiBox Detector.
 
     Args:
-        architecture: the name of the function that builds it, kept in saved weights.
-        backbone: gives two feature maps; its `channels` tells how many channels they have.
+        architecture: the name under which `ARCHITECTURES` knows how to build it, kept in saved weights.
+        backbone: gives the first feature maps, and says how pixels are to be normalised.
         extras: one row `(squeeze, out, stride, padding)` for each further map.
         spec: the priors; one map for each of the backbone's and one for each extra.
         num_classes: with background, which is class 0.
         classes: their names, without background; see `names_of_classes`.
-        pixel_std: what the centred pixels are divided by; 1 for weights that come from Caffe.
         batch_norm: batch norm in the extra blocks.
 
     Attributes:
@@ -47,12 +48,11 @@ class SSD(nn.Module):
     def __init__(
         self,
         architecture: str,
-        backbone: nn.Module,
-        extras: tuple[tuple[int, int, int, int], ...],
+        backbone: Backbone,
+        extras: Extras,
         spec: PriorSpec,
         num_classes: int,
         classes: Sequence[str] | None = None,
-        pixel_std: float = 1.0,
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -61,9 +61,8 @@ class SSD(nn.Module):
         self.image_size, self.spec = spec.image_size, spec
         self.scoring = "softmax"
         self.backbone = backbone
-        self.l2_norm = L2Norm(backbone.channels[0])
 
-        channels = list(backbone.channels)
+        channels, sides = list(backbone.channels), list(backbone.map_sizes(spec.image_size))
         self.extras = nn.ModuleList()
         for squeeze, out, stride, padding in extras:
             self.extras.append(
@@ -73,49 +72,31 @@ class SSD(nn.Module):
                 )
             )
             channels.append(out)
+            sides.append((sides[-1] + 2 * padding - 3) // stride + 1)
+        refuse_misfits(sides, spec)
 
-        if len(channels) != len(spec.maps):
-            raise ValueError(
-                f"SSD: backbone and extras give {len(channels)} feature maps, and the PriorSpec is for {len(spec.maps)}"
-            )
         self.loc_heads, self.conf_heads = nn.ModuleList(), nn.ModuleList()
         for width, priors in zip(channels, spec.per_cell, strict=True):
             self.loc_heads.append(nn.Conv2d(width, priors * 4, 3, padding=1))
             self.conf_heads.append(nn.Conv2d(width, priors * num_classes, 3, padding=1))
 
         self.register_buffer("priors", spec.boxes(), persistent=False)
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN, dtype=torch.float32)[:, None, None], persistent=False)
-        self.pixel_std = pixel_std
+        for name, colour in (("mean", backbone.pixel_mean), ("std", backbone.pixel_std)):
+            self.register_buffer(name, torch.tensor(colour, dtype=torch.float32)[:, None, None], persistent=False)
         self.apply(xavier)
         # Heads that say little at first. The first class loss is then not far above 4 ln C: mining finds the worst.
         for head in (*self.loc_heads, *self.conf_heads):
             nn.init.normal_(head.weight, std=0.01)
-        self.refuse_misfits()
-
-    def refuse_misfits(self) -> None:
-        """Compare the sides of the maps with those that the priors were made for, on tensors without numbers."""
-        tensors = (*self.parameters(), *self.buffers())
-        skeleton = copy.deepcopy(self, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
-        pixels = torch.empty(1, 3, self.image_size, self.image_size, dtype=torch.uint8, device="meta")
-        for level, (features, side) in enumerate(zip(skeleton.feature_maps(pixels), self.spec.maps, strict=True)):
-            if features.shape[-2:] != (side, side):
-                found = " x ".join(map(str, features.shape[-2:]))
-                raise ValueError(
-                    f"SSD: feature map {level} is {found} in an image of {self.image_size} pixels, and its priors were "
-                    f"made for {side} x {side}: change `maps` in the PriorSpec, or a stride or padding before that map"
-                )
 
     def normalise(self, images: Real[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-        """Pixels as the trunk takes them: centred, scaled, channels last in memory."""
-        return ((images - self.mean) / self.pixel_std).contiguous(memory_format=torch.channels_last)
+        """Pixels as the backbone takes them: centred, scaled, channels last in memory."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def feature_maps(self, images: UInt8[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """The maps that the heads look at, finest first; L2Norm is on the branch to the head only."""
-        conv4_3, x = self.backbone(self.normalise(images))
-        maps = [self.l2_norm(conv4_3), x]
+        """The maps that the heads look at, finest first: the backbone's, then one of each extra block."""
+        maps = list(self.backbone(self.normalise(images)))
         for extra in self.extras:
-            x = extra(x)
-            maps.append(x)
+            maps.append(extra(maps[-1]))
         return maps
 
     def forward(self, images: UInt8[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, "B P 4"], Float[Tensor, "B P C"]]:
@@ -134,6 +115,21 @@ class SSD(nn.Module):
             offsets.append(per_prior(loc(features), 4))
             logits.append(per_prior(conf(features), self.num_classes))
         return torch.cat(offsets, dim=1), torch.cat(logits, dim=1)
+
+
+def refuse_misfits(sides: Sequence[int], spec: PriorSpec) -> None:
+    """Compare the sides of the feature maps with those that the priors were made for; the message names the first."""
+    if len(sides) != len(spec.maps):
+        raise ValueError(
+            f"SSD: backbone and extras give {len(sides)} feature maps, and the PriorSpec is for {len(spec.maps)}"
+        )
+    for level, (found, expected) in enumerate(zip(sides, spec.maps, strict=True)):
+        if found != expected:
+            raise ValueError(
+                f"SSD: feature map {level} is {found} x {found} in an image of {spec.image_size} pixels, and its "
+                f"priors were made for {expected} x {expected}: change `maps` in the PriorSpec, or a stride or "
+                "padding before that map"
+            )
 
 
 def per_prior(head: Float[Tensor, "B AK H W"], values: int) -> Float[Tensor, "B HWA K"]:
@@ -167,16 +163,35 @@ def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> 
     return tuple(classes)
 
 
-def ssd300_vgg16(num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD:
-    """SSD300 as in the paper: 8732 priors on six maps; 26,285,486 parameters at 21 classes."""
-    return SSD("ssd300_vgg16", VGG(), SSD300_EXTRAS, SSD300, num_classes, classes)
+@dataclass(frozen=True)
+class Architecture:
+    """All that decides what a detector is, but its classes; called, it builds one.
+
+    Attributes:
+        name: kept in saved weights.
+        backbone: makes a fresh one.
+        extras: see `SSD`.
+        spec: the priors and the image size, known before anything is built.
+        batch_norm: in the extra blocks.
+    """
+
+    name: str
+    backbone: Callable[[], Backbone]
+    extras: Extras
+    spec: PriorSpec
+    batch_norm: bool = False
+
+    def __call__(self, num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD:
+        """A detector with fresh weights; see `names_of_classes`."""
+        return SSD(self.name, self.backbone(), self.extras, self.spec, num_classes, classes, self.batch_norm)
 
 
-def ssd_mini(num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD:
-    """The same detector at a quarter of the width, with batch norm, for 160 x 160 pixels."""
-    trunk = VGG(width=0.25, batch_norm=True, dilation=3)
-    return SSD("ssd_mini", trunk, SSD_MINI_EXTRAS, SSD_MINI, num_classes, classes, pixel_std=58.0, batch_norm=True)
+# SSD300 as in the paper: 8732 priors on six maps; 26,285,486 parameters at 21 classes.
+ssd300_vgg16 = Architecture("ssd300_vgg16", VGG, SSD300_EXTRAS, SSD300)
 
+# The same detector at a quarter of the width, with batch norm, for 160 x 160 pixels.
+thin_vgg = partial(VGG, width=0.25, batch_norm=True, dilation=3, pixel_std=PIXEL_STD)
+ssd_mini = Architecture("ssd_mini", thin_vgg, SSD_MINI_EXTRAS, SSD_MINI, batch_norm=True)
 
-# By the name that saved weights keep. A new detector is a function here and a line in this table.
-ARCHITECTURES = {"ssd300_vgg16": ssd300_vgg16, "ssd_mini": ssd_mini}
+# By the name that saved weights keep: `weights.load` builds what stands here, and nothing else.
+ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini)}

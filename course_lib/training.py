@@ -41,7 +41,7 @@ class Recipe:
         batch_size: images per step, over all processes together.
         optimizer: "adamw" or "sgd" (momentum 0.9).
         learning_rate: peak rate.
-        trunk_factor: rate of the trunk, as a multiple of `learning_rate`: what it has learned already
+        backbone_factor: rate of the backbone, as a multiple of `learning_rate`: what it has learned already
             should not be lost while the heads still guess.
         bias_factor: rate of biases and norms, as a multiple of `learning_rate`.
         weight_decay: on convolutions' weights only.
@@ -49,7 +49,7 @@ class Recipe:
         clip_norm: gradients longer than this are shortened to it.
         amp: "off", "bf16", "fp16", or "auto": the best that the device has.
         evaluate_every: epochs between two measurements of mAP; the last epoch is always measured.
-        frozen_blocks: of the trunk, which stay as they are.
+        frozen_blocks: of the backbone, which stay as they are.
         match_iou: overlap with an object from which a prior is to answer for it.
         patience: measurements without a new best before the run stops; None: it never does.
         seed: of the order of images and of their augmentation.
@@ -59,7 +59,7 @@ class Recipe:
     batch_size: int
     optimizer: str
     learning_rate: float
-    trunk_factor: float = 1.0
+    backbone_factor: float = 1.0
     bias_factor: float = 1.0
     weight_decay: float = 5e-4
     warmup_steps: int = 100
@@ -118,9 +118,9 @@ def world_size() -> int:
 def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
     """Weights of convolutions decay; biases, norms and scales do not, and learn `bias_factor` as fast."""
     groups = []
-    for part, factor in ((model.backbone, recipe.trunk_factor), (model, 1.0)):
+    for part, factor in ((model.backbone.taught(), recipe.backbone_factor), (list(model.parameters()), 1.0)):
         taken = {id(p) for group in groups for p in group["params"]}
-        own = [p for p in part.parameters() if p.requires_grad and id(p) not in taken]
+        own = [p for p in part if p.requires_grad and id(p) not in taken]
         rate = recipe.learning_rate * factor
         kernels, others = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
         groups.append({"params": kernels, "lr": rate, "weight_decay": recipe.weight_decay})
@@ -448,7 +448,7 @@ def read_state(path: Path, device: torch.device) -> dict:
     names = ("recipe", "loss", "images", "model", "optimizer", "schedule", "scaler", "history", "seconds")
     if missing := [name for name in names if not isinstance(saved, dict) or name not in saved]:
         raise RunError(f"{path} is no run's state, without {', '.join(missing)}: {ANEW}")
-    return saved
+    return saved | {name: weights.in_todays_names(saved[name]) for name in ("recipe", "model")}
 
 
 def environment(device: torch.device | str = "cpu") -> dict:

@@ -19,7 +19,7 @@ class Layout(NamedTuple):
 
     Attributes:
         source: whose names they are.
-        convolutions: in the order of ours: trunk, extras, boxes, classes.
+        convolutions: in the order of ours: backbone, extras, boxes, classes.
         l2_norm: the weight of L2Norm.
     """
 
@@ -64,6 +64,10 @@ WRAPPERS = ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "
 # Mean and standard deviation, RGB, of pixels in 0-1: what torchvision's classifiers subtract and divide by.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# How names began, and begin now, in files that an earlier edition wrote: tensors of a detector and of a classifier,
+# a number of a recipe.
+FORMER_NAMES = {"l2_norm.": "backbone.l2_norm.", "trunk.": "backbone.", "trunk_factor": "backbone_factor"}
+
 
 def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write a model's weights, with its architecture's name, classes and scoring, as safetensors; whole or not at all.
@@ -99,7 +103,7 @@ def load(path: str | Path) -> ssd.SSD:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             # An open safetensors file has keys() but cannot be iterated over.
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = in_todays_names({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(path, "file", "missing", "train first: python -m course_lib train --run runs/first") from None
     except (SafetensorError, OSError) as error:
@@ -119,6 +123,13 @@ def load(path: str | Path) -> ssd.SSD:
         raise DataError(path, "tensors", misfits, f"these do not fit {architecture} with {num_classes} classes")
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     return model.eval()
+
+
+def in_todays_names(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file keeps by name, under the names of today; see `FORMER_NAMES`."""
+    for former, now in FORMER_NAMES.items():
+        kept = {now + name.removeprefix(former) if name.startswith(former) else name: kept[name] for name in kept}
+    return dict(kept)
 
 
 def read_classes(path: Path, metadata: Mapping[str, str], num_classes: int) -> tuple[str, ...] | None:
@@ -228,7 +239,7 @@ def renamed(model: ssd.SSD, layout: Layout) -> dict[str, str]:
     """For every tensor of SSD300, by our name, the name that others give it."""
     pairs = zip(convolutions(model), layout.convolutions, strict=True)
     names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in pairs for part in ("weight", "bias")}
-    return names | {"l2_norm.weight": layout.l2_norm}
+    return names | {"backbone.l2_norm.weight": layout.l2_norm}
 
 
 def load_renamed(model: ssd.SSD, state_dict: Mapping[str, Any], layout: Layout) -> None:
@@ -270,7 +281,7 @@ def load_ssd_pytorch(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
 
 
 def load_vgg16(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
-    """Start the trunk of `ssd300_vgg16` from VGG16 as it learned ImageNet: conv1_1 to conv5_3, fc6 and fc7.
+    """Start the backbone of `ssd300_vgg16` from VGG16 as it learned ImageNet: conv1_1 to conv5_3, fc6 and fc7.
 
     Args:
         state_dict: torchvision's `vgg16`, weights IMAGENET1K_V1; the layer that names the thousand
@@ -303,7 +314,7 @@ def for_our_pixels(tensors: Mapping[str, Tensor], model: ssd.SSD) -> dict[str, T
     """conv1_1 for the pixels that our models see, where torchvision's sees ImageNet's mean and deviation.
 
     Pixels p in 0-255 reach torchvision's as x = (p - m) / s, with m and s 255 times ImageNet's, and ours as
-    y = (p - mean) / pixel_std. So x = y * pixel_std / s + (mean - m) / s: a factor for the weight, and
+    y = (p - pixel_mean) / pixel_std. So x = y * pixel_std / s + (pixel_mean - m) / s: a factor for the weight, and
     a constant that moves into the bias. Only the border differs: its zeros stand for our mean colour
     instead of ImageNet's, less than one level away.
 
@@ -312,9 +323,9 @@ def for_our_pixels(tensors: Mapping[str, Tensor], model: ssd.SSD) -> dict[str, T
     """
     weight, bias = tensors["features.0.weight"], tensors["features.0.bias"]  # [64, 3, 3, 3], [64]
     mean, std = 255 * weight.new_tensor(IMAGENET_MEAN), 255 * weight.new_tensor(IMAGENET_STD)
-    shift = (model.mean.flatten().to(weight) - mean) / std
+    shift = (weight.new_tensor(model.backbone.pixel_mean) - mean) / std
     return {
-        "features.0.weight": weight * (model.pixel_std / std)[:, None, None],
+        "features.0.weight": weight * (weight.new_tensor(model.backbone.pixel_std) / std)[:, None, None],
         "features.0.bias": bias + weight.sum(dim=(2, 3)) @ shift,
     }
 

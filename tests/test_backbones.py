@@ -1,8 +1,96 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_backbone import Strides
+from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from course_lib.backbones import VGG, Classifier, L2Norm
+from course_lib.backbones import PIXEL_MEAN, PIXEL_STD, VGG, Backbone, Classifier, L2Norm, skeleton
+
+
+def sides(maps):
+    return tuple(one.shape[-1] for one in maps)
+
+
+@settings(max_examples=25)
+@given(st.integers(32, 400), st.sampled_from([Strides, lambda: VGG(1 / 32), lambda: VGG(1 / 32, True, 3, depth=11)]))
+def test_a_backbone_knows_the_sides_of_its_maps_without_making_them(image_size, make):
+    backbone = make()
+    with torch.no_grad():
+        assert backbone.map_sizes(image_size) == sides(backbone(torch.zeros(1, 3, image_size, image_size)))
+
+
+def test_asking_for_sides_leaves_a_backbone_and_the_random_numbers_alone():
+    backbone, state = VGG(1 / 16, batch_norm=True), torch.random.get_rng_state()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    backbone.freeze(2)
+    backbone.map_sizes(160)
+    assert backbone.training and len(backbone.frozen) == 2 and not backbone.to_conv4_3[1].training
+    for name, value in backbone.state_dict().items():
+        assert value.device.type == "cpu" and torch.equal(value, before[name]), name
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(tensor.is_meta for tensor in skeleton(backbone).state_dict().values())
+
+
+@pytest.mark.parametrize("channels", [(12, 32), (12,), (12, 24, 24)])
+def test_a_backbone_that_promises_other_maps_than_it_gives_is_named(channels):
+    backbone = Strides()
+    backbone.channels = channels
+    with pytest.raises(
+        ValueError, match=r"Strides: .*160 pixels gives maps of 12 x 20 x 20, 24 x 10 x 10; .* promises: 12"
+    ):
+        backbone.map_sizes(160)
+
+
+def test_maps_that_are_not_square_are_named():
+    with pytest.raises(ValueError, match=r"Strides: .* gives maps of 12 x 20 x 21, .* must be square"):
+        Strides(kernel=(9, 1)).map_sizes(160)
+
+
+def test_a_backbone_without_a_forward_says_so():
+    with pytest.raises(NotImplementedError, match="Backbone needs a `forward`"):
+        Backbone()(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_backbone_of_ones_own_is_taught_as_a_whole_and_read_as_it_is():
+    backbone = Strides().eval()
+    assert {*map(id, backbone.taught())} == {*map(id, backbone.parameters())}
+    assert (backbone.pixel_mean, backbone.pixel_std) == (PIXEL_MEAN, PIXEL_STD)
+    images = torch.randn(1, 3, 32, 32)
+    for seen, read in zip(backbone.features(images), backbone(images), strict=True):
+        assert torch.equal(seen, read)
+    backbone.freeze(1)
+    backbone.train()
+    assert not backbone.to_8.training and backbone.to_16.training
+    assert [p.requires_grad for p in backbone.parameters()] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("blocks", [-1, 3])
+def test_more_blocks_than_there_are_cannot_be_frozen(blocks):
+    with pytest.raises(ValueError, match=f"Strides: {blocks} blocks are to be frozen, and it has 2"):
+        Strides().freeze(blocks)
+
+
+def test_l2_norm_is_on_the_branch_to_the_heads_alone():
+    vgg, images = VGG(1 / 16).eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        conv4_3, fc7 = vgg.features(images)
+        before = vgg(images)
+        assert torch.equal(before[0], vgg.l2_norm(conv4_3)) and torch.equal(before[1], fc7)
+        vgg.l2_norm.weight.mul_(3)
+        after = vgg(images)
+    torch.testing.assert_close(after[0], before[0] * 3, rtol=1e-6, atol=0)  # two multiplications in the other order
+    assert torch.equal(after[1], before[1])
+
+
+def test_a_classifier_teaches_all_of_vgg_but_l2_norm():
+    """Neither a gradient nor decay may reach it."""
+    classifier = Classifier(VGG(1 / 16), 20)
+    sum(answer.square().mean() for answer in classifier(torch.randn(2, 3, 64, 64))).backward()
+    learning = {*map(id, classifier.learning())}
+    for name, parameter in classifier.named_parameters():
+        assert (id(parameter) in learning) == (parameter.grad is not None) == ("l2_norm" not in name), name
 
 
 def test_l2_norm_gives_every_position_the_same_length():
@@ -29,7 +117,7 @@ def test_layer_by_layer_it_is_torchvisions_vgg(depth, configuration, conv4):
     pool5 = next(i for i, layer in enumerate(ours.to_fc7) if i and isinstance(layer, torch.nn.MaxPool2d))
     images = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        conv4_3, _ = ours(images)
+        conv4_3, _ = ours.features(images)
         torch.testing.assert_close(conv4_3, theirs[:conv4](images))
         torch.testing.assert_close(ours.to_fc7[:pool5](conv4_3), theirs[:-1](images))
 
@@ -56,25 +144,33 @@ def test_width_and_batch_norm_change_what_they_say():
 
 
 def test_frozen_blocks_neither_learn_nor_count():
-    trunk = VGG(width=1 / 16, batch_norm=True)
-    trunk.freeze(2)
-    trunk.train()
-    before = {name: value.clone() for name, value in trunk.state_dict().items()}
-    optimizer = torch.optim.SGD([p for p in trunk.parameters() if p.requires_grad], lr=1.0)
-    conv4_3, fc7 = trunk(torch.randn(2, 3, 32, 32))
+    backbone = VGG(width=1 / 16, batch_norm=True)
+    backbone.freeze(2)
+    backbone.train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=1.0)
+    conv4_3, fc7 = backbone(torch.randn(2, 3, 32, 32))
     (conv4_3.sum() + fc7.sum()).backward()
     optimizer.step()
-    frozen = {f"to_conv4_3.{index}." for index in range(len(trunk.frozen))}
-    assert len(trunk.frozen) == 14  # two convolutions, two norms, two ReLUs and a pool, twice
-    for name, value in trunk.state_dict().items():
+    assert [len(block) for block in backbone.frozen] == [7, 7]  # two convolutions, two norms, two ReLUs and a pool
+    frozen = {f"to_conv4_3.{index}." for index in range(14)}
+    for name, value in backbone.state_dict().items():
         is_frozen = any(name.startswith(prefix) for prefix in frozen)
         assert torch.equal(value, before[name]) == is_frozen, name
 
 
 def test_freezing_nothing_thaws_nothing_and_all_blocks_train():
-    trunk = VGG(width=1 / 16, batch_norm=True)
-    trunk.freeze(0)
-    assert trunk.frozen == [] and all(p.requires_grad for p in trunk.parameters())
+    backbone = VGG(width=1 / 16, batch_norm=True)
+    backbone.freeze(0)
+    assert backbone.frozen == [] and all(p.requires_grad for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("depth", [11, 13, 16])
+def test_vggs_blocks_are_all_its_layers_in_order(depth):
+    vgg = VGG(1 / 16, depth=depth)
+    layers = [layer for block in vgg.blocks() for layer in block]
+    assert len(vgg.blocks()) == 5 and layers == [*vgg.to_conv4_3, *vgg.to_fc7]
+    assert [isinstance(block[-1], nn.MaxPool2d) for block in vgg.blocks()] == [True, True, True, False, False]
 
 
 def test_a_classifier_gives_one_score_a_class_from_each_map():

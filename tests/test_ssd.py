@@ -2,10 +2,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from processes import RECIPE
+from small_backbone import SMALL, Strides
 
-from course_lib import ssd
-from course_lib.voc import VOC_CLASSES
+from course_lib import augment, ssd, weights
+from course_lib.backbones import Backbone
+from course_lib.files import DataError
+from course_lib.pretraining import pretrain
+from course_lib.priors import PriorSpec
+from course_lib.training import Trainer
+from course_lib.voc import VOC_CLASSES, VOCDetection
 
 
 def test_ssd300_has_the_original_number_of_parameters_and_priors():
@@ -56,12 +64,12 @@ def test_an_image_of_the_wrong_size_is_refused_with_the_cure():
         ssd.ssd_mini()(torch.zeros(1, 3, 100, 100, dtype=torch.uint8))
 
 
-def test_l2_norm_is_not_in_the_trunk():
+def test_l2_norm_changes_the_first_map_alone():
     model = ssd.ssd_mini().eval()
     images = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
     with torch.no_grad():
         before = model.feature_maps(images)
-        model.l2_norm.weight.mul_(3)
+        model.backbone.l2_norm.weight.mul_(3)
         after = model.feature_maps(images)
     torch.testing.assert_close(after[0], before[0] * 3, rtol=1e-6, atol=0)  # two multiplications in the other order
     assert all(torch.equal(one, other) for one, other in zip(after[1:], before[1:], strict=True))
@@ -73,26 +81,46 @@ def test_a_channel_swap_changes_the_output():
     assert model.mean.flatten().tolist() == [123.0, 117.0, 104.0]
 
 
-class Strides(nn.Module):
-    """A trunk of ten lines: two maps, at strides 8 and 16."""
+def test_how_pixels_are_normalised_is_the_backbones():
+    class Grey(Strides):
+        pixel_mean, pixel_std = (120, 130, 140), (10, 20, 40)
 
-    channels = (12, 24)
-
-    def __init__(self, kernel=3):
-        super().__init__()
-        self.to_8 = nn.Sequential(nn.Conv2d(3, 12, kernel, stride=8, padding=1), nn.BatchNorm2d(12), nn.ReLU())
-        self.to_16 = nn.Conv2d(12, 24, 3, stride=2, padding=1)
-
-    def forward(self, images):
-        fine = self.to_8(images)
-        return fine, self.to_16(fine)
+    model = replace(SMALL, backbone=Grey)()
+    images = torch.full((1, 3, 2, 2), 160, dtype=torch.uint8)
+    assert model.normalise(images)[0, :, 0, 0].tolist() == [4.0, 1.5, 0.5]
+    assert {"mean", "std"}.isdisjoint(model.state_dict())
+    assert ssd.ssd300_vgg16.backbone().pixel_std == (1, 1, 1) and ssd.ssd_mini.backbone().pixel_std == (58, 58, 58)
 
 
-def test_a_detector_stands_on_a_trunk_of_ten_lines():
-    model = ssd.SSD("small", Strides(), ssd.SSD_MINI_EXTRAS, ssd.SSD_MINI, 4, ("cat", "hat", "mat"), batch_norm=True)
-    offsets, logits = model(torch.zeros(2, 3, 160, 160, dtype=torch.uint8))
-    assert offsets.shape == (2, len(model.priors), 4) and logits.shape == (2, len(model.priors), 4)
-    assert all(tensor.device.type == "cpu" for tensor in model.state_dict().values())
+def test_an_architecture_knows_its_priors_and_image_size_before_it_is_built():
+    assert ssd.ARCHITECTURES["ssd300_vgg16"].spec is ssd.SSD300 and ssd.ARCHITECTURES["ssd_mini"] is ssd.ssd_mini
+    for name, architecture in ssd.ARCHITECTURES.items():
+        with torch.device("meta"):
+            model = architecture(3, ("cat", "hat"))
+        assert model.architecture == name and model.classes == ("cat", "hat")
+        assert model.image_size == architecture.spec.image_size and model.spec is architecture.spec
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "frozen"), [(0, 0), (2, 0), (2, 1)])
+def test_a_detector_stands_on_a_backbone_of_ten_lines(small_devkit, tmp_path, monkeypatch, steps, frozen):
+    """Built, pretrained or not, frozen or not, trained for a step, saved and loaded."""
+    dataset, model = VOCDetection(small_devkit, "2007", "train"), SMALL()
+    if steps:
+        pretrain(model, dataset, steps)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    recipe = replace(RECIPE, epochs=1, batch_size=32, warmup_steps=0, frozen_blocks=frozen)
+    Trainer(model, dataset, augment.training_mini(160), recipe, tmp_path / "run").fit()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (frozen == 1 and name.startswith("backbone.to_8.")), name
+
+    with pytest.raises(DataError, match="architecture is 'small': it should be one of ssd300_vgg16, ssd_mini"):
+        weights.load(tmp_path / "run" / "last.safetensors")
+    monkeypatch.setitem(ssd.ARCHITECTURES, "small", SMALL)
+    loaded = weights.load(tmp_path / "run" / "last.safetensors")
+    assert loaded.classes == VOC_CLASSES
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(
@@ -105,20 +133,42 @@ def test_a_detector_stands_on_a_trunk_of_ten_lines():
 )
 def test_maps_that_disagree_with_the_priors_are_refused_at_once(change, message):
     with pytest.raises(ValueError, match=message):
-        ssd.SSD("misfit", Strides(), ssd.SSD_MINI_EXTRAS, replace(ssd.SSD_MINI, **change), 4)
+        replace(SMALL, spec=replace(ssd.SSD_MINI, **change))()
 
 
-def test_more_or_fewer_maps_than_the_priors_are_for_are_refused():
-    for extras in (ssd.SSD_MINI_EXTRAS[:2], (*ssd.SSD_MINI_EXTRAS, (64, 128, 1, 1))):
-        with pytest.raises(ValueError, match=f"give {2 + len(extras)} feature maps, and the PriorSpec is for 5"):
-            ssd.SSD("misfit", Strides(), extras, ssd.SSD_MINI, 4)
+@pytest.mark.parametrize("extras", [ssd.SSD_MINI_EXTRAS[:2], (*ssd.SSD_MINI_EXTRAS, (64, 128, 1, 1))])
+def test_more_or_fewer_maps_than_the_priors_are_for_are_refused(extras):
+    with pytest.raises(ValueError, match=f"give {2 + len(extras)} feature maps, and the PriorSpec is for 5"):
+        replace(SMALL, extras=extras)()
 
 
-def test_looking_for_misfits_leaves_the_model_and_the_random_numbers_alone():
+@settings(max_examples=25)
+@given(st.integers(100, 400), st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4))
+def test_the_sides_that_are_asked_of_the_priors_are_those_of_the_maps(image_size, shapes):
+    """Whatever the extra blocks: what a first refusal says of each map builds a model whose maps are so."""
+    extras = tuple((4, 8, stride, padding) for stride, padding in shapes)
+    sides = list(Strides().map_sizes(image_size))
+    for _, _, stride, padding in extras:
+        sides.append((sides[-1] + 2 * padding - 3) // stride + 1)
+    levels = len(sides)
+    spec = PriorSpec(image_size, tuple(sides), (8,) * levels, (24,) * (levels + 1), ((2,),) * levels)
+    if min(sides) < 1:
+        spec = replace(spec, maps=tuple(max(side, 1) for side in sides))
+        with pytest.raises(ValueError, match=r"is (0|-\d) x (0|-\d) in an image"):
+            replace(SMALL, extras=extras, spec=spec)()
+        return
+    model = replace(SMALL, extras=extras, spec=spec)().eval()
+    with torch.no_grad():
+        maps = model.feature_maps(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
+    assert [tuple(one.shape[2:]) for one in maps] == [(side, side) for side in sides]
+
+
+def test_looking_for_misfits_takes_no_random_numbers(monkeypatch):
     torch.manual_seed(3)
     model, after = ssd.ssd_mini(), torch.rand(3)
+    monkeypatch.setattr(ssd, "refuse_misfits", lambda sides, spec: None)
+    monkeypatch.setattr(Backbone, "map_sizes", lambda backbone, image_size: (20, 10))
     torch.manual_seed(3)
-    model.refuse_misfits()
     other = ssd.ssd_mini()
     assert torch.equal(torch.rand(3), after)
     for name, tensor in model.state_dict().items():

@@ -47,11 +47,13 @@ def test_a_sample_depends_on_its_key_and_the_seed_and_not_on_who_makes_it(small_
 def test_only_kernels_decay_and_every_parameter_is_in_one_group():
     model = ssd.ssd_mini()
     model.backbone.freeze(1)
-    groups = parameter_groups(model, replace(RECIPE, bias_factor=2.0, weight_decay=0.01, trunk_factor=0.5))
+    groups = parameter_groups(model, replace(RECIPE, bias_factor=2.0, weight_decay=0.01, backbone_factor=0.5))
     assert [group["weight_decay"] for group in groups] == [0.01, 0, 0.01, 0]
     assert [group["lr"] / RECIPE.learning_rate for group in groups] == pytest.approx([0.5, 1, 1, 2])
     for group in groups:
         assert all((p.ndim == 4) == (group["weight_decay"] > 0) for p in group["params"])
+    # L2Norm learns as fast as the heads, also in the backbone; and first, as in states of earlier editions.
+    assert groups[3]["params"][0] is model.backbone.l2_norm.weight
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
@@ -318,6 +320,24 @@ def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small
         with pytest.raises(RunError, match=rf"another model than the {named}.*--fresh") as refused:
             other_trainer(small_devkit, tmp_path, model()).fit()
         assert len(str(refused.value)) < 600
+
+
+def test_a_state_of_an_earlier_edition_is_gone_on_with_or_refused_under_todays_names(small_devkit, begun, tmp_path):
+    """It calls the backbone trunk, and L2Norm was no part of it."""
+    state = torch.load(begun / "state.pt", weights_only=True)
+    state["recipe"]["trunk_factor"] = state["recipe"].pop("backbone_factor")
+    state["model"]["l2_norm.weight"] = state["model"].pop("backbone.l2_norm.weight") * 3
+    torch.save(state, tmp_path / "state.pt")
+    one = other_trainer(small_devkit, tmp_path)
+    one.start_or_resume()
+    assert [record["epoch"] for record in one.history] == [1]
+    for name, tensor in one.model.state_dict().items():
+        kept = state["model"]["l2_norm.weight"] if "l2_norm" in name else state["model"][name]
+        assert torch.equal(tensor, kept), name
+    with pytest.raises(
+        RunError, match=r"was started with backbone_factor=1\.0, .*asked for now \(backbone_factor=0\.5"
+    ):
+        other_trainer(small_devkit, tmp_path, backbone_factor=0.5).fit()
 
 
 def test_a_refusal_names_what_differs_and_nothing_else(small_devkit, begun):

@@ -36,6 +36,38 @@ def test_what_is_saved_is_what_is_loaded(model, tmp_path):
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["a.safetensors"]
 
 
+def earlier(tensors):
+    """The tensors of a detector as an edition saved them in which L2Norm was no part of the backbone."""
+    return {name.removeprefix("backbone.") if "l2_norm" in name else name: tensors[name] for name in tensors}
+
+
+def test_a_file_from_before_l2_norm_stood_in_the_backbone_is_read(model, tmp_path):
+    with torch.no_grad():
+        model.backbone.l2_norm.weight.uniform_(1, 2)
+    tensors = earlier(model.state_dict())
+    assert "l2_norm.weight" in tensors and "backbone.l2_norm.weight" not in tensors
+    save_file(tensors, tmp_path / "a.safetensors", {"architecture": "ssd_mini", "num_classes": "5"})
+    for name, tensor in weights.load(tmp_path / "a.safetensors").state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_the_recorded_weights_have_a_former_name(root):
+    """They were trained before; as long as they are kept, files like them must be read."""
+    kept = load_file(root / "data" / "ssd_mini.safetensors")
+    assert (
+        kept["l2_norm.weight"]
+        .float()
+        .equal(weights.load(root / "data" / "ssd_mini.safetensors").backbone.l2_norm.weight)
+    )
+
+
+def test_former_names_become_todays_and_todays_stay():
+    former = {"trunk.to_fc7.1.weight": 1, "l2_norm.weight": 2, "trunk_factor": 3, "heads.0.bias": 4, "epochs": 5}
+    today = {"backbone.to_fc7.1.weight": 1, "backbone.l2_norm.weight": 2, "backbone_factor": 3, "heads.0.bias": 4}
+    today |= {"epochs": 5}
+    assert weights.in_todays_names(former) == weights.in_todays_names(today) == today
+
+
 def test_the_names_of_the_classes_are_kept(tmp_path):
     names = ("Drachen", "paper boat", "猫", 'said "so"')
     weights.save(ssd.ssd_mini(5, names), tmp_path / "a.safetensors")
@@ -151,9 +183,9 @@ def test_tensors_that_do_not_fit_are_named(model, tmp_path):
     weights.save(model, path)
     tensors = load_file(path)
     tensors["loc_heads.0.bias"] = torch.zeros(3)
-    tensors["surprise"] = tensors.pop("l2_norm.weight")
+    tensors["surprise"] = tensors.pop("backbone.l2_norm.weight")
     save_file(tensors, path, {"architecture": "ssd_mini", "num_classes": "5"})
-    with pytest.raises(DataError, match=r"l2_norm.weight.*loc_heads.0.bias.*surprise"):
+    with pytest.raises(DataError, match=r"backbone.l2_norm.weight.*loc_heads.0.bias.*surprise"):
         weights.load(path)
 
 
@@ -273,14 +305,14 @@ def from_vgg16(vgg16):
 
 
 @pytest.mark.slow
-def test_the_trunk_sees_an_image_as_torchvisions_vgg16_does(vgg16, from_vgg16):
+def test_the_backbone_sees_an_image_as_torchvisions_vgg16_does(vgg16, from_vgg16):
     features = make_layers(cfgs["D"])
     features.load_state_dict({name.removeprefix("features."): vgg16[name] for name in vgg16 if "features" in name})
-    features, trunk = features.double(), copy.deepcopy(from_vgg16.backbone).double()
+    features, backbone = features.double(), copy.deepcopy(from_vgg16.backbone).double()
     image = torch.randint(0, 256, (1, 3, 192, 192), dtype=torch.uint8)
     with torch.no_grad():
         expected = features[:23](normalize(image.double() / 255, weights.IMAGENET_MEAN, weights.IMAGENET_STD))
-        found, _ = trunk(from_vgg16.normalise(image).double())
+        found, _ = backbone.features(from_vgg16.normalise(image).double())
     # conv4_3 looks 46 pixels far: six of its cells from the border it does not see the padding.
     inside = (..., slice(6, -6), slice(6, -6))
     # The sums are float64's; the filters of conv1_1 and the centred pixels are float32 numbers, right to 6e-8.
@@ -312,14 +344,14 @@ def test_fc6_and_fc7_answer_as_vgg16s_do_to_what_they_still_see(vgg16, from_vgg1
 
 
 @pytest.mark.slow
-def test_conv1_2_to_conv5_3_are_copied_and_heads_and_extras_stay(vgg16, ssd300):
+def test_conv1_2_to_conv5_3_are_copied_and_l2_norm_extras_and_heads_stay(vgg16, ssd300):
     model = ssd.ssd300_vgg16(num_classes=2)
     model.load_state_dict(ssd300.state_dict())
     weights.load_vgg16(model, vgg16)
     for layer, name in zip(weights.convolutions(model.backbone).values(), weights.VGG16_FEATURES, strict=False):
         assert torch.equal(layer.weight, vgg16[f"{name}.weight"]) == (name != "features.0"), name
     for name, tensor in ssd300.state_dict().items():
-        assert torch.equal(tensor, model.state_dict()[name]) == (not name.startswith("backbone.")), name
+        assert torch.equal(tensor, model.state_dict()[name]) == (not name.startswith("backbone.to_")), name
 
 
 @pytest.mark.slow
