@@ -252,7 +252,7 @@ def move_aside(run: Path) -> None:
 
 
 def print_pretraining(step: int, accuracy: float) -> None:
-    say(f"pretraining the trunk on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
+    say(f"pretraining the backbone on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
 
 
 def print_record(record: dict) -> None:

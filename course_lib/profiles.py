@@ -40,8 +40,8 @@ class Profile:
         architecture: a name of `ssd.ARCHITECTURES`.
         workers: processes that load images, beside the one that trains.
         augmentation: gives the training transform for an image size.
-        pretraining_steps: of the trunk as a classifier, before it becomes a detector's; 0 for none.
-        trunk_weights: torchvision's VGG16, from which the trunk starts; None: from random weights.
+        pretraining_steps: of the backbone as a classifier, before it becomes a detector's; 0 for none.
+        backbone_weights: torchvision's VGG16, from which the backbone starts; None: from random weights.
         record: the recorded weights of a full run, where the course has them.
     """
 
@@ -57,7 +57,7 @@ class Profile:
     workers: int
     augmentation: Callable[[int], augment.Augment]
     pretraining_steps: int = 0
-    trunk_weights: Path | None = None
+    backbone_weights: Path | None = None
     record: Path | None = None
 
     @property
@@ -101,20 +101,20 @@ class Profile:
     def start(
         self, run: Path, seed: int = 0, report: Callable[[int, float], None] = lambda step, accuracy: None
     ) -> ssd.SSD:
-        """The model as training begins: fresh, its trunk pretrained where the profile says so.
+        """The model as training begins: fresh, its backbone pretrained where the profile says so.
 
-        The trunk is pretrained, or filled with `trunk_weights`, once for a run: the result is kept in
+        The backbone is pretrained, or filled with `backbone_weights`, once for a run: the result is kept in
         the run's folder. Pretraining that was interrupted goes on.
 
         Raises:
-            DataError: `trunk_weights` is missing or broken, or the run was started with another model.
+            DataError: `backbone_weights` is missing or broken, or the run was started with another model.
         """
         model, path, state = self.model(seed), run / "start.safetensors", run / "pretraining.pt"
-        if not (self.pretraining_steps or self.trunk_weights):
+        if not (self.pretraining_steps or self.backbone_weights):
             return model
         if not path.exists():
-            if self.trunk_weights:
-                weights.load_vgg16(model, self.read_trunk_weights())
+            if self.backbone_weights:
+                weights.load_vgg16(model, self.read_backbone_weights())
             if self.pretraining_steps:
                 pretrain(model, self.training_set(), self.pretraining_steps, seed, report, state)
             weights.save(model, path)
@@ -131,16 +131,16 @@ class Profile:
         model.load_state_dict(kept.state_dict())
         return model
 
-    def read_trunk_weights(self) -> dict[str, torch.Tensor]:
-        if not self.trunk_weights.exists():
+    def read_backbone_weights(self) -> dict[str, torch.Tensor]:
+        if not self.backbone_weights.exists():
             raise DataError(
-                self.trunk_weights,
+                self.backbone_weights,
                 "file",
                 "missing",
                 "python -m course_lib download vgg16; to start from random weights on purpose, set "
-                f"trunk_weights=None and frozen_blocks=0 in profiles.{self.name}",
+                f"backbone_weights=None and frozen_blocks=0 in profiles.{self.name}",
             )
-        return weights.read_pth(self.trunk_weights)
+        return weights.read_pth(self.backbone_weights)
 
     def training_set(self) -> VOCDetection:
         years, image_sets = zip(*self.train_on, strict=True)
@@ -188,7 +188,7 @@ def cpu() -> Profile:
             batch_size=32,
             optimizer="adamw",
             learning_rate=5e-3,
-            trunk_factor=0.4,
+            backbone_factor=0.4,
             warmup_steps=50,
             evaluate_every=4,
             frozen_blocks=2,
@@ -231,7 +231,7 @@ def gpu() -> Profile:
         device="cuda" if torch.cuda.is_available() else "cpu",
         workers=max(1, (os.cpu_count() or 2) - 1),
         augmentation=augment.training,
-        trunk_weights=DATA / download.VGG16.name,
+        backbone_weights=DATA / download.VGG16.name,
     )
 
 

@@ -1,8 +1,8 @@
 """Detectors that differ in their loss alone, trained and measured alike; asks no question of its own.
 
 The recipe is the one that the cpu profile had when the first of them was recorded, spelled out here so that it
-stays; the trunk was pretrained on other crops then (commit 70884afeea6a). Runs of one seed share the pretrained
-trunk, the heads' first weights, the order of the images and their augmentation. What is finished is not trained
+stays; the backbone was pretrained on other crops then (commit 70884afeea6a). Runs of one seed share the pretrained
+backbone, the heads' first weights, the order of the images and their augmentation. What is finished is not trained
 again, and a run that was interrupted goes on.
 """
 
@@ -26,7 +26,7 @@ RECIPE = training.Recipe(
     batch_size=8,
     optimizer="adamw",
     learning_rate=2e-3,
-    trunk_factor=0.2,
+    backbone_factor=0.2,
     warmup_steps=100,
     evaluate_every=1,
     frozen_blocks=2,

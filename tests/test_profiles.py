@@ -66,11 +66,11 @@ def test_missing_voc_is_named_with_the_cure(tmp_path):
         profile.prepare()
 
 
-def test_without_its_trunk_weights_a_run_does_not_begin_unless_that_is_wanted(tmp_path):
-    profile = replace(profiles.gpu(), device="cpu", trunk_weights=tmp_path / "vgg16.pth")
-    with pytest.raises(DataError, match=r"vgg16\.pth.*missing.*download vgg16.*trunk_weights=None.*profiles\.gpu"):
+def test_without_its_backbones_weights_a_run_does_not_begin_unless_that_is_wanted(tmp_path):
+    profile = replace(profiles.gpu(), device="cpu", backbone_weights=tmp_path / "vgg16.pth")
+    with pytest.raises(DataError, match=r"vgg16\.pth.*missing.*download vgg16.*backbone_weights=None.*profiles\.gpu"):
         profile.start(tmp_path / "run")
-    random = replace(profile, trunk_weights=None).start(tmp_path / "run")
+    random = replace(profile, backbone_weights=None).start(tmp_path / "run")
     assert torch.equal(next(random.parameters()), next(profile.model().parameters()))
     assert list(tmp_path.iterdir()) == []
 
@@ -163,23 +163,23 @@ def test_a_run_that_was_started_with_another_model_is_refused_and_stays(small, t
 
 def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():
     """Its gradient is so long that one step would be larger than the weights, and clipping would stop all others."""
-    assert profiles.gpu().trunk_weights and profiles.gpu().recipe.frozen_blocks >= 1
+    assert profiles.gpu().backbone_weights and profiles.gpu().recipe.frozen_blocks >= 1
 
 
-def test_trunk_weights_are_read_once_for_a_run(small, tmp_path, monkeypatch):
+def test_the_backbones_weights_are_read_once_for_a_run(small, tmp_path, monkeypatch):
     def fill(model, state_dict):
-        model.l2_norm.load_state_dict(state_dict)
+        model.backbone.l2_norm.load_state_dict(state_dict)
 
     monkeypatch.setattr(weights, "load_vgg16", fill)
     file = tmp_path / "vgg16.pth"
     torch.save({"weight": torch.rand(128)}, file)
-    profile = replace(small, pretraining_steps=0, trunk_weights=file)
+    profile = replace(small, pretraining_steps=0, backbone_weights=file)
     first = profile.start(tmp_path / "run", seed=1)
     file.unlink()
     again = profile.start(tmp_path / "run", seed=2)
     for (name, tensor), same in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(tensor, same), name
-    assert not torch.equal(first.l2_norm.weight, small.model(1).l2_norm.weight)
+    assert not torch.equal(first.backbone.l2_norm.weight, small.model(1).backbone.l2_norm.weight)
 
 
 @pytest.mark.slow
