@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
+from course_lib.annotations import usual_names
 from course_lib.backbones import PIXEL_MEAN, VGG, L2Norm, convolution
 from course_lib.priors import SSD300, SSD_MINI, PriorSpec
-from course_lib.voc import VOC_CLASSES
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
@@ -156,8 +156,7 @@ def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> 
         ValueError: there are more or fewer names than classes.
     """
     if classes is None:
-        voc = num_classes == len(VOC_CLASSES) + 1
-        return VOC_CLASSES if voc else tuple(f"class {label}" for label in range(1, num_classes))
+        return usual_names(num_classes - 1)
     names = isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes)
     if not names or isinstance(classes, str) or len(classes) != num_classes - 1:
         raise ValueError(
@@ -180,3 +179,4 @@ def ssd_mini(num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD
 
 # By the name that saved weights keep. A new detector is a function here and a line in this table.
 ARCHITECTURES = {"ssd300_vgg16": ssd300_vgg16, "ssd_mini": ssd_mini}
+SPECS = {"ssd300_vgg16": SSD300, "ssd_mini": SSD_MINI}
