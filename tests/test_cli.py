@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from elsewhere import elsewhere
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -60,12 +61,11 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 @pytest.fixture
 def small(small_devkit, monkeypatch):
     """The cpu profile, so small that a run takes a second; `profiles.profile` gives it."""
-    usual = profiles.cpu()
+    usual = elsewhere(profiles.cpu(), small_devkit)
     profile = replace(
         usual,
         name="small",
-        devkit=small_devkit,
-        train_on=(("2007", "test"),),
+        train=usual.test,
         recipe=replace(usual.recipe, epochs=1, batch_size=4, warmup_steps=0, learning_rate=1e-5, frozen_blocks=0),
         workers=0,
         pretraining_steps=0,
@@ -511,17 +511,17 @@ DAMAGES = [
 def copied(small, small_devkit, tmp_path, monkeypatch):
     """A tree of one's own to damage, in the profile."""
     shutil.copytree(small_devkit / "VOC2007", tmp_path / "devkit" / "VOC2007")
-    copy = replace(small, devkit=tmp_path / "devkit")
+    copy = elsewhere(small, tmp_path / "devkit")
     monkeypatch.setattr(profiles, "profile", lambda name=None: copy)
     return copy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["train_on", "select_on"])
+@pytest.mark.parametrize("part", ["train", "select"])
 @pytest.mark.parametrize(("kind", "workers"), DAMAGES)
 def test_training_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, monkeypatch, kind, part, workers):
     monkeypatch.setattr(profiles, "profile", lambda name=None: replace(copied, workers=workers))
-    image_id = voc.read_image_set(copied.devkit, "2007", "test" if part == "train_on" else "val")[0]
+    image_id = voc.read_image_set(copied.devkit, "2007", "test" if part == "train" else "val")[0]
     damaged(kind, copied.devkit / "VOC2007", image_id)
     done = call("train", "--run", tmp_path / "run")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
