@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import download, emoji_voc, losses, metrics, profiles, training, viz, weights
+from course_lib import download, emoji_voc, losses, metrics, profiles, training, trees, viz, weights
 from course_lib.detect import detect_image
 from course_lib.files import DataError, write_whole
 from course_lib.ssd import SSD
@@ -163,6 +163,54 @@ def download_command(
         mirrors = (*(mirror or ()), *download.MIRRORS)
         tree = download.install(year, download.ARCHIVES[year], devkit, archives, mirrors, show_progress=True)
         say(f"Pascal VOC {year} is in {tree}; its archives in {archives} may go.")
+
+
+@app.command()
+@warnings_in_lines()
+def check(
+    tree: Annotated[
+        Path, typer.Argument(help="Folder that holds Annotations/, JPEGImages/ and ImageSets/Main/: VOC2007 is one.")
+    ],
+    on: Annotated[str | None, typer.Option(help="A list of the tree, such as train; default: all of them.")] = None,
+    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Look for no image.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Name every fault of a tree, VOC's or your own, in one line each; exit code 1 if there is one."""
+    try:
+        lists = trees.list_names(trees.require_tree(tree))
+    except DataError as error:
+        refuse(str(error))
+    if on is not None and on not in lists:
+        some = textwrap.shorten(", ".join(sorted(lists, key=len)), 80)  # VOC's class lists have the longer names
+        refuse(f"--on is {on}, and the lists in {tree / trees.LISTS} are: {some or 'none'}")
+    found, faults = trees.overview(tree, on), []
+    for fault in trees.check_tree(found, annotations_only, show_progress=errors.is_terminal):
+        faults.append(fault)
+        if not as_json:
+            say(str(fault))
+    if as_json:
+        print(json.dumps(check_report(found, on, faults)))
+    else:
+        names = ", ".join(f"{count} {name}" for name, count in found.objects.most_common())
+        number = "1 fault" if len(faults) == 1 else f"{len(faults) or 'no'} faults"
+        errors.out(one_line(f"{number} in {len(found.ids)} images; objects: {names or 'none'}"))
+    if faults:
+        raise typer.Exit(1)
+
+
+def check_report(found: trees.Overview, on: str | None, faults: list[DataError]) -> dict:
+    """What `check` found, as it is written to JSON; a value of any kind is written as text."""
+    rows = [
+        {"path": str(fault.path), "field": fault.field, "value": str(fault.value), "cure": fault.cure}
+        for fault in faults
+    ]
+    return {
+        "tree": str(found.tree),
+        "on": on,
+        "images": len(found.ids),
+        "objects": dict(found.objects.most_common()),
+        "faults": rows,
+    }
 
 
 @app.command()
