@@ -46,11 +46,11 @@ class Data:
             folder, names = missing[0].parent, [tree.name for tree in missing if tree.parent == missing[0].parent]
             raise DataError(folder, " and ".join(names), "missing", self.cure(folder, names))
 
-    def cure(self, folder: Path, names: Sequence[str]) -> str:
+    def cure(self, folder: Path, missing: Sequence[str]) -> str:
         if folder == named_devkit():
-            return f"name in {DEVKIT_VARIABLE} the folder that holds {names[0]}, or unset it"
+            return f"name in {DEVKIT_VARIABLE} the folder that holds {missing[0]}, or unset it"
         if folder == DATA / "VOCdevkit":
-            command = f"python -m course_lib download {' '.join(names).lower()}"
+            command = f"python -m course_lib download {' '.join(missing).lower()}"
             return f"{command}, or unpack Pascal VOC there: see data/README.md"
         return "restore it, or give the profile image sets of a tree that is there"
 
