@@ -23,7 +23,7 @@ from course_lib import augment, profiles, training
 from course_lib.files import write_whole
 from course_lib.ssd import ssd300_vgg16
 from course_lib.training import Trainer
-from course_lib.voc import Batch, VOCDetection
+from course_lib.voc import Batch, ImageDataset
 
 ROUNDS, STEPS = 7, 4
 # What autocast is asked for, and what convolutions of float32 compute in.
@@ -35,7 +35,7 @@ SIDES = {
 }
 
 
-def trainer(dataset: VOCDetection, amp: str, workers: int = 0) -> Trainer:
+def trainer(dataset: ImageDataset, amp: str, workers: int = 0) -> Trainer:
     """A run that is never saved, and learns so slowly that every step is alike."""
     model = ssd300_vgg16().to("cuda", memory_format=torch.channels_last)
     recipe = replace(profiles.gpu().recipe, amp=amp, learning_rate=1e-9)
@@ -66,7 +66,7 @@ def in_turns(works: dict[str, Callable[[], object]], images: int) -> dict[str, d
     }
 
 
-def training_steps(dataset: VOCDetection, batch: Batch) -> dict[str, dict[str, float]]:
+def training_steps(dataset: ImageDataset, batch: Batch) -> dict[str, dict[str, float]]:
     works, peaks = {}, {}
     for name, (amp, precision) in SIDES.items():
         before = torch.cuda.memory_allocated()

@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 
 from course_lib import augment, training
 from course_lib.files import write_whole
-from course_lib.voc import VOCDetection, image_path, read_image
+from course_lib.voc import VOCDetection, image_in, read_image
 
 ROUNDS, SIZE = 7, 300
 
@@ -59,7 +59,7 @@ def measure(sides: dict) -> dict[str, float]:
 
 def evaluation_beside_decoding(devkit: Path) -> dict:
     datasets = [VOCDetection(devkit, "2007", name, augment.evaluation(SIZE)) for name in ("trainval", "test")]
-    paths = [image_path(devkit, *item) for dataset in datasets for item in dataset.items]
+    paths = [image_in(*item) for dataset in datasets for item in dataset.items]
     seconds = measure(
         {
             "decode": lambda: [read_image(path) for path in paths],

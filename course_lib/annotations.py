@@ -53,6 +53,16 @@ def class_names(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def usual_names(count: int) -> tuple[str, ...]:
+    """What classes are called that nobody has named: as VOC's where there are twenty, else "class 1", "class 2" ..."""
+    return VOC_CLASSES if count == len(VOC_CLASSES) else tuple(f"class {label}" for label in range(1, count + 1))
+
+
+def known_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """All names that may stand in a tree of which `classes` are wanted: all of VOC's, where they are some of those."""
+    return VOC_CLASSES if set(classes) <= set(VOC_CLASSES) else tuple(classes)
+
+
 def nearest(name: str, classes: Sequence[str]) -> str | None:
     """The class that a name most likely means: "diningtable" for "Dining table", "dog" for "dgo"."""
 
@@ -189,6 +199,24 @@ def _renamed(path: Path) -> str | None:
     return f"{others[0]} lies there: upper and lower case count, so call it {path.name}" if others else None
 
 
+def _name(path: Path, field: str, item: ElementTree.Element) -> str:
+    name = (item.findtext("name") or "").strip()
+    if not name:
+        raise DataError(path, f"{field}/name", name, "write the object's class there")
+    return name
+
+
+def object_names(path: str | Path) -> list[str]:
+    """The names of the objects in an annotation, one for each object, whatever else is wrong with it.
+
+    Raises:
+        DataError: the file is missing or not XML, or an object has no name.
+    """
+    path = Path(path)
+    items = parse(path).findall("object")
+    return [_name(path, f"object[{index}]", item) for index, item in enumerate(items)]
+
+
 def _number(path: Path, field: str, parent: ElementTree.Element | None, tag: str) -> float:
     text = None if parent is None else parent.findtext(tag)
     try:
@@ -275,9 +303,7 @@ def read_annotation(
     for index, item in enumerate(root.findall("object")):
         field = f"object[{index}]"
         try:
-            name = (item.findtext("name") or "").strip()
-            if not name:
-                raise DataError(path, f"{field}/name", name, "write the object's class there")
+            name = _name(path, field, item)
             if name not in classes:
                 unknown.append(name)
                 continue

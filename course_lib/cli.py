@@ -5,10 +5,11 @@ import math
 import os
 import shlex
 import sys
+import textwrap
 import time
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -24,12 +25,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import download, emoji_voc, losses, metrics, profiles, training, viz, weights
+from course_lib import download, emoji_voc, losses, metrics, profiles, training, trees, viz, weights
 from course_lib.detect import detect_image
 from course_lib.files import DataError, write_whole
 from course_lib.ssd import SSD
 from course_lib.training import RunError, Trainer
-from course_lib.voc import Annotation, LeftOut, VOCDetection, read_image
+from course_lib.voc import Annotation, ImageDataset, LeftOut, VOCDetection, read_image
 
 app = typer.Typer(
     help="SSD from Scratch: make data, train, measure, detect.",
@@ -166,6 +167,54 @@ def download_command(
 
 @app.command()
 @warnings_in_lines()
+def check(
+    tree: Annotated[
+        Path, typer.Argument(help="Folder that holds Annotations/, JPEGImages/ and ImageSets/Main/: VOC2007 is one.")
+    ],
+    on: Annotated[str | None, typer.Option(help="A list of the tree, such as train; default: all of them.")] = None,
+    annotations_only: Annotated[bool, typer.Option("--annotations-only", help="Look for no image.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Name every fault of a tree, VOC's or your own, in one line each; exit code 1 if there is one."""
+    try:
+        lists = trees.list_names(trees.require_tree(tree))
+    except DataError as error:
+        refuse(str(error))
+    if on is not None and on not in lists:
+        some = textwrap.shorten(", ".join(sorted(lists, key=len)), 80)  # VOC's class lists have the longer names
+        refuse(f"--on is {on}, and the lists in {tree / trees.LISTS} are: {some or 'none'}")
+    found, faults = trees.overview(tree, on), []
+    for fault in trees.check_tree(found, annotations_only, show_progress=errors.is_terminal):
+        faults.append(fault)
+        if not as_json:
+            say(str(fault))
+    if as_json:
+        print(json.dumps(check_report(found, on, faults)))
+    else:
+        names = ", ".join(f"{count} {name}" for name, count in found.objects.most_common())
+        number = "1 fault" if len(faults) == 1 else f"{len(faults) or 'no'} faults"
+        errors.out(one_line(f"{number} in {len(found.ids)} images; objects: {names or 'none'}"))
+    if faults:
+        raise typer.Exit(1)
+
+
+def check_report(found: trees.Overview, on: str | None, faults: list[DataError]) -> dict:
+    """What `check` found, as it is written to JSON; a value of any kind is written as text."""
+    rows = [
+        {"path": str(fault.path), "field": fault.field, "value": str(fault.value), "cure": fault.cure}
+        for fault in faults
+    ]
+    return {
+        "tree": str(found.tree),
+        "on": on,
+        "images": len(found.ids),
+        "objects": dict(found.objects.most_common()),
+        "faults": rows,
+    }
+
+
+@app.command()
+@warnings_in_lines()
 def train(
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
@@ -186,7 +235,7 @@ def train(
     started = time.monotonic()
     if training.rank() == 0:
         chosen.prepare(show_progress=True)
-        for dataset in (chosen.training_set(), VOCDetection(chosen.devkit, *chosen.select_on)):
+        for dataset in (chosen.training_set(), ImageDataset(chosen.select)):
             annotations_of(dataset)  # a broken one is found now, and not after an hour
         if fresh:
             move_aside(run)
@@ -233,7 +282,7 @@ def join_processes(device: str) -> str:
     return f"cuda:{local}"
 
 
-def annotations_of(dataset: VOCDetection) -> list[Annotation]:
+def annotations_of(dataset: ImageDataset) -> list[Annotation]:
     """What every XML of a data set says; the first that is broken is an error. What is left out is said once."""
     annotations = dataset.annotations()
     warnings.simplefilter("ignore", LeftOut)
@@ -295,14 +344,12 @@ def evaluate_run(run: Path, method: Method) -> dict:
     chosen = profiles.profile(provenance["profile"])
     chosen.prepare()
     model = weights.load(run / "best.safetensors").to(chosen.device)
-    dataset = VOCDetection(chosen.devkit, *chosen.test_on)
-    refuse_other_model(run, model, chosen.architecture, len(dataset.classes) + 1)
-    truth = annotations_of(dataset)
-    found = chosen.detections(model, *chosen.test_on)
-    report = score(found, truth, method)
-    if chosen.on_emoji_voc:
-        for part, ground_truth in emoji_voc.split_by_emoji(truth).items():
-            report[part] = score(found, ground_truth, method)
+    refuse_other_model(run, model, chosen)
+    truth = annotations_of(ImageDataset(chosen.test))
+    found = chosen.detections(model, chosen.test)
+    report = score(found, truth, method, model.classes)
+    for part, ground_truth in chosen.data.parts(truth).items():
+        report[part] = score(found, ground_truth, method, model.classes)
     report["weights_of_epoch"] = provenance["best_epoch"]
     write_whole(run / f"evaluation_{method.value}.json", json.dumps(report, indent=2) + "\n")
     return report
@@ -310,9 +357,10 @@ def evaluate_run(run: Path, method: Method) -> dict:
 
 def evaluate_files(detections: Path, devkit: Path, year: str, image_set: str, method: Method) -> dict:
     """Measure detections in files against the annotations of an image set."""
-    truth = metrics.read_ground_truth(devkit, year, image_set)
-    found = metrics.read_detection_files(detections, image_ids=[annotation.image_id for annotation in truth])
-    return score(found, truth, method)
+    dataset = VOCDetection(devkit, year, image_set)
+    truth = dataset.annotations()
+    found = metrics.read_detection_files(detections, dataset.classes, [annotation.image_id for annotation in truth])
+    return score(found, truth, method, dataset.classes)
 
 
 def read_provenance(run: Path) -> dict:
@@ -330,18 +378,21 @@ def read_provenance(run: Path) -> dict:
     return provenance
 
 
-def refuse_other_model(run: Path, model: SSD, architecture: str, num_classes: int) -> None:
+def refuse_other_model(run: Path, model: SSD, profile: profiles.Profile) -> None:
     """A network of another kind would be measured as if its classes were the data set's, or fail late."""
-    if (model.architecture, model.num_classes) != (architecture, num_classes):
+    if (model.architecture, model.classes) != (profile.architecture, profile.classes):
+        was, wanted = (
+            f"{architecture} with num_classes={len(classes) + 1} ({textwrap.shorten(', '.join(classes), 60)})"
+            for architecture, classes in ((model.architecture, model.classes), (profile.architecture, profile.classes))
+        )
         raise RunError(
-            f"{run}/best.safetensors is {model.architecture} with num_classes={model.num_classes}, and the run's "
-            f"profile has {architecture} with num_classes={num_classes}: choose the run of that profile"
+            f"{run}/best.safetensors is {was}, and the run's profile has {wanted}: choose that profile's run"
         )
 
 
-def score(found: Mapping | list, truth: list[Annotation], method: Method) -> dict:
+def score(found: Mapping | list, truth: list[Annotation], method: Method, classes: Sequence[str]) -> dict:
     """A report: APs by class and their mean, None where there is nothing to measure."""
-    result = metrics.evaluate_voc(found, truth, method=method.value)
+    result = metrics.evaluate_voc(found, truth, method=method.value, classes=classes)
     mean_ap = None if math.isnan(result.mean_ap) else result.mean_ap
     return {"mean_ap": mean_ap, "ap": result.ap, "method": method.value, "images": len(truth)}
 

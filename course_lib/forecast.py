@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, islice
 from pathlib import Path
@@ -36,9 +36,9 @@ class Pace:
 
     def seconds_of(self, profile: Profile, run: Path) -> float:
         """Seconds until a run is trained and measured on the test set; what is finished takes none."""
-        learned, judged = images(profile, *profile.train_on), images(profile, profile.select_on)
+        learned, judged = images(profile, profile.train), images(profile, profile.select)
         epochs = max(0, profile.recipe.epochs - epochs_done(run))
-        detected = images(profile, profile.test_on) + judged * math.ceil(epochs / profile.recipe.evaluate_every)
+        detected = images(profile, profile.test) + judged * math.ceil(epochs / profile.recipe.evaluate_every)
         seconds = REST + images_to_draw(profile) / (self.drawing * self.cores)
         if steps := profile.pretraining_steps - steps_done(profile, run):
             seconds += learned / self.loading + steps / self.pretraining  # crops are cut out first
@@ -49,11 +49,9 @@ class Pace:
         return seconds
 
 
-def images(profile: Profile, *sets: tuple[str, str]) -> int:
+def images(profile: Profile, sets: Sequence[voc.ImageSet]) -> int:
     """Images in some sets; those of EmojiVOC need not be drawn yet."""
-    if profile.on_emoji_voc:
-        return sum(IMAGES[image_set] for _, image_set in sets)
-    return sum(len(voc.read_image_set(profile.devkit, *pair)) for pair in sets)
+    return sum(IMAGES[one.name] if profile.on_emoji_voc else len(one) for one in sets)
 
 
 def images_to_draw(profile: Profile) -> int:

@@ -24,7 +24,7 @@ from course_lib.backbones import Classifier
 from course_lib.files import DataError, write_whole
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
-from course_lib.voc import VOCDetection
+from course_lib.voc import ImageDataset
 
 CROP = 48  # pixels
 MARGIN = 1.25  # side of the square that is cut out, as a multiple of the object's longer side
@@ -49,7 +49,7 @@ def crop(image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, f
     return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
 
 
-def objects_of(dataset: VOCDetection) -> tuple[UInt8[Tensor, "N 3 S S"], Int[Tensor, " N"]]:
+def objects_of(dataset: ImageDataset) -> tuple[UInt8[Tensor, "N 3 S S"], Int[Tensor, " N"]]:
     """Every object of a data set that is not difficult, cut out, and its class counted from 0."""
     crops, labels = [], []
     for index in range(len(dataset)):
@@ -97,7 +97,7 @@ def recolour(images: Float[Tensor, "B 3 S S"], generator: torch.Generator) -> Fl
 
 def pretrain(
     model: SSD,
-    dataset: VOCDetection,
+    dataset: ImageDataset,
     steps: int,
     seed: int = 0,
     report: Callable[[int, float], None] = lambda step, accuracy: None,

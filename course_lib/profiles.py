@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from course_lib.detect import Detections, detect_all
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
 from course_lib.training import Recipe
-from course_lib.voc import VOCDetection, collate
+from course_lib.voc import Annotation, ImageDataset, ImageSet, collate, common_classes, image_sets
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, RUNS = ROOT / "data", ROOT / "runs"
@@ -29,14 +30,61 @@ RECORD = DATA / "ssd_mini.safetensors"
 
 
 @dataclass(frozen=True)
+class Data:
+    """The image sets of a profile as they lie on disk: a reader's own, or fetched. Nothing is made of them."""
+
+    sets: tuple[ImageSet, ...]
+
+    def make(self, show_progress: bool = False) -> None:
+        """Make the data where it can be made; where it cannot, an error that says what to do.
+
+        Raises:
+            DataError: a tree is missing.
+        """
+        missing = sorted({one.tree for one in self.sets if not one.tree.is_dir()})
+        if missing:
+            folder, names = missing[0].parent, [tree.name for tree in missing if tree.parent == missing[0].parent]
+            raise DataError(folder, " and ".join(names), "missing", self.cure(folder, names))
+
+    def cure(self, folder: Path, missing: Sequence[str]) -> str:
+        if folder == named_devkit():
+            return f"name in {DEVKIT_VARIABLE} the folder that holds {missing[0]}, or unset it"
+        if folder == DATA / "VOCdevkit":
+            command = f"python -m course_lib download {' '.join(missing).lower()}"
+            return f"{command}, or unpack Pascal VOC there: see data/README.md"
+        return "restore it, or give the profile image sets of a tree that is there"
+
+    def parts(self, truth: Sequence[Annotation]) -> Mapping[str, list[Annotation]]:
+        """The same ground truth once for each part of its objects that is measured by itself; here there are none."""
+        return {}
+
+
+@dataclass(frozen=True)
+class EmojiVOC(Data):
+    """The course's own data: drawn where it is missing, with known and unseen emoji."""
+
+    def make(self, show_progress: bool = False) -> None:
+        emoji_voc.make_emoji_voc(EMOJI_VOC, show_progress=show_progress)
+        super().make()
+
+    def parts(self, truth: Sequence[Annotation]) -> Mapping[str, list[Annotation]]:
+        return emoji_voc.split_by_emoji(list(truth))
+
+
+def data_of(sets: tuple[ImageSet, ...]) -> Data:
+    """What is known of some image sets by where they lie: a tree is drawn nowhere but in the course's own folder."""
+    drawn = all(one.tree.parent.resolve() == EMOJI_VOC.resolve() for one in sets)
+    return EmojiVOC(sets) if drawn else Data(sets)
+
+
+@dataclass(frozen=True)
 class Profile:
     """A data set, a model and a recipe that belong together.
 
     Attributes:
-        devkit: folder that holds `VOC2007/`.
-        train_on: years and image sets to train on.
-        select_on: year and image set that tells which epoch is best; never part of `train_on`.
-        test_on: year and image set by which nothing is chosen.
+        train: image sets to train on; their classes are the model's.
+        select: image sets that tell which epoch is best; no image of `train` is in them.
+        test: image sets by which nothing is chosen.
         architecture: a name of `ssd.ARCHITECTURES`.
         workers: processes that load images, beside the one that trains.
         augmentation: gives the training transform for an image size.
@@ -46,12 +94,10 @@ class Profile:
     """
 
     name: str
-    devkit: Path
-    train_on: tuple[tuple[str, str], ...]
-    select_on: tuple[str, str]
-    test_on: tuple[str, str]
+    train: tuple[ImageSet, ...]
+    select: tuple[ImageSet, ...]
+    test: tuple[ImageSet, ...]
     architecture: str
-    spec: priors.PriorSpec
     recipe: Recipe
     device: str
     workers: int
@@ -61,41 +107,59 @@ class Profile:
     record: Path | None = None
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of all image sets.
+
+        Raises:
+            ValueError: they have not the same.
+        """
+        return common_classes((*self.train, *self.select, *self.test))
+
+    @property
+    def data(self) -> Data:
+        """All image sets, which may know how to make themselves and which parts they have."""
+        return data_of((*self.train, *self.select, *self.test))
+
+    @property
     def on_emoji_voc(self) -> bool:
-        """Whether the data is the course's own: drawn where it is missing, with known and unseen emoji."""
-        return self.devkit.resolve() == EMOJI_VOC.resolve()
+        """Whether the data is the course's own."""
+        return isinstance(self.data, EmojiVOC)
+
+    @property
+    def devkit(self) -> Path:
+        """The folder that holds the tree of the first image set, and with it `VOC2007/` where the data is a devkit."""
+        return self.train[0].tree.parent
+
+    @property
+    def spec(self) -> priors.PriorSpec:
+        """The architecture's priors."""
+        return ssd.ARCHITECTURES[self.architecture].spec
 
     def prepare(self, show_progress: bool = False) -> None:
         """Make the data where it can be made; where it cannot, an error that says what to do.
 
-        Nothing is ever made in a devkit that the reader has named.
+        Nothing is ever made in a folder that is the reader's.
 
         Raises:
-            DataError: the devkit lacks a year.
+            DataError: a tree is missing.
         """
-        if self.on_emoji_voc:
-            emoji_voc.make_emoji_voc(self.devkit, show_progress=show_progress)
-        years = sorted({year for year, _ in (*self.train_on, self.select_on, self.test_on)})
-        missing = [f"VOC{year}" for year in years if not (self.devkit / f"VOC{year}").is_dir()]
-        if missing:
-            command = f"python -m course_lib download {' '.join(missing).lower()}"
-            cure = f"{command}, or unpack Pascal VOC there: see data/README.md"
-            if self.devkit == named_devkit():
-                cure = f"name in {DEVKIT_VARIABLE} the folder that holds {missing[0]}, or unset it"
-            raise DataError(self.devkit, " and ".join(missing), "missing", cure)
+        self.data.make(show_progress)
 
     def model(self, seed: int = 0) -> ssd.SSD:
         """A fresh model on the profile's device; its first weights depend on the seed alone."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = ssd.ARCHITECTURES[self.architecture]()
+            model = ssd.ARCHITECTURES[self.architecture](len(self.classes) + 1, self.classes)
         return model.to(self.device, memory_format=torch.channels_last)
 
     def trained(self) -> ssd.SSD | None:
-        """The recorded detector, or the best of your own run in `runs/<name>`; None where there is neither."""
+        """The recorded detector, or the best of your own run in `runs/<name>`; None where there is neither.
+
+        One that has learned other classes than the data's is none.
+        """
         for path in (self.record, RUNS / self.name / "best.safetensors"):
-            if path and path.exists():
-                return weights.load(path).to(self.device, memory_format=torch.channels_last).eval()
+            if path and path.exists() and (model := weights.load(path)).classes == self.classes:
+                return model.to(self.device, memory_format=torch.channels_last).eval()
         return None
 
     def start(
@@ -119,14 +183,9 @@ class Profile:
                 pretrain(model, self.training_set(), self.pretraining_steps, seed, report, state)
             weights.save(model, path)
         kept = weights.load(path)
-        if (kept.architecture, kept.num_classes) != (model.architecture, model.num_classes):
-            raise DataError(
-                path,
-                "model",
-                f"{kept.architecture} with {kept.num_classes} classes",
-                f"asked for is {model.architecture} with {model.num_classes}: choose another folder for the run, "
-                "or --fresh",
-            )
+        if (kept.architecture, kept.classes) != (model.architecture, model.classes):
+            cure = f"asked for is {described(model)}: choose another folder for the run, or --fresh"
+            raise DataError(path, "model", described(kept), cure)
         state.unlink(missing_ok=True)  # what it led to is kept
         model.load_state_dict(kept.state_dict())
         return model
@@ -142,29 +201,34 @@ class Profile:
             )
         return weights.read_pth(self.backbone_weights)
 
-    def training_set(self) -> VOCDetection:
-        years, image_sets = zip(*self.train_on, strict=True)
-        return VOCDetection(self.devkit, years, image_sets)
+    def training_set(self) -> ImageDataset:
+        return ImageDataset(self.train)
 
     def training_transform(self) -> augment.Augment:
         return self.augmentation(self.spec.image_size)
 
-    def loader(self, year: str, image_set: str, batch_size: int = 32) -> DataLoader:
-        """The images of a set in its order, resized and in batches."""
-        dataset = VOCDetection(self.devkit, year, image_set, augment.evaluation(self.spec.image_size))
+    def loader(self, sets: Sequence[ImageSet], batch_size: int = 32) -> DataLoader:
+        """The images of some sets in their order, resized and in batches."""
+        dataset = ImageDataset(sets, augment.evaluation(self.spec.image_size))
         return DataLoader(dataset, batch_size, collate_fn=collate, num_workers=self.workers)
 
-    def detections(self, model: ssd.SSD, year: str, image_set: str) -> list[Detections]:
-        return detect_all(model, self.loader(year, image_set))
+    def detections(self, model: ssd.SSD, sets: Sequence[ImageSet]) -> list[Detections]:
+        return detect_all(model, self.loader(sets))
 
     def selector(self) -> Callable[[ssd.SSD], dict[str, float]]:
-        """What a `Trainer` measures between epochs: mAP on the set that training does not see."""
-        truth = metrics.read_ground_truth(self.devkit, *self.select_on)
+        """What a `Trainer` measures between epochs: mAP on the sets that training does not see."""
+        truth = ImageDataset(self.select).annotations()
 
         def measure(model: ssd.SSD) -> dict[str, float]:
-            return {"map": metrics.evaluate_voc(self.detections(model, *self.select_on), truth).mean_ap}
+            found = self.detections(model, self.select)
+            return {"map": metrics.evaluate_voc(found, truth, classes=self.classes).mean_ap}
 
         return measure
+
+
+def described(model: ssd.SSD) -> str:
+    names = textwrap.shorten(", ".join(model.classes), 60)
+    return f"{model.architecture} with {model.num_classes} classes ({names})"
 
 
 def named_devkit() -> Path | None:
@@ -175,14 +239,13 @@ def named_devkit() -> Path | None:
 
 def cpu() -> Profile:
     """EmojiVOC and the small detector: minutes on two cores, no network."""
+    devkit = named_devkit() or EMOJI_VOC
     return Profile(
         name="cpu",
-        devkit=named_devkit() or EMOJI_VOC,
-        train_on=(("2007", "train"),),
-        select_on=("2007", "val"),
-        test_on=("2007", "test"),
+        train=image_sets(devkit, "2007", "train"),
+        select=image_sets(devkit, "2007", "val"),
+        test=image_sets(devkit, "2007", "test"),
         architecture="ssd_mini",
-        spec=priors.SSD_MINI,
         recipe=Recipe(
             epochs=12,
             batch_size=32,
@@ -209,14 +272,13 @@ def gpu() -> Profile:
     VOC has no set beside 07+12 trainval and test. So VOC2007 val is kept out of training to choose
     the epoch by, and test stays unseen until the end.
     """
+    devkit = named_devkit() or DATA / "VOCdevkit"
     return Profile(
         name="gpu",
-        devkit=named_devkit() or DATA / "VOCdevkit",
-        train_on=(("2007", "train"), ("2012", "trainval")),
-        select_on=("2007", "val"),
-        test_on=("2007", "test"),
+        train=image_sets(devkit, ["2007", "2012"], ["train", "trainval"]),
+        select=image_sets(devkit, "2007", "val"),
+        test=image_sets(devkit, "2007", "test"),
         architecture="ssd300_vgg16",
-        spec=priors.SSD300,
         recipe=Recipe(
             epochs=240,
             batch_size=32,

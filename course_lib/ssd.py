@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
+from course_lib.annotations import usual_names
 from course_lib.backbones import PIXEL_STD, VGG, Backbone, convolution
 from course_lib.priors import SSD300, SSD_MINI, PriorSpec
-from course_lib.voc import VOC_CLASSES
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 Extras = tuple[tuple[int, int, int, int], ...]
@@ -152,8 +152,7 @@ def names_of_classes(num_classes: int, classes: Sequence[str] | None = None) -> 
         ValueError: there are more or fewer names than classes.
     """
     if classes is None:
-        voc = num_classes == len(VOC_CLASSES) + 1
-        return VOC_CLASSES if voc else tuple(f"class {label}" for label in range(1, num_classes))
+        return usual_names(num_classes - 1)
     names = isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes)
     if not names or isinstance(classes, str) or len(classes) != num_classes - 1:
         raise ValueError(

@@ -29,7 +29,7 @@ from course_lib.files import write_whole
 from course_lib.matching import Matches, match
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
-from course_lib.voc import Batch, VOCDetection, collate
+from course_lib.voc import Batch, ImageDataset, collate
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Augmented(Dataset):
     So it does not matter which worker makes a sample, or whether a run was interrupted.
     """
 
-    def __init__(self, dataset: VOCDetection, transform: Augment, seed: int) -> None:
+    def __init__(self, dataset: ImageDataset, transform: Augment, seed: int) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitem__(self, key: tuple[int, int]):
@@ -225,7 +225,7 @@ class Trainer:
     def __init__(
         self,
         model: SSD,
-        dataset: VOCDetection,
+        dataset: ImageDataset,
         transform: Augment,
         recipe: Recipe,
         run: str | Path,

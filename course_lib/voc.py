@@ -1,83 +1,49 @@
-"""Pascal VOC as a tree: its lists, its annotations and images, and how they become batches.
+"""Pascal VOC as a tree: its lists, and the annotations and images that they name.
 
-What one XML file says is read in `annotations`, one picture in `images`; their names are here too.
+What one XML file says is read in `annotations`, one picture in `images`, and `batches` puts several together; their
+names are here too.
 """
 
 import codecs
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 from torch.utils.data import Dataset
 
 from course_lib.annotations import VOC_CLASSES as VOC_CLASSES
 from course_lib.annotations import Annotation as Annotation
 from course_lib.annotations import LeftOut as LeftOut
-from course_lib.annotations import advice, foreign_byte
 from course_lib.annotations import class_names as class_names
+from course_lib.annotations import foreign_byte, object_names
 from course_lib.annotations import parse as parse
 from course_lib.annotations import read_annotation as read_annotation
 from course_lib.annotations import warn_of_unknown as warn_of_unknown
+from course_lib.batches import Batch as Batch
+from course_lib.batches import Target as Target
+from course_lib.batches import collate as collate
 from course_lib.files import DataError
 from course_lib.images import ENDINGS, OTHER_ENDINGS, find_image
 from course_lib.images import read_image as read_image
 
-
-@dataclass(frozen=True)
-class Target:
-    """What a detector should find in one image.
-
-    Attributes:
-        boxes: corners, fractions of the image.
-        labels: class index plus 1.
-        difficult: objects that evaluation does not count.
-        image_id: the file's stem.
-        size: width and height in pixels of the image as it was on disk.
-    """
-
-    boxes: Float[Tensor, "N 4"]
-    labels: Int[Tensor, " N"]
-    difficult: Bool[Tensor, " N"]
-    image_id: str
-    size: tuple[int, int]
-
-    @property
-    def boxes_px(self) -> Float[Tensor, "N 4"]:
-        """Corners, pixels of the image as it was on disk."""
-        return self.boxes * torch.tensor(self.size * 2, dtype=torch.float32)
-
-
 CLASS_ROW = re.compile(r"(.*\S)\s+(-1|0|1)")
 NUMBER_COLUMNS = re.compile(r"(.*?\S)(\s+[-+]?\d+)+")
 ONE_ID_A_LINE = "write one image id per line"
+NOWHERE = "-1 in every line"  # of a class list
 
 
-def read_image_set(devkit: str | Path, year: str, image_set: str) -> list[str]:
-    """The image ids in `ImageSets/Main/<image_set>.txt`, in the file's order.
-
-    A line is an id, which may hold spaces. In one of VOC's class lists, such as `dog_test`, every line has a second
-    column as well: 1 for an image with an object of the class, 0 where all of them are difficult, -1 where
-    there is none. Images with -1 are left out. Where a line as a whole is the name of an annotation, the list has
-    no such column.
-
-    Raises:
-        DataError: the list is missing, empty, not UTF-8, or has other columns; an id is no file's name, or has an
-            ending that its annotation has not, or stands there twice.
-    """
-    tree = Path(devkit) / f"VOC{year}"
-    path = tree / "ImageSets" / "Main" / f"{image_set}.txt"
+def _read_list(tree: Path, name: str) -> tuple[str, ...]:
+    """The ids of one list: see `ImageSet.ids`."""
+    path = tree / "ImageSets" / "Main" / f"{name}.txt"
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            path, "image set", error.strerror, f"is {devkit} the folder that holds VOC{year}? It needs this list"
-        ) from None
+        raise DataError(path, "image set", error.strerror, _where_lists_lie(tree)) from None
     lines = enumerate(_text(path, content).splitlines(), start=1)
     rows = {number: line.strip() for number, line in lines if line.strip()}
     if not rows:
@@ -89,7 +55,13 @@ def read_image_set(devkit: str | Path, year: str, image_set: str) -> list[str]:
         if image_id in first:
             raise DataError(path, f"lines {first[image_id]} and {number}", image_id, "take one of the two away")
         first[image_id] = number
-    return list(first)
+    return tuple(first)
+
+
+def _where_lists_lie(tree: Path) -> str:
+    if re.fullmatch(r"VOC\d{4}", tree.name):
+        return f"is {tree.parent} the folder that holds {tree.name}? It needs this list"
+    return f"is {tree} the folder that holds Annotations, JPEGImages and ImageSets? It needs this list"
 
 
 def _text(path: Path, content: bytes) -> str:
@@ -121,7 +93,7 @@ def _of_class(path: Path, rows: dict[int, str], annotations: Path) -> dict[int, 
         return rows
     kept = {number: match[1] for number, match in columns.items() if match[2] != "-1"}
     if not kept:
-        raise DataError(path, "image set", "-1 in every line", "no image has this class: choose another list")
+        raise DataError(path, "image set", NOWHERE, "no image has this class: choose another list")
     return kept
 
 
@@ -141,25 +113,217 @@ def _check_id(path: Path, number: int, image_id: str, annotations: Path) -> None
         raise DataError(path, f"line {number}", image_id, cure)
 
 
+def xml_in(tree: str | Path, image_id: str) -> Path:
+    """Where the annotation of an image lies."""
+    return Path(tree) / "Annotations" / f"{image_id}.xml"
+
+
+def image_in(tree: str | Path, image_id: str) -> Path:
+    """Where an image lies, whatever its ending: see `images.find_image`, whose errors it raises."""
+    return find_image(Path(tree) / "JPEGImages", image_id)
+
+
+@dataclass(frozen=True, init=False)
+class ImageSet:
+    """A list of a tree, and the names of the classes that its objects are looked at for.
+
+    An image's identity is its tree and its id: several trees may have an image `000001`.
+
+    Args:
+        tree: the folder that holds `Annotations/`, `JPEGImages/` and `ImageSets/Main/`; `devkit/VOC2007` is one.
+        name: of the list: "train" for `ImageSets/Main/train.txt`.
+        classes: the class names; the label of `classes[i]` is `i + 1`.
+
+    Raises:
+        ValueError: `classes` are no names: see `class_names`.
+    """
+
+    tree: Path
+    name: str
+    classes: tuple[str, ...]
+
+    def __init__(self, tree: str | Path, name: str, classes: Sequence[str] = VOC_CLASSES) -> None:
+        for field, value in (("tree", Path(tree)), ("name", name), ("classes", class_names(classes))):
+            object.__setattr__(self, field, value)  # it is frozen
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The image ids in the list, in its order; the file is read once.
+
+        A line is an id, which may hold spaces. In one of VOC's class lists, such as `dog_test`, every line has a second
+        column as well: 1 for an image with an object of the class, 0 where all of them are difficult, -1 where
+        there is none. Images with -1 are left out. Where a line as a whole is the name of an annotation, the list has
+        no such column.
+
+        Raises:
+            DataError: the list is missing, empty, not UTF-8, or has other columns; an id is no file's name, or has an
+                ending that its annotation has not, or stands there twice.
+        """
+        return _read_list(self.tree, self.name)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def annotation(self, index: int) -> Annotation:
+        """What the XML of image `index` says; the image is not read.
+
+        Raises:
+            DataError: the annotation is missing or has a fault.
+        """
+        return read_annotation(xml_in(self.tree, self.ids[index]), self.classes)
+
+    def annotations(self) -> list[Annotation]:
+        """All annotations, in the order of the list.
+
+        Warns (`LeftOut`) once of each object name that is none of the classes.
+
+        Raises:
+            DataError: the list cannot be used, or the first fault in an annotation.
+        """
+        found = [self.annotation(index) for index in range(len(self))]
+        warn_of_unknown(found, self.classes)
+        return found
+
+    def image(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Image `index`, RGB, upright as its annotation sees it.
+
+        Raises:
+            DataError: the image or its annotation is missing or broken, or they are of different size.
+        """
+        return read_image(image_in(self.tree, self.ids[index]), self.annotation(index).size)
+
+
+def image_sets(
+    devkit: str | Path,
+    year: str | Sequence[str],
+    image_set: str | Sequence[str],
+    classes: Sequence[str] = VOC_CLASSES,
+) -> tuple[ImageSet, ...]:
+    """Image sets of a devkit by year and name: one pair, one name in several years, several names, or pair by pair.
+
+    Raises:
+        ValueError: there are several years and several names, and not as many of each; or see `ImageSet`.
+    """
+    years = [year] if isinstance(year, str) else list(year)
+    names = [image_set] if isinstance(image_set, str) else list(image_set)
+    length = max(len(years), len(names))
+    years, names = (items * length if len(items) == 1 else items for items in (years, names))
+    pairs = zip(years, names, strict=True)
+    return tuple(ImageSet(Path(devkit) / f"VOC{year}", name, classes) for year, name in pairs)
+
+
+def common_classes(sets: Sequence[ImageSet]) -> tuple[str, ...]:
+    """The class names that all image sets have.
+
+    Raises:
+        ValueError: there is no set, or two have other names, or the same in another order.
+    """
+    if not sets:
+        raise ValueError("there is no image set: give one or more")
+    first = sets[0]
+    for other in sets:
+        if other.classes != first.classes:
+            raise ValueError(
+                f"{first.tree}, {first.name} has the classes {first.classes}, and {other.tree}, {other.name} has "
+                f"{other.classes}: a label must mean the same in both: give them the same `classes`, in the same order"
+            )
+    return first.classes
+
+
+def find_classes(tree: str | Path, name: str) -> tuple[str, ...]:
+    """The names of all objects in an image set, sorted.
+
+    Raises:
+        DataError: the list cannot be used, an annotation is missing or broken, or an object has no name.
+    """
+    names: set[str] = set()
+    for image_id in ImageSet(tree, name).ids:
+        names.update(object_names(xml_in(tree, image_id)))
+    return tuple(sorted(names))
+
+
+def read_image_set(devkit: str | Path, year: str, image_set: str) -> list[str]:
+    """The image ids in `VOC<year>/ImageSets/Main/<image_set>.txt`: see `ImageSet.ids`, whose errors it raises."""
+    return list(ImageSet(Path(devkit) / f"VOC{year}", image_set).ids)
+
+
 def annotation_path(devkit: str | Path, year: str, image_id: str) -> Path:
-    return Path(devkit) / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
+    return xml_in(Path(devkit) / f"VOC{year}", image_id)
 
 
 def image_path(devkit: str | Path, year: str, image_id: str) -> Path:
     """Where an image lies, whatever its ending: see `images.find_image`, whose errors it raises."""
-    return find_image(Path(devkit) / f"VOC{year}" / "JPEGImages", image_id)
+    return image_in(Path(devkit) / f"VOC{year}", image_id)
 
 
-def _pairs(year: str | Sequence[str], image_set: str | Sequence[str]) -> list[tuple[str, str]]:
-    years = [year] if isinstance(year, str) else list(year)
-    sets = [image_set] if isinstance(image_set, str) else list(image_set)
-    length = max(len(years), len(sets))
-    years, sets = (items * length if len(items) == 1 else items for items in (years, sets))
-    return list(zip(years, sets, strict=True))
+class ImageDataset(Dataset):
+    """Images and targets of image sets, one set after the other.
+
+    Args:
+        sets: the image sets, with the same classes.
+        transform: called with image and target; gives what `dataset[i]` gives.
+        keep_difficult: False leaves difficult objects out of the targets.
+
+    Attributes:
+        classes: of all sets.
+        items: tree and id of each image, which together are its identity.
+
+    Raises:
+        ValueError: the sets have not the same classes.
+        DataError: a list cannot be used: see `ImageSet.ids`.
+    """
+
+    def __init__(
+        self, sets: Sequence[ImageSet], transform: Callable | None = None, keep_difficult: bool = True
+    ) -> None:
+        self.sets, self.classes = tuple(sets), common_classes(sets)
+        self.transform, self.keep_difficult = transform, keep_difficult
+        self.items = [(image_set.tree, image_id) for image_set in self.sets for image_id in image_set.ids]
+        self.warned_of: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def annotation(self, index: int) -> Annotation:
+        """What the XML of image `index` says, without reading the image; warns of names not seen before."""
+        annotation = read_annotation(xml_in(*self.items[index]), self.classes)
+        if not self.warned_of.issuperset(annotation.unknown):
+            self.warned_of.update(annotation.unknown)
+            warn_of_unknown([annotation], self.classes)
+        return annotation
+
+    def annotations(self) -> list[Annotation]:
+        """All annotations, in the order of the images, of which none is read.
+
+        Warns (`LeftOut`) once of each object name that is none of the classes.
+
+        Raises:
+            DataError: the first fault in an annotation.
+        """
+        found = [read_annotation(xml_in(*item), self.classes) for item in self.items]
+        self.warned_of.update(name for annotation in found for name in annotation.unknown)
+        warn_of_unknown(found, self.classes)
+        return found
+
+    def load(self, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Target]:
+        """Image `index`, RGB, and its target, before any transform."""
+        annotation = self.annotation(index)
+        image = read_image(image_in(*self.items[index]), annotation.size)
+        target = Target(annotation.boxes, annotation.labels, annotation.difficult, annotation.image_id, annotation.size)
+        if not self.keep_difficult:
+            kept = ~target.difficult
+            target = replace(
+                target, boxes=target.boxes[kept], labels=target.labels[kept], difficult=target.difficult[kept]
+            )
+        return image, target
+
+    def __getitem__(self, index: int) -> tuple:
+        image, target = self.load(index)
+        return (image, target) if self.transform is None else self.transform(image, target)
 
 
-class VOCDetection(Dataset):
-    """Images and targets of one image set, or of several years and sets one after the other.
+class VOCDetection(ImageDataset):
+    """Images and targets of a devkit: one image set, or several years and sets one after the other.
 
     Args:
         devkit: the folder that holds `VOC2007/`.
@@ -181,50 +345,8 @@ class VOCDetection(Dataset):
         keep_difficult: bool = True,
         classes: Sequence[str] = VOC_CLASSES,
     ) -> None:
-        self.devkit, self.transform = Path(devkit), transform
-        self.keep_difficult, self.classes = keep_difficult, class_names(classes)
-        self.items = [(y, i) for y, s in _pairs(year, image_set) for i in read_image_set(devkit, y, s)]
-        self.warned_of: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def annotation(self, index: int) -> Annotation:
-        """What the XML of image `index` says, without reading the image; warns of names not seen before."""
-        annotation = read_annotation(annotation_path(self.devkit, *self.items[index]), self.classes)
-        if not self.warned_of.issuperset(annotation.unknown):
-            self.warned_of.update(annotation.unknown)
-            warn_of_unknown([annotation], self.classes)
-        return annotation
-
-    def annotations(self) -> list[Annotation]:
-        """All annotations, in the order of the images, of which none is read.
-
-        Warns (`LeftOut`) once of each object name that is none of the classes.
-
-        Raises:
-            DataError: the first fault in an annotation.
-        """
-        found = [read_annotation(annotation_path(self.devkit, *item), self.classes) for item in self.items]
-        self.warned_of.update(name for annotation in found for name in annotation.unknown)
-        warn_of_unknown(found, self.classes)
-        return found
-
-    def load(self, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Target]:
-        """Image `index`, RGB, and its target, before any transform."""
-        annotation = self.annotation(index)
-        image = read_image(image_path(self.devkit, *self.items[index]), annotation.size)
-        target = Target(annotation.boxes, annotation.labels, annotation.difficult, annotation.image_id, annotation.size)
-        if not self.keep_difficult:
-            kept = ~target.difficult
-            target = replace(
-                target, boxes=target.boxes[kept], labels=target.labels[kept], difficult=target.difficult[kept]
-            )
-        return image, target
-
-    def __getitem__(self, index: int) -> tuple:
-        image, target = self.load(index)
-        return (image, target) if self.transform is None else self.transform(image, target)
+        super().__init__(image_sets(devkit, year, image_set, classes), transform, keep_difficult)
+        self.devkit = Path(devkit)
 
 
 def read_annotations(
@@ -234,11 +356,7 @@ def read_annotations(
 
     Warns (`LeftOut`) once of each object name that is none of the classes.
     """
-    classes = class_names(classes)
-    ids = read_image_set(devkit, year, image_set)
-    found = [read_annotation(annotation_path(devkit, year, image_id), classes) for image_id in ids]
-    warn_of_unknown(found, classes)
-    return found
+    return ImageSet(Path(devkit) / f"VOC{year}", image_set, classes).annotations()
 
 
 SIDE_EDGES = tuple(step / 20 for step in range(21))  # square root of the share of the image
@@ -274,82 +392,3 @@ def survey(annotations: Sequence[Annotation], classes: Sequence[str] = VOC_CLASS
         "side": np.histogram(size.prod(dim=1).sqrt(), SIDE_EDGES)[0].tolist(),
         "aspect": np.histogram(size_px[:, 0] / size_px[:, 1], ASPECT_EDGES)[0].tolist(),
     }
-
-
-def check_tree(
-    devkit: str | Path,
-    year: str,
-    image_set: str,
-    classes: Sequence[str] = VOC_CLASSES,
-    annotations_only: bool = False,
-) -> Iterator[DataError]:
-    """Every fault in an image set, found by reading all of it; nothing is raised but for the list and `classes`.
-
-    Args:
-        classes: all names that an object of this tree may have, also those that you do not want to learn: any other
-            is a fault, since its objects would be left out. Some of `VOC_CLASSES` are a choice among VOC's names,
-            so there all of VOC's names are good. For a choice from a tree of your own, check it
-            with all of its names, and give the few to `VOCDetection`.
-        annotations_only: look for no image.
-    """
-    classes = class_names(classes)
-    known = VOC_CLASSES if set(classes) <= set(VOC_CLASSES) else classes
-    for image_id in read_image_set(devkit, year, image_set):
-        problems: list[DataError] = []
-        path = annotation_path(devkit, year, image_id)
-        try:
-            annotation = read_annotation(path, known, problems)
-            problems += [
-                DataError(path, "object/name", name, advice(name, known)) for name in dict.fromkeys(annotation.unknown)
-            ]
-            if not annotations_only:
-                read_image(image_path(devkit, year, image_id), annotation.size)
-        except DataError as error:
-            problems.append(error)
-        yield from problems
-
-
-class Batch(NamedTuple):
-    """Images of one size and their targets, padded to the same number of slots.
-
-    A padded slot has label 0 and an empty box, whose IoU with everything is 0: it is background,
-    and needs no mask of its own. There is at least one slot.
-    """
-
-    images: UInt8[Tensor, "B 3 S S"]
-    boxes: Float[Tensor, "B G 4"]
-    labels: Int[Tensor, "B G"]
-    difficult: Bool[Tensor, "B G"]
-    image_ids: list[str]
-    sizes: list[tuple[int, int]]
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch with its tensors on a device; the copy need not finish before returning."""
-        return self._replace(
-            **{
-                name: getattr(self, name).to(device, non_blocking=True)
-                for name in ("images", "boxes", "labels", "difficult")
-            }
-        )
-
-    def pin_memory(self) -> "Batch":
-        return self._replace(
-            **{name: getattr(self, name).pin_memory() for name in ("images", "boxes", "labels", "difficult")}
-        )
-
-
-def collate(samples: Sequence[tuple[UInt8[Tensor, "3 S S"], Target]]) -> Batch:
-    """Stack samples into a `Batch`, padding every target to the longest."""
-    images, targets = zip(*samples, strict=True)
-    slots = max(1, *(len(target.labels) for target in targets))
-    boxes = torch.zeros(len(targets), slots, 4)
-    labels = torch.zeros(len(targets), slots, dtype=torch.int64)
-    difficult = torch.zeros(len(targets), slots, dtype=torch.bool)
-    for row, target in enumerate(targets):
-        count = len(target.labels)
-        boxes[row, :count] = target.boxes
-        labels[row, :count] = target.labels
-        difficult[row, :count] = target.difficult
-    return Batch(
-        torch.stack(images), boxes, labels, difficult, [t.image_id for t in targets], [t.size for t in targets]
-    )

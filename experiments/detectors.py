@@ -18,7 +18,7 @@ from course_lib.boxes import area
 from course_lib.detect import Detections
 from course_lib.files import write_whole
 from course_lib.ssd import SSD
-from course_lib.voc import Annotation
+from course_lib.voc import Annotation, ImageDataset
 
 SEEDS = (0, 1, 2)
 RECIPE = training.Recipe(
@@ -100,8 +100,8 @@ def run_once(profile: profiles.Profile, name: str, contestant: Contestant, seed:
         workers=profile.workers,
     )
     history = trainer.fit()
-    truth = metrics.read_ground_truth(profile.devkit, *profile.test_on)
-    measured = scored(profile.detections(model, *profile.test_on), truth, profile.spec.image_size)
+    truth = ImageDataset(profile.test).annotations()
+    measured = scored(profile.detections(model, profile.test), truth, profile.spec.image_size)
     record = {"seed": seed, **measured, "history": history, "provenance": trainer.provenance()}
     write_whole(result, json.dumps(record) + "\n")
     return record

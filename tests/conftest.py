@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from PIL import Image
+from xml_files import dog, write
 
 from course_lib import emoji_voc
 
@@ -43,6 +45,17 @@ def small_devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     after = files_of(devkit / "VOC2007")
     changed = sorted(path.name for path, _ in before.items() ^ after.items())
     assert not changed, f"some test has written into the data set that all share: {changed}"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A devkit with one image of 100 x 80 pixels, one dog and a list."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / "VOC2007" / folder).mkdir(parents=True)
+    write(tmp_path / "VOC2007/Annotations/000001.xml", dog())
+    Image.new("RGB", (100, 80), (10, 200, 30)).save(tmp_path / "VOC2007/JPEGImages/000001.jpg")
+    (tmp_path / "VOC2007/ImageSets/Main/test.txt").write_text("000001\n")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

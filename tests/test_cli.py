@@ -14,9 +14,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from elsewhere import elsewhere
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
+from xml_files import dog, write
 
 from course_lib import cli, profiles, ssd, voc, weights
 from course_lib.files import DataError
@@ -60,12 +62,11 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
 @pytest.fixture
 def small(small_devkit, monkeypatch):
     """The cpu profile, so small that a run takes a second; `profiles.profile` gives it."""
-    usual = profiles.cpu()
+    usual = elsewhere(profiles.cpu(), small_devkit)
     profile = replace(
         usual,
         name="small",
-        devkit=small_devkit,
-        train_on=(("2007", "test"),),
+        train=usual.test,
         recipe=replace(usual.recipe, epochs=1, batch_size=4, warmup_steps=0, learning_rate=1e-5, frozen_blocks=0),
         workers=0,
         pretraining_steps=0,
@@ -78,7 +79,7 @@ def small(small_devkit, monkeypatch):
 def test_help_names_the_commands(run_cli):
     done = run_cli("--help")
     assert done.returncode == 0
-    for command in ("emoji-voc", "download", "train", "evaluate", "detect"):
+    for command in ("emoji-voc", "download", "check", "train", "evaluate", "detect"):
         assert command in done.stdout
 
 
@@ -188,6 +189,62 @@ def test_detect_writes_pictures_and_names_what_it_cannot_read(run_cli, tmp_path,
     assert done.returncode == 1 and "bad.jpg: image is 'not an image'" in done.stderr
     with Image.open(tmp_path / "out/good.png") as result:
         assert result.size == (500, 333)
+
+
+@pytest.fixture
+def faulty(tmp_path, small_devkit) -> Path:
+    """A tree of one's own with four faults in three images, in a folder with odd characters."""
+    tree = tmp_path / "dev[red]kit" / "my\ncars"
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "ImageSets/Main/train.txt").write_text("a b\nc\n")
+    (tree / "ImageSets/Main/val.txt").write_text("d\n")
+    write(tree / "Annotations/a b.xml", dog(name="van"), dog(name="van", xmin=50), dog(name="van", xmin=0))
+    write(tree / "Annotations/c.xml", dog(name="Van"))
+    for image_id in ("a b", "c"):
+        Image.new("RGB", (100, 80)).save(tree / f"JPEGImages/{image_id}.png")
+    return tree
+
+
+def test_check_names_every_fault_in_one_line(call, faulty):
+    done = call("check", faulty)
+    assert done.returncode == 1
+    files = [line.removeprefix(cli.one_line(faulty)).split(": ")[:2] for line in done.stdout.splitlines()]
+    assert files == [
+        ["/Annotations/a b.xml", "object[1]/bndbox is (50.0, 2.0, 30.0, 40.0)"],
+        ["/Annotations/a b.xml", "object[2]/bndbox is (0.0, 2.0, 30.0, 40.0)"],
+        ["/Annotations/c.xml", "object/name is 'Van'"],
+        ["/Annotations/d.xml", "file is 'No such file or directory'"],
+    ]
+    assert done.stderr == "4 faults in 3 images; objects: 3 van, 1 Van\n"
+    assert len(call("check", faulty, "--on", "train", "--annotations-only").stdout.splitlines()) == 3
+    report = json.loads(call("check", faulty, "--json", "--on", "val").stdout, parse_constant=pytest.fail)
+    assert report["tree"] == str(faulty) and report["on"] == "val" and report["images"] == 1
+    assert [set(fault) for fault in report["faults"]] == [{"path", "field", "value", "cure"}]
+
+
+def test_check_of_a_whole_tree_is_exit_code_0(call, small_devkit):
+    done = call("check", small_devkit / "VOC2007", "--on", "test")
+    assert done.returncode == 0 and done.stdout == "" and done.stderr.startswith("no faults in 12 images; objects: ")
+    done = call("check", small_devkit / "VOC2007", "--annotations-only", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stderr == "" and report["images"] == 52 and report["faults"] == []
+
+
+@pytest.mark.parametrize(
+    ("below", "options", "said"),
+    [
+        ("", (), "give one of them: {devkit}/VOC2007"),
+        ("", ("--json",), "give one of them: {devkit}/VOC2007"),
+        ("VOC2007/JPEGImages", (), "give the tree: {devkit}/VOC2007"),
+        ("none", (), "give the folder that holds Annotations, JPEGImages, ImageSets"),
+        ("VOC2007", ("--on", "../x"), "--on is ../x, and the lists in {devkit}/VOC2007/ImageSets/Main are: val, test"),
+    ],
+)
+def test_check_of_what_is_no_tree_is_wrong_use_and_says_what_to_give(call, small_devkit, below, options, said):
+    done = call("check", small_devkit / below, *options)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert said.format(devkit=small_devkit) in done.stderr
 
 
 @pytest.mark.parametrize("option", [(), ("--overwrite",)])
@@ -511,17 +568,17 @@ DAMAGES = [
 def copied(small, small_devkit, tmp_path, monkeypatch):
     """A tree of one's own to damage, in the profile."""
     shutil.copytree(small_devkit / "VOC2007", tmp_path / "devkit" / "VOC2007")
-    copy = replace(small, devkit=tmp_path / "devkit")
+    copy = elsewhere(small, tmp_path / "devkit")
     monkeypatch.setattr(profiles, "profile", lambda name=None: copy)
     return copy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["train_on", "select_on"])
+@pytest.mark.parametrize("part", ["train", "select"])
 @pytest.mark.parametrize(("kind", "workers"), DAMAGES)
 def test_training_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, monkeypatch, kind, part, workers):
     monkeypatch.setattr(profiles, "profile", lambda name=None: replace(copied, workers=workers))
-    image_id = voc.read_image_set(copied.devkit, "2007", "test" if part == "train_on" else "val")[0]
+    image_id = voc.read_image_set(copied.devkit, "2007", "test" if part == "train" else "val")[0]
     damaged(kind, copied.devkit / "VOC2007", image_id)
     done = call("train", "--run", tmp_path / "run")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
@@ -603,7 +660,7 @@ def test_a_warning_is_one_line_told_once(call, copied, tmp_path, monkeypatch, wo
             assert line.startswith("warning: ") and "z[red]" in line and "ebra" in line and "Warning" not in line
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "detect"])
+@pytest.mark.parametrize("name", ["check", "train", "evaluate", "detect"])
 def test_the_commands_tell_warnings_in_lines(name, capfd):
     """Whatever is wrong with a call, its warnings do not come with Python's file and line."""
     before = warnings.showwarning, warnings.filters[:]

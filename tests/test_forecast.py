@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from elsewhere import elsewhere
 
 from course_lib import forecast, profiles
 from course_lib.forecast import REST, Pace
@@ -78,7 +79,7 @@ def test_pretraining_that_was_interrupted_takes_only_what_is_left(profile, tmp_p
 
 def test_the_readers_own_lists_are_counted(profile, small_devkit, tmp_path):
     finish(tmp_path / "run", "start epoch epoch")
-    mine = replace(profile, devkit=small_devkit)  # 36 images to train on, 4 to select and 12 to test on
+    mine = elsewhere(profile, small_devkit)  # 36 images to train on, 4 to select and 12 to test on
     expected = 36 / 50 + 36 / 200 + 16 / 25 + 16 / 200
     assert PACE.seconds_of(mine, tmp_path / "run") == pytest.approx(REST + expected)
 
@@ -116,7 +117,7 @@ def test_a_pace_is_measured_over_the_time_asked_for_and_two_steps_at_least(takes
 def test_measuring_leaves_the_random_states_and_no_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     cpu = profiles.cpu()
-    small = replace(cpu, devkit=tmp_path / "none", recipe=replace(cpu.recipe, batch_size=2))
+    small = replace(elsewhere(cpu, tmp_path / "none"), recipe=replace(cpu.recipe, batch_size=2))
     torch_state, numpy_state = torch.random.get_rng_state(), repr(np.random.get_bit_generator().state)
     recorded = profiles.RECORD.stat().st_mtime_ns
     pace = forecast.measure_pace(small, seconds=0.0)

@@ -40,6 +40,36 @@ def test_modules_import_only_from_the_floors_below(root):
                 assert below or (imported == floor and len(path.parts) > 1), f"{path} imports {imported}"
 
 
+def named_outside_defaults(code, name):
+    """The lines of a module that use a name, imports and the defaults of parameters aside."""
+    tree = ast.parse(code)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    defaults = [value for one in functions for value in (*one.args.defaults, *filter(None, one.args.kw_defaults))]
+    allowed = {id(node) for default in defaults for node in ast.walk(default)}
+    uses = [node for node in ast.walk(tree) if name in (getattr(node, "id", None), getattr(node, "attr", None))]
+    return [node.lineno for node in uses if id(node) not in allowed]
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("from course_lib.voc import VOC_CLASSES\ndef f(a, classes=VOC_CLASSES, *, b=voc.VOC_CLASSES): pass", []),
+        ("def f(classes=None):\n    return classes or VOC_CLASSES", [2]),
+        ("names = voc.VOC_CLASSES[1:]", [1]),
+        ("@dataclass\nclass A:\n    classes: tuple = VOC_CLASSES", [3]),
+    ],
+)
+def test_a_use_of_vocs_names_that_is_no_default_is_seen(code, lines):
+    assert named_outside_defaults(code, "VOC_CLASSES") == lines
+
+
+def test_vocs_class_names_stand_where_voc_is_read_and_as_a_default(root):
+    for path in modules(root):
+        if path.stem not in ("annotations", "voc", "emoji_voc"):
+            code = (root / "course_lib" / path).read_text()
+            assert named_outside_defaults(code, "VOC_CLASSES") == [], path
+
+
 def test_every_module_has_its_tests(root):
     for path in modules(root):
         if path.stem != "twins":  # what several chapters' exercises share: tested with them

@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from elsewhere import elsewhere
 
 from course_lib import cli, emoji_voc, pretraining, profiles, ssd, weights
 from course_lib.files import DataError
+from course_lib.voc import ImageDataset, ImageSet
 
 
 @pytest.fixture
 def small(small_devkit):
     """The cpu profile on the small EmojiVOC."""
-    return replace(profiles.cpu(), devkit=small_devkit, workers=0)
+    return replace(elsewhere(profiles.cpu(), small_devkit), workers=0)
 
 
 def test_the_profile_comes_from_the_environment(monkeypatch):
@@ -30,13 +32,12 @@ def test_nothing_is_chosen_or_measured_on_training_images(name):
     profile = profiles.profile(name)
     inside = {"trainval": {"train", "val"}}
 
-    def parts(year, image_set):
-        return {(year, part) for part in inside.get(image_set, {image_set})}
+    def parts(sets):
+        return {(one.tree, part) for one in sets for part in inside.get(one.name, {one.name})}
 
-    training = set().union(*(parts(*pair) for pair in profile.train_on))
-    assert not training & parts(*profile.select_on)
-    assert not training & parts(*profile.test_on)
-    assert not parts(*profile.select_on) & parts(*profile.test_on)
+    assert not parts(profile.train) & parts(profile.select)
+    assert not parts(profile.train) & parts(profile.test)
+    assert not parts(profile.select) & parts(profile.test)
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
@@ -57,13 +58,18 @@ def test_the_same_seed_gives_the_same_model_and_leaves_torchs_state_alone(small)
 def test_the_selector_measures_the_validation_images(small):
     measured = small.selector()(small.model())
     assert set(measured) == {"map"} and 0 <= measured["map"] <= 1
-    assert len(small.detections(small.model(), *small.test_on)) == 12
+    assert len(small.detections(small.model(), small.test)) == 12
 
 
-def test_missing_voc_is_named_with_the_cure(tmp_path):
-    profile = replace(profiles.gpu(), devkit=tmp_path)
-    with pytest.raises(DataError, match=r"VOC20.*unpack Pascal VOC there"):
-        profile.prepare()
+def test_missing_voc_is_named_with_the_cure(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_DEVKIT", raising=False)
+    monkeypatch.setattr(profiles, "DATA", tmp_path)
+    cure = r"VOCdevkit: VOC2007 and VOC2012 is 'missing': .*download voc2007 voc2012, or unpack Pascal VOC there"
+    with pytest.raises(DataError, match=cure):
+        profiles.gpu().prepare()
+    (tmp_path / "VOCdevkit" / "VOC2012").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"VOCdevkit: VOC2007 is 'missing': .*download voc2007, or"):
+        profiles.gpu().prepare()
 
 
 def test_without_its_backbones_weights_a_run_does_not_begin_unless_that_is_wanted(tmp_path):
@@ -156,7 +162,7 @@ def test_a_run_that_was_started_with_another_model_is_refused_and_stays(small, t
     weights.save(kept(), tmp_path / "start.safetensors")
     (tmp_path / "pretraining.pt").write_text("of another run")
     before = (tmp_path / "start.safetensors").read_bytes()
-    with pytest.raises(DataError, match=rf"start\.safetensors: model is '{named}: choose another folder.*--fresh"):
+    with pytest.raises(DataError, match=rf"start\.safetensors: model is '{named}.*: choose another folder.*--fresh"):
         small.start(tmp_path)
     assert (tmp_path / "start.safetensors").read_bytes() == before and (tmp_path / "pretraining.pt").exists()
 
@@ -190,8 +196,8 @@ def test_the_recorded_weights_reproduce_their_recorded_map():
     profile = profiles.cpu()
     profile.prepare()
     model = weights.load(profiles.RECORD)
-    found = profile.detections(model, *profile.test_on)
-    truth = metrics.read_ground_truth(profile.devkit, *profile.test_on)
+    found = profile.detections(model, profile.test)
+    truth = ImageDataset(profile.test).annotations()
     recorded = profiles.read_record()["evaluation"]["mean_ap"]
     assert metrics.evaluate_voc(found, truth).mean_ap == pytest.approx(recorded, abs=0.01)
 
@@ -205,3 +211,52 @@ def test_the_trained_detector_is_the_record_or_the_readers_own_run_or_none(tmp_p
     weights.save(profile.model(seed=3), tmp_path / "cpu" / "best.safetensors")
     found = profile.trained()
     assert torch.equal(found.loc_heads[0].weight, profile.model(seed=3).loc_heads[0].weight) and not found.training
+    mine = (ImageSet(tmp_path, "train", ("car", "van")),)
+    assert replace(profiles.cpu(), train=mine, select=mine, test=mine).trained() is None
+
+
+def test_a_profile_on_a_tree_of_the_readers_never_has_emoji_drawn_into_it(tmp_path, monkeypatch):
+    """Neither where the tree is, nor where it is not yet, nor where a part of the profile is EmojiVOC's still."""
+
+    def draw(*arguments, **options):
+        raise AssertionError("EmojiVOC was drawn")
+
+    (tmp_path / "emoji" / "VOC2007").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.delenv("COURSE_DEVKIT", raising=False)
+    monkeypatch.setattr(profiles, "EMOJI_VOC", tmp_path / "emoji")
+    monkeypatch.setattr(emoji_voc, "make_emoji_voc", draw)
+    mine = (ImageSet(tmp_path / "mine", "train", ("car", "van")),)
+    for change in ({"train": mine, "select": mine, "test": mine}, {"train": mine}, {"select": mine}, {"test": mine}):
+        profile = replace(profiles.cpu(), **change)
+        assert not profile.on_emoji_voc and profile.data.parts([]) == {}
+        with pytest.raises(DataError, match="mine is 'missing': restore it") as error:
+            profile.prepare()
+        assert error.value.path == tmp_path and sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "mine").mkdir()
+    replace(profiles.cpu(), train=mine, select=mine, test=mine).prepare()
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_the_model_has_the_classes_of_the_data(tmp_path):
+    mine = (ImageSet(tmp_path, "train", ("car", "van", "lorry")),)
+    profile = replace(profiles.cpu(), train=mine, select=mine, test=mine)
+    model = profile.model()
+    assert model.classes == profile.classes == ("car", "van", "lorry") and model.num_classes == 4
+    with pytest.raises(ValueError, match=r"car.*aeroplane.*a label must mean the same"):
+        replace(profile, test=profiles.cpu().test).model()
+
+
+def test_emoji_voc_knows_the_emoji_that_training_shows(monkeypatch, small_devkit):
+    monkeypatch.setattr(profiles, "EMOJI_VOC", small_devkit)
+    monkeypatch.delenv("COURSE_DEVKIT", raising=False)
+    profile = profiles.cpu()
+    truth = ImageDataset(profile.test).annotations()
+    assert profile.on_emoji_voc and profile.devkit == small_devkit
+    assert set(profile.data.parts(truth)) == {"known", "unseen"}
+
+
+def test_a_run_that_was_started_for_other_names_is_refused(small, tmp_path):
+    weights.save(ssd.ssd_mini(21, small.classes[::-1]), tmp_path / "start.safetensors")
+    with pytest.raises(DataError, match=r"21 classes \(tvmonitor, .*asked for is .*21 classes \(aeroplane, "):
+        small.start(tmp_path)

@@ -1,25 +1,17 @@
+import pickle
+import shutil
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from xml_files import dog, write
+from xml_files import dog, with_list, write
 
 from course_lib import voc
 from course_lib.files import DataError
 from course_lib.images import read_image
-from course_lib.voc import Annotation, VOCDetection, collate, read_annotation
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A devkit with one image of 100 x 80 pixels, one dog and a list."""
-    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (tmp_path / "VOC2007" / folder).mkdir(parents=True)
-    write(tmp_path / "VOC2007/Annotations/000001.xml", dog())
-    Image.new("RGB", (100, 80), (10, 200, 30)).save(tmp_path / "VOC2007/JPEGImages/000001.jpg")
-    (tmp_path / "VOC2007/ImageSets/Main/test.txt").write_text("000001\n")
-    return tmp_path
+from course_lib.voc import Annotation, ImageSet, VOCDetection, read_annotation
 
 
 def test_voc_gives_the_path_of_the_image_that_is_there(tmp_path):
@@ -55,28 +47,12 @@ def test_lists_that_are_missing_empty_or_lead_elsewhere_are_named(tree):
             VOCDetection(tree, "2007", "test")
 
 
-def test_a_report_names_every_fault_of_a_tree(tree):
-    root = tree / "VOC2007"
-    write(root / "Annotations/000002.xml", dog(xmin=50), dog(ymin=50))
-    (root / "Annotations/000003.xml").write_text("<annotation>")
-    (root / "ImageSets/Main/test.txt").write_text("000001\n000002\n000003\n000004\n")
-    report = list(voc.check_tree(tree, "2007", "test"))
-    assert [(p.path.name, p.field) for p in report] == [
-        ("000002.xml", "object[0]/bndbox"),
-        ("000002.xml", "object[1]/bndbox"),
-        ("000002.jpg", "image"),
-        ("000003.xml", "XML"),
-        ("000004.xml", "file"),
-    ]
-    assert len(list(voc.check_tree(tree, "2007", "test", annotations_only=True))) == 4
-
-
 def test_years_and_sets_together_keep_their_order(tree, small_devkit):
     both = VOCDetection(small_devkit, "2007", ["test", "val"])
     test, val = VOCDetection(small_devkit, "2007", "test"), VOCDetection(small_devkit, "2007", "val")
     assert both.items == test.items + val.items and len(both) == len(test) + len(val)
     (tree / "VOC2007").rename(tree / "VOC2012")
-    assert VOCDetection(tree, ["2012", "2012"], "test").items == [("2012", "000001")] * 2
+    assert VOCDetection(tree, ["2012", "2012"], "test").items == [(tree / "VOC2012", "000001")] * 2
     with pytest.raises(ValueError, match="argument"):
         VOCDetection(tree, ["2012", "2012"], ["test", "test", "test"])
 
@@ -92,21 +68,6 @@ def test_objects_of_unknown_classes_are_warned_about(tree):
     write(tree / "VOC2007/Annotations/000001.xml", dog(name="unicorn"))
     with pytest.warns(UserWarning, match="unicorn"):
         assert len(VOCDetection(tree, "2007", "test")[0][1].labels) == 0
-
-
-def test_collate_pads_with_background():
-    def sample(count):
-        boxes = torch.rand(count, 4)
-        labels = torch.arange(1, count + 1)
-        target = voc.Target(boxes, labels, torch.ones(count, dtype=torch.bool), f"{count}", (9, 7))
-        return torch.zeros(3, 8, 8, dtype=torch.uint8), target
-
-    batch = collate([sample(0), sample(3)])
-    assert batch.images.shape == (2, 3, 8, 8) and batch.boxes.shape == (2, 3, 4)
-    assert batch.labels.tolist() == [[0, 0, 0], [1, 2, 3]] and batch.boxes[0].sum() == 0
-    assert batch.difficult.tolist() == [[False] * 3, [True] * 3]
-    assert batch.image_ids == ["0", "3"] and batch.sizes == [(9, 7), (9, 7)]
-    assert collate([sample(0)]).boxes.shape == (1, 1, 4)
 
 
 @pytest.mark.slow
@@ -144,15 +105,6 @@ def test_the_real_images_load_and_draw(voc_real, tmp_path):
         for index, one in enumerate(axes):
             viz.draw_target(one, *dataset[index])
         figure.savefig(tmp_path / f"{image_set}.png")
-
-
-def with_list(tree: Path, content: str | bytes, *annotated: str) -> Path:
-    """Write the list `test`, and an annotation of 100 x 80 pixels with a dog for each id."""
-    path = tree / "VOC2007/ImageSets/Main/test.txt"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    for image_id in annotated:
-        write(tree / f"VOC2007/Annotations/{image_id}.xml", dog())
-    return path
 
 
 @pytest.mark.parametrize(
@@ -253,9 +205,7 @@ def test_a_list_that_cannot_be_used_gets_a_cure_that_fits(tree, content, field, 
     assert error.value.path == path and error.value.field == field
 
 
-@pytest.mark.parametrize(
-    "make", [VOCDetection, voc.read_annotations, lambda *a, classes: list(voc.check_tree(*a, classes))]
-)
+@pytest.mark.parametrize("make", [VOCDetection, voc.read_annotations, lambda *a, classes: voc.image_sets(*a, classes)])
 @pytest.mark.parametrize("classes", ["person", ("dog", "dog"), ("dog", "")])
 def test_classes_that_are_no_names_are_refused_by_all_who_take_them(tree, make, classes):
     with pytest.raises(ValueError, match="classes"):
@@ -288,65 +238,6 @@ def test_images_that_are_loaded_one_by_one_warn_of_a_name_once(tree):
     assert dataset.annotation(1).unknown == ("Dog",)
 
 
-@pytest.mark.parametrize(
-    ("names", "classes", "faults"),
-    [
-        (("dog", "Dog", "dgo", "unicorn", "dgo"), voc.VOC_CLASSES, ["Dog", "dgo", "unicorn"]),
-        (("dog", "person", "cat"), ("person",), []),  # a choice among VOC's names
-        (("dog", "persn"), ("person",), ["persn"]),
-        (("dog", "van"), ("car", "van"), ["dog"]),  # a tree with names of its own
-        (("Car", "car"), ("Car",), ["car"]),
-        (("Car", "van"), ("Car", "van"), []),
-    ],
-)
-def test_a_name_that_no_object_of_the_tree_may_have_is_a_fault(tree, names, classes, faults):
-    with_list(tree, "000001\n")
-    write(tree / "VOC2007/Annotations/000001.xml", *(dog(name=name) for name in names))
-    report = list(voc.check_tree(tree, "2007", "test", classes))
-    assert [(p.path.name, p.field, p.value) for p in report] == [("000001.xml", "object/name", name) for name in faults]
-    assert all("did you mean" in p.cure for p in report if p.value in ("Dog", "dgo", "persn", "car"))
-
-
-def test_a_report_of_a_tree_as_people_bring_it_raises_nothing(tree):
-    root = tree / "VOC2007"
-    ids = ["large", "two", "bmp", "grey", "exif", "folder", "size", "utf16", "empty", "fractions", "zero", "XML", "a b"]
-    with_list(tree, "\n".join(ids), *ids)
-    picture = Image.new("RGB", (100, 80))
-    for image_id in ids:
-        picture.save(root / f"JPEGImages/{image_id}.jpg")
-    Image.new("1", (20_000, 10_000)).save(root / "JPEGImages/large.png")
-    (root / "JPEGImages/large.jpg").unlink()
-    picture.save(root / "JPEGImages/two.PNG")
-    (root / "JPEGImages/bmp.jpg").rename(root / "JPEGImages/bmp.bmp")
-    (root / "JPEGImages/grey.jpg").unlink()
-    Image.new("I;16", (100, 80), 999).save(root / "JPEGImages/grey.png")
-    (root / "JPEGImages/folder.jpg").unlink()
-    (root / "JPEGImages/folder.jpg").mkdir()
-    picture.save(root / "JPEGImages/exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0nonsense")
-    write(root / "Annotations/size.xml", dog(), width=80, height=100)
-    (root / "Annotations/utf16.xml").write_bytes("<?xml version='1.0' encoding='utf-8'?><annotation/>".encode("utf-16"))
-    (root / "Annotations/empty.xml").write_bytes(b"")
-    write(root / "Annotations/fractions.xml", dog(xmin=0.1, ymin=0.1, xmax=0.5, ymax=0.5))
-    write(root / "Annotations/zero.xml", dog(xmin=0))
-    (root / "Annotations/XML.xml").rename(root / "Annotations/XML.XML")
-    report = {p.path.name: (p.field, p.cure) for p in voc.check_tree(tree, "2007", "test")}
-    expected = {
-        "large.png": ("image size", "shrink it"),
-        "two.jpg": ("image", "one file"),
-        "bmp.jpg": ("image", "save it as .jpg"),
-        "folder.jpg": ("image", "restore"),
-        "size.jpg": ("image size", "exchange width and height in <size>"),
-        "utf16.xml": ("encoding", "UTF-8"),
-        "empty.xml": ("XML", "restore"),
-        "fractions.xml": ("object[0]/bndbox", "multiply"),
-        "zero.xml": ("object[0]/bndbox", "add 1"),
-        "XML.xml": ("file", "call it XML.xml"),
-    }
-    assert report.keys() == expected.keys()
-    for name, (field, cure) in expected.items():
-        assert report[name][0] == field and cure in report[name][1], name
-
-
 def test_a_survey_counts_the_classes_that_the_annotations_were_read_with(tree):
     write(tree / "VOC2007/Annotations/000001.xml", dog(name="van"), dog(name="van"), dog(name="car"))
     annotations = voc.read_annotations(tree, "2007", "test", ("bike", "car", "van"))
@@ -364,8 +255,59 @@ def test_vocs_class_lists_name_the_images_with_an_object_of_the_class(voc_annota
         assert set(voc.read_image_set(voc_annotations, "2007", f"{name}_test")) == ids, name
 
 
-def test_voc2007_has_no_faults(voc_annotations, voc_real):
-    for image_set in ("trainval", "test"):
-        assert list(voc.check_tree(voc_annotations, "2007", image_set, annotations_only=True)) == []
-        assert list(voc.check_tree(voc_annotations, "2007", image_set, ("person",), annotations_only=True)) == []
-    assert list(voc.check_tree(voc_real / "VOCdevkit", "2007", "test")) == []
+def own(tree: Path, name: str = "test", classes: tuple[str, ...] = ("car", "van")) -> ImageSet:
+    """An image set of the tree with names of its own; the tree is called as its owner likes."""
+    (tree / "VOC2007").rename(tree / "my cars")
+    return ImageSet(tree / "my cars", name, classes)
+
+
+def test_an_image_set_gives_what_lies_in_its_tree(tree):
+    with_list(tree, "a b\n000001\n", "a b")
+    write(tree / "VOC2007/Annotations/a b.xml", dog(name="van"), dog(name="car"))
+    Image.new("RGB", (100, 80), (9, 9, 9)).save(tree / "VOC2007/JPEGImages/a b.PNG")
+    image_set = own(tree)
+    assert image_set.ids == ("a b", "000001") and image_set.classes == ("car", "van") and len(image_set) == 2
+    assert image_set.annotation(0).labels.tolist() == [2, 1] and image_set.image(0).mean() == 9
+    with pytest.warns(voc.LeftOut, match="dog"):
+        assert [len(one.labels) for one in image_set.annotations()] == [2, 0]
+    assert voc.find_classes(tree / "my cars", "test") == ("car", "dog", "van")
+    with pytest.raises(DataError, match=r"is .*my cars the folder that holds Annotations, JPEGImages and ImageSets"):
+        len(ImageSet(tree / "my cars", "train"))
+
+
+def test_an_image_set_is_a_value_and_reads_its_list_once(tree):
+    image_set = own(tree)
+    assert image_set == ImageSet(str(image_set.tree), "test", ["car", "van"])
+    assert len({image_set, replace(image_set), replace(image_set, classes=("van", "car"))}) == 2
+    assert image_set.ids == ("000001",)
+    (image_set.tree / "ImageSets/Main/test.txt").unlink()
+    assert image_set.ids == ("000001",) and pickle.loads(pickle.dumps(image_set)).ids == ("000001",)
+    with pytest.raises(FrozenInstanceError):
+        image_set.name = "train"
+
+
+def test_a_data_set_of_image_sets_is_one_after_the_other_and_knows_images_by_tree_and_id(tree, small_devkit):
+    shutil.copytree(tree / "VOC2007", tree / "copy")
+    image_sets = [ImageSet(tree / name, "test") for name in ("copy", "VOC2007")]
+    dataset = voc.ImageDataset(image_sets, keep_difficult=False)
+    assert dataset.items == [(tree / "copy", "000001"), (tree / "VOC2007", "000001")]
+    assert [one.path.parents[1].name for one in dataset.annotations()] == ["copy", "VOC2007"]
+    for (image, target), (same, other) in zip(dataset, VOCDetection(tree, "2007", ["test", "test"]), strict=True):
+        assert (image == same).all() and torch.equal(target.boxes, other.boxes)
+
+
+def test_image_sets_whose_labels_mean_different_things_make_no_data_set(tree):
+    one, other = (ImageSet(tree / "VOC2007", "test", names) for names in (("dog", "cat"), ("cat", "dog")))
+    with pytest.raises(ValueError, match=r"\('dog', 'cat'\).*\('cat', 'dog'\).*in the same order"):
+        voc.ImageDataset([one, other])
+    with pytest.raises(ValueError, match="no image set"):
+        voc.ImageDataset([])
+
+
+def test_classes_are_not_found_in_annotations_that_cannot_be_read(tree):
+    with_list(tree, "a1\nb1\n", "a1", "b1")
+    write(tree / "VOC2007/Annotations/b1.xml", dog(name=" "))
+    with pytest.raises(DataError, match=r"b1\.xml: object\[0\]/name"):
+        voc.find_classes(tree / "VOC2007", "test")
+    write(tree / "VOC2007/Annotations/b1.xml", dog(name="van", xmin=50))  # a broken box is no reason
+    assert voc.find_classes(tree / "VOC2007", "test") == ("dog", "van")

@@ -15,3 +15,12 @@ def write(path: Path, *objects: str, width: object = 100, height: object = 80) -
 
 def dog(**changes: object) -> str:
     return OBJECT.format(**DOG | changes)
+
+
+def with_list(tree: Path, content: str | bytes, *annotated: str) -> Path:
+    """Write the list `test`, and an annotation of 100 x 80 pixels with a dog for each id."""
+    path = tree / "VOC2007/ImageSets/Main/test.txt"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for image_id in annotated:
+        write(tree / f"VOC2007/Annotations/{image_id}.xml", dog())
+    return path

@@ -20,7 +20,7 @@ SHOWN = (7, 14, 21, 40, 44, 46)  # test images; chosen by number, before any det
 
 
 def draw_opening_picture(model: torch.nn.Module, profile: profiles.Profile) -> None:
-    test = voc.VOCDetection(profile.devkit, *profile.test_on)
+    test = voc.ImageDataset(profile.test)
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     for axis, index in zip(figure.subplots(2, 3).ravel(), SHOWN, strict=True):
         image, _ = test[index]

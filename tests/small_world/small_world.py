@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from course_lib import download, emoji_voc, priors, profiles, weights
+from course_lib import download, emoji_voc, profiles, weights
 
 TRAINVAL, TEST = 10, 2  # images
 
@@ -35,7 +35,6 @@ def small(profile: profiles.Profile) -> profiles.Profile:
     return replace(
         profile,
         architecture="ssd_mini",
-        spec=priors.SSD_MINI,
         recipe=replace(profile.recipe, epochs=1, batch_size=8, warmup_steps=0),
         workers=1,
         pretraining_steps=min(profile.pretraining_steps, 2),

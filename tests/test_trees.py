@@ -1,0 +1,166 @@
+import re
+
+import pytest
+from PIL import Image
+from xml_files import dog, with_list, write
+
+from course_lib import trees, voc
+from course_lib.files import DataError
+from course_lib.voc import ImageSet
+
+
+def test_a_report_names_every_fault_of_a_tree(tree):
+    root = tree / "VOC2007"
+    write(root / "Annotations/000002.xml", dog(xmin=50), dog(ymin=50))
+    (root / "Annotations/000003.xml").write_text("<annotation>")
+    (root / "ImageSets/Main/test.txt").write_text("000001\n000002\n000003\n000004\n")
+    report = list(trees.check_tree(ImageSet(tree / "VOC2007", "test")))
+    assert [(p.path.name, p.field) for p in report] == [
+        ("000002.xml", "object[0]/bndbox"),
+        ("000002.xml", "object[1]/bndbox"),
+        ("000002.jpg", "image"),
+        ("000003.xml", "XML"),
+        ("000004.xml", "file"),
+    ]
+    assert len(list(trees.check_tree(ImageSet(tree / "VOC2007", "test"), annotations_only=True))) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "faults"),
+    [
+        (("dog", "Dog", "dgo", "unicorn", "dgo"), voc.VOC_CLASSES, ["Dog", "dgo", "unicorn"]),
+        (("dog", "person", "cat"), ("person",), []),  # a choice among VOC's names
+        (("dog", "persn"), ("person",), ["persn"]),
+        (("dog", "van"), ("car", "van"), ["dog"]),  # a tree with names of its own
+        (("Car", "car"), ("Car",), ["car"]),
+        (("Car", "van"), ("Car", "van"), []),
+    ],
+)
+def test_a_name_that_no_object_of_the_tree_may_have_is_a_fault(tree, names, classes, faults):
+    with_list(tree, "000001\n")
+    write(tree / "VOC2007/Annotations/000001.xml", *(dog(name=name) for name in names))
+    report = list(trees.check_tree(ImageSet(tree / "VOC2007", "test", classes)))
+    assert [(p.path.name, p.field, p.value) for p in report] == [("000001.xml", "object/name", name) for name in faults]
+    assert all("did you mean" in p.cure for p in report if p.value in ("Dog", "dgo", "persn", "car"))
+
+
+def test_a_report_of_a_tree_as_people_bring_it_raises_nothing(tree):
+    root = tree / "VOC2007"
+    ids = ["large", "two", "bmp", "grey", "exif", "folder", "size", "utf16", "empty", "fractions", "zero", "XML", "a b"]
+    with_list(tree, "\n".join(ids), *ids)
+    picture = Image.new("RGB", (100, 80))
+    for image_id in ids:
+        picture.save(root / f"JPEGImages/{image_id}.jpg")
+    Image.new("1", (20_000, 10_000)).save(root / "JPEGImages/large.png")
+    (root / "JPEGImages/large.jpg").unlink()
+    picture.save(root / "JPEGImages/two.PNG")
+    (root / "JPEGImages/bmp.jpg").rename(root / "JPEGImages/bmp.bmp")
+    (root / "JPEGImages/grey.jpg").unlink()
+    Image.new("I;16", (100, 80), 999).save(root / "JPEGImages/grey.png")
+    (root / "JPEGImages/folder.jpg").unlink()
+    (root / "JPEGImages/folder.jpg").mkdir()
+    picture.save(root / "JPEGImages/exif.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0nonsense")
+    write(root / "Annotations/size.xml", dog(), width=80, height=100)
+    (root / "Annotations/utf16.xml").write_bytes("<?xml version='1.0' encoding='utf-8'?><annotation/>".encode("utf-16"))
+    (root / "Annotations/empty.xml").write_bytes(b"")
+    write(root / "Annotations/fractions.xml", dog(xmin=0.1, ymin=0.1, xmax=0.5, ymax=0.5))
+    write(root / "Annotations/zero.xml", dog(xmin=0))
+    (root / "Annotations/XML.xml").rename(root / "Annotations/XML.XML")
+    report = {p.path.name: (p.field, p.cure) for p in trees.check_tree(ImageSet(tree / "VOC2007", "test"))}
+    expected = {
+        "large.png": ("image size", "shrink it"),
+        "two.jpg": ("image", "one file"),
+        "bmp.jpg": ("image", "save it as .jpg"),
+        "folder.jpg": ("image", "restore"),
+        "size.jpg": ("image size", "exchange width and height in <size>"),
+        "utf16.xml": ("encoding", "UTF-8"),
+        "empty.xml": ("XML", "restore"),
+        "fractions.xml": ("object[0]/bndbox", "multiply"),
+        "zero.xml": ("object[0]/bndbox", "add 1"),
+        "XML.xml": ("file", "call it XML.xml"),
+    }
+    assert report.keys() == expected.keys()
+    for name, (field, cure) in expected.items():
+        assert report[name][0] == field and cure in report[name][1], name
+
+
+def test_voc2007_has_no_faults(voc_annotations, voc_real):
+    for name in ("trainval", "test"):
+        for classes in (voc.VOC_CLASSES, ("person",)):
+            image_set = ImageSet(voc_annotations / "VOC2007", name, classes)
+            assert list(trees.check_tree(image_set, annotations_only=True)) == []
+    assert list(trees.check_tree(voc_real / "VOCdevkit" / "VOC2007")) == []
+
+
+def test_a_whole_tree_is_checked_with_all_of_its_lists_and_the_names_that_are_found(small_devkit):
+    """EmojiVOC has VOC's 84 lists; a small set has not every class, and such a class list is no fault."""
+    tree = small_devkit / "VOC2007"
+    found = trees.overview(tree)
+    assert found.ids == ImageSet(tree, "trainval").ids + ImageSet(tree, "test").ids
+    assert len(trees.list_names(tree)) == 84 and set(found.known) <= set(voc.VOC_CLASSES)
+    annotations = [a for name in ("trainval", "test") for a in ImageSet(tree, name).annotations()]
+    assert found.objects.total() == sum(len(a.labels) for a in annotations)
+    assert list(trees.check_tree(tree)) == []
+
+
+def own_tree(tmp_path, **names: tuple[str, ...]):
+    """A tree with an annotation for each id, whose objects have those names, and no image."""
+    for folder in ("Annotations", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    for image_id, objects in names.items():
+        write(tmp_path / f"Annotations/{image_id}.xml", *(dog(name=name) for name in objects))
+    (tmp_path / "ImageSets/Main/train.txt").write_text("\n".join(names))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "faults"),
+    [
+        (("van", "van", "car"), ("car", "van"), []),
+        (("Van", "van", "van"), ("van",), ["Van"]),
+        (("stop sign", "stop_sign", "Stop-Sign", "stop sign"), ("stop sign",), ["Stop-Sign", "stop_sign"]),
+        (("c", "c++", "c#", "type 1", "type 11"), ("c", "c#", "c++", "type 1", "type 11"), []),
+        (("b", "B"), ("B",), ["b"]),  # neither is commoner
+    ],
+)
+def test_in_a_tree_of_ones_own_a_second_spelling_of_a_name_is_the_fault(tmp_path, names, known, faults):
+    tree = own_tree(tmp_path, a=names)
+    assert trees.overview(tree).known == known
+    found = list(trees.check_tree(tree, annotations_only=True))
+    assert sorted(fault.value for fault in found) == faults
+    assert all(f"did you mean {known[0]!r}?" in fault.cure for fault in found)
+
+
+def test_a_list_that_cannot_be_used_hides_no_other_fault(tmp_path):
+    tree = own_tree(tmp_path, a=("van",), b=("van",))
+    write(tree / "Annotations/b.xml", dog(name="van", xmin=50))
+    (tree / "ImageSets/Main/train.txt").write_text("a\na\n")
+    (tree / "ImageSets/Main/val.txt").write_text("a\nc\n")
+    found = [(fault.path.name, fault.field) for fault in trees.check_tree(tree, annotations_only=True)]
+    assert found == [("train.txt", "lines 1 and 2"), ("b.xml", "object[0]/bndbox"), ("c.xml", "file")]
+    assert [fault.path.name for fault in trees.check_tree(trees.overview(tree, "val"), True)] == ["c.xml"]
+
+
+def test_without_lists_and_images_each_is_one_fault_and_the_annotations_are_checked(tmp_path):
+    tree = own_tree(tmp_path, a=("van",), b=("van",))
+    (tree / "ImageSets/Main/train.txt").unlink()
+    write(tree / "Annotations/b.xml", dog(name="van", ymin=50))
+    found = [(fault.path.name, fault.field, fault.value) for fault in trees.check_tree(tree)]
+    assert [one[:2] for one in found] == [("Main", "lists"), ("JPEGImages", "folder"), ("b.xml", "object[0]/bndbox")]
+
+
+def test_the_folder_to_give_is_named(small_devkit, tmp_path):
+    tree = small_devkit / "VOC2007"
+    assert trees.require_tree(tree) == tree == trees.require_tree(str(tree))
+    for given, cure in (
+        (small_devkit, f"give one of them: {tree}"),
+        (tree / "JPEGImages", f"give the tree: {tree}"),
+        (tree / "ImageSets" / "Main", f"give the tree: {tree}"),
+        (tmp_path, "give the folder that holds them"),
+        (tmp_path / "none", "give the folder that holds Annotations"),
+        (tree / "ImageSets" / "Main" / "test.txt", "give the folder that holds Annotations"),
+    ):
+        with pytest.raises(DataError, match=re.escape(cure)) as error:
+            list(trees.check_tree(given))
+        assert error.value.path == given
+    assert trees.require_tree(own_tree(tmp_path / "no images")) == tmp_path / "no images"
