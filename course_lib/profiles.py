@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from course_lib import augment, download, emoji_voc, metrics, priors, ssd, weights
-from course_lib.detect import Detections, detect_all
+from course_lib import augment, download, emoji_voc, evaluation, priors, ssd, weights
+from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
 from course_lib.training import Recipe
-from course_lib.voc import VOCDetection, collate
+from course_lib.voc import VOCDetection
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, RUNS = ROOT / "data", ROOT / "runs"
@@ -151,20 +151,15 @@ class Profile:
 
     def loader(self, year: str, image_set: str, batch_size: int = 32) -> DataLoader:
         """The images of a set in its order, resized and in batches."""
-        dataset = VOCDetection(self.devkit, year, image_set, augment.evaluation(self.spec.image_size))
-        return DataLoader(dataset, batch_size, collate_fn=collate, num_workers=self.workers)
+        dataset = VOCDetection(self.devkit, year, image_set)
+        return evaluation.loader(dataset, self.spec.image_size, batch_size, self.workers)
 
     def detections(self, model: ssd.SSD, year: str, image_set: str) -> list[Detections]:
-        return detect_all(model, self.loader(year, image_set))
+        return evaluation.detections(model, VOCDetection(self.devkit, year, image_set), workers=self.workers)
 
     def selector(self) -> Callable[[ssd.SSD], dict[str, float]]:
         """What a `Trainer` measures between epochs: mAP on the set that training does not see."""
-        truth = metrics.read_ground_truth(self.devkit, *self.select_on)
-
-        def measure(model: ssd.SSD) -> dict[str, float]:
-            return {"map": metrics.evaluate_voc(self.detections(model, *self.select_on), truth).mean_ap}
-
-        return measure
+        return evaluation.selector(VOCDetection(self.devkit, *self.select_on), workers=self.workers)
 
 
 def named_devkit() -> Path | None:
