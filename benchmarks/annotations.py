@@ -14,7 +14,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from course_lib import training, voc
+from course_lib import runs, voc
 from course_lib.files import write_whole
 
 ROUNDS = 5
@@ -47,7 +47,7 @@ def main() -> None:
         "median_seconds": medians,
         "annotations_per_second": len(paths) / medians["read_annotation"],
         "ratio_to_bare_parse": medians["read_annotation"] / medians["bare_parse"],
-        "provenance": training.environment(),
+        "provenance": runs.environment(),
     }
     print(json.dumps(result, indent=1))
     results = Path(__file__).parent / "results"

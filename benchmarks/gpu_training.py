@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from course_lib import augment, profiles, training
+from course_lib import augment, profiles, runs, training
 from course_lib.files import write_whole
 from course_lib.ssd import ssd300_vgg16
 from course_lib.training import Trainer
@@ -72,6 +72,7 @@ def training_steps(dataset: ImageDataset, batch: Batch) -> dict[str, dict[str, f
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         one = trainer(dataset, amp)
+        one.prepare()
         works[name] = lambda one=one: one.step(one.model, batch)
         for _ in range(4):  # the GradScaler of float16 skips its first steps, until it has found its scale
             seconds(works[name], precision)
@@ -123,7 +124,7 @@ def main() -> None:
         "training_step": training_steps(dataset, batch),
         "forward": forward_passes(batch),
         "loader": loader,
-        "provenance": training.environment("cuda"),
+        "provenance": runs.environment("cuda"),
     }
     print(json.dumps(result, indent=1))
     results = Path(__file__).parent / "results"

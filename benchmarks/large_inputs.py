@@ -22,7 +22,7 @@ import torch
 from match_and_loss import memory
 from PIL import Image
 
-from course_lib import augment, matching, training
+from course_lib import augment, matching, runs
 from course_lib.files import write_whole
 from course_lib.priors import SSD300
 from course_lib.voc import Target, read_image
@@ -125,7 +125,7 @@ def main() -> None:
     picture = {"width": WIDTH, "height": HEIGHT, "samples": SAMPLES, "read_seconds": reading()}
     result["picture"] = picture | compare(make_samples, SIZE, ("shrunk", "painted"), SAMPLES)
     print(f"picture: {json.dumps(result['picture'])}")
-    result["provenance"] = training.environment()
+    result["provenance"] = runs.environment()
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     write_whole(results / "large_inputs.json", json.dumps(result, indent=1) + "\n")

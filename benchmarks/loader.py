@@ -19,7 +19,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from course_lib import augment, training
+from course_lib import augment, runs
 from course_lib.files import write_whole
 from course_lib.voc import VOCDetection, image_in, read_image
 
@@ -105,7 +105,7 @@ def main() -> None:
     result = {
         "evaluation": evaluation_beside_decoding(devkit),
         "training": training_beside_torchvision(devkit),
-        "provenance": training.environment(),
+        "provenance": runs.environment(),
     }
     print(json.dumps(result, indent=1))
     results = Path(__file__).parent / "results"

@@ -22,7 +22,7 @@ from torchvision.models.detection._utils import BoxCoder, SSDMatcher
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
-from course_lib import losses, training, voc
+from course_lib import losses, runs, voc
 from course_lib.boxes import to_corners
 from course_lib.files import write_whole
 from course_lib.matching import match
@@ -134,7 +134,7 @@ def main() -> None:
                 row["peak_mib"] = {side: pool.apply(peak_mib, (side, counts)) for side in SIDES}
         print(f"{crowd} objects per image: {json.dumps(row)}")
         result["objects_per_image"][crowd] = row
-    result["provenance"] = training.environment()
+    result["provenance"] = runs.environment()
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     write_whole(results / "match_and_loss.json", json.dumps(result, indent=1) + "\n")

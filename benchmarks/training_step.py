@@ -15,9 +15,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from course_lib import losses, ssd, training
+from course_lib import losses, runs, ssd, training, voc
 from course_lib.files import write_whole
-from course_lib.matching import match
 
 BATCH, SLOTS, ROUNDS, THREADS = 4, 3, 5, 2
 
@@ -46,9 +45,10 @@ def sides() -> dict[str, Callable[[], None]]:
     fractions = list(images / 255)
     targets = [{"boxes": b * 300, "labels": c} for b, c in zip(boxes, labels, strict=True)]
 
+    batch = voc.Batch(images, boxes, labels, labels == 0, [""] * BATCH, [(300, 300)] * BATCH)
+
     def course() -> Tensor:
-        matches = match(boxes, labels, ours.priors)
-        return losses.total(multibox(*ours(images), matches))
+        return losses.total(training.compute(ours, batch, multibox, match_iou=0.5).parts)
 
     def network_alone() -> Tensor:
         offsets, logits = ours(images)
@@ -79,7 +79,7 @@ def main() -> None:
         "median_seconds": medians,
         "ratio_to_torchvision": medians["course"] / medians["torchvision"],
         "ratio_to_network_alone": medians["course"] / medians["network_alone"],
-        "provenance": training.environment(),
+        "provenance": runs.environment(),
     }
     print(json.dumps(result, indent=1))
     results = Path(__file__).parent / "results"

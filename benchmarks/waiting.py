@@ -21,7 +21,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 
-from course_lib import forecast, pretraining, profiles, training
+from course_lib import forecast, pretraining, profiles, runs, training
 from course_lib.files import write_whole
 from course_lib.voc import Batch
 
@@ -69,6 +69,7 @@ def train(seconds: float) -> float:
     dataset, transform = profile.training_set(), profile.training_transform()
     model = profile.model().train()
     trainer = training.Trainer(model, dataset, transform, profile.recipe, "unused", workers=profile.workers)
+    trainer.prepare()
     images, started = 0, 0.0
     for number, batch in enumerate(batches(trainer), start=1):
         trainer.step(model, batch)
@@ -119,7 +120,7 @@ def main(seconds: float, rounds: int) -> None:
         "seconds": seconds,
         "rounds": rounds,
         "images_per_second": medians,
-        "provenance": training.environment(),
+        "provenance": runs.environment(),
     }
     print(json.dumps(result, indent=1))
     if (seconds, rounds) != (SECONDS, ROUNDS):

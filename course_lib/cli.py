@@ -1,7 +1,6 @@
 """The command line: `python -m course_lib`."""
 
 import json
-import math
 import os
 import shlex
 import sys
@@ -9,12 +8,10 @@ import textwrap
 import time
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -25,11 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import download, emoji_voc, losses, metrics, profiles, training, trees, viz, weights
+from course_lib import download, emoji_voc, evaluation, losses, metrics, profiles, runs, training, trees, viz, weights
 from course_lib.detect import detect_image
-from course_lib.files import DataError, write_whole
-from course_lib.ssd import SSD
-from course_lib.training import RunError, Trainer
+from course_lib.files import DataError
+from course_lib.runs import RunError
+from course_lib.training import Trainer
 from course_lib.voc import Annotation, ImageDataset, LeftOut, VOCDetection, read_image
 
 app = typer.Typer(
@@ -237,8 +234,8 @@ def train(
         chosen.prepare(show_progress=True)
         for dataset in (chosen.training_set(), ImageDataset(chosen.select)):
             annotations_of(dataset)  # a broken one is found now, and not after an hour
-        if fresh:
-            move_aside(run)
+        if fresh and (aside := runs.move_aside(run)):
+            say(f"The old run is now {aside}.")
         chosen.start(run, seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
@@ -289,17 +286,6 @@ def annotations_of(dataset: ImageDataset) -> list[Annotation]:
     return annotations
 
 
-def move_aside(run: Path) -> None:
-    """Rename a run's folder, to a name that nothing has; nothing is deleted."""
-    if not os.path.lexists(run):
-        return
-    name = f"{run.name}.{datetime.now():%Y%m%d-%H%M%S}"
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    aside = next(path for path in map(run.with_name, names) if not os.path.lexists(path))
-    run.rename(aside)
-    say(f"The old run is now {aside}.")
-
-
 def print_pretraining(step: int, accuracy: float) -> None:
     say(f"pretraining the backbone on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
 
@@ -340,61 +326,29 @@ def evaluate(
 
 def evaluate_run(run: Path, method: Method) -> dict:
     """Measure a run's best weights on its profile's test set, and keep the result beside them."""
-    provenance = read_provenance(run)
+    provenance = runs.read_provenance(run)
+    if "profile" not in provenance:
+        call = f"evaluation.evaluate_run({str(run)!r}, voc.VOCDetection(devkit, year, image_set))"
+        raise RunError(f"{run} was made by no profile, so nothing here says on what to measure it: in Python, {call}")
     chosen = profiles.profile(provenance["profile"])
     chosen.prepare()
-    model = weights.load(run / "best.safetensors").to(chosen.device)
-    refuse_other_model(run, model, chosen)
-    truth = annotations_of(ImageDataset(chosen.test))
-    found = chosen.detections(model, chosen.test)
-    report = score(found, truth, method, model.classes)
-    for part, ground_truth in chosen.data.parts(truth).items():
-        report[part] = score(found, ground_truth, method, model.classes)
-    report["weights_of_epoch"] = provenance["best_epoch"]
-    write_whole(run / f"evaluation_{method.value}.json", json.dumps(report, indent=2) + "\n")
-    return report
+    return evaluation.evaluate_run(
+        run,
+        ImageDataset(chosen.test),
+        method.value,
+        split=chosen.data.parts,
+        workers=chosen.workers,
+        device=chosen.device,
+    )
 
 
 def evaluate_files(detections: Path, devkit: Path, year: str, image_set: str, method: Method) -> dict:
     """Measure detections in files against the annotations of an image set."""
     dataset = VOCDetection(devkit, year, image_set)
     truth = dataset.annotations()
-    found = metrics.read_detection_files(detections, dataset.classes, [annotation.image_id for annotation in truth])
-    return score(found, truth, method, dataset.classes)
-
-
-def read_provenance(run: Path) -> dict:
-    """What a run says of itself: at least its profile and its best epoch."""
-    path = run / "provenance.json"
-    try:
-        provenance = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: train first, {command('train', '--run', run)}") from None
-    except ValueError as error:
-        raise DataError(path, "JSON", str(error), "restore the file, or train anew with --fresh") from None
-    for name in ("profile", "best_epoch"):
-        if not isinstance(provenance, dict) or name not in provenance:
-            raise DataError(path, name, "missing", "it should be a run of this program's train")
-    return provenance
-
-
-def refuse_other_model(run: Path, model: SSD, profile: profiles.Profile) -> None:
-    """A network of another kind would be measured as if its classes were the data set's, or fail late."""
-    if (model.architecture, model.classes) != (profile.architecture, profile.classes):
-        was, wanted = (
-            f"{architecture} with num_classes={len(classes) + 1} ({textwrap.shorten(', '.join(classes), 60)})"
-            for architecture, classes in ((model.architecture, model.classes), (profile.architecture, profile.classes))
-        )
-        raise RunError(
-            f"{run}/best.safetensors is {was}, and the run's profile has {wanted}: choose that profile's run"
-        )
-
-
-def score(found: Mapping | list, truth: list[Annotation], method: Method, classes: Sequence[str]) -> dict:
-    """A report: APs by class and their mean, None where there is nothing to measure."""
-    result = metrics.evaluate_voc(found, truth, method=method.value, classes=classes)
-    mean_ap = None if math.isnan(result.mean_ap) else result.mean_ap
-    return {"mean_ap": mean_ap, "ap": result.ap, "method": method.value, "images": len(truth)}
+    ids = [annotation.image_id for annotation in truth]
+    found = metrics.read_detection_files(detections, dataset.classes, ids)
+    return evaluation.report(found, truth, dataset.classes, method.value)
 
 
 def print_report(report: dict) -> None:

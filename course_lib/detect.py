@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from course_lib.boxes import decode
 from course_lib.images import resized
-from course_lib.nms import nms
+from course_lib.nms import batched_nms
 from course_lib.ssd import SCORINGS
 from course_lib.voc import Batch
 
@@ -38,19 +38,17 @@ def detect_one(
     max_detections: int,
 ) -> Detections:
     """Detections of one image from the box and the class probabilities of every prior."""
-    kept_boxes, kept_scores, kept_labels = [boxes[:0]], [probabilities[:0, 0]], [torch.empty(0, dtype=torch.int64)]
-    for label in range(1, probabilities.shape[1]):
-        scores = probabilities[:, label]
-        confident = (scores > score_threshold).nonzero().squeeze(1)
-        # Sorted by score, ties in the priors' order, so that the cut at top_k is the same everywhere.
-        confident = confident[scores[confident].argsort(descending=True, stable=True)[:top_k]]
-        kept = confident[nms(boxes[confident], scores[confident], iou_threshold)]
-        kept_boxes.append(boxes[kept])
-        kept_scores.append(scores[kept])
-        kept_labels.append(torch.full((len(kept),), label))
-    scores = torch.cat(kept_scores)
-    best = scores.argsort(descending=True, stable=True)[:max_detections]
-    return Detections(torch.cat(kept_boxes)[best], scores[best], torch.cat(kept_labels)[best])
+    by_class = probabilities[:, 1:].T  # [C - 1, P]
+    classes, confident = (by_class > score_threshold).nonzero().unbind(1)
+    scores = by_class[classes, confident]
+    # Class by class, by falling score, ties in the priors' order, so that the cut at top_k is the same everywhere.
+    order = scores.argsort(descending=True, stable=True)
+    order = order[classes[order].argsort(stable=True)]
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(classes[order], classes[order])
+    order = order[rank < top_k]
+    boxes, scores, labels = boxes[confident[order]], scores[order], classes[order] + 1
+    best = batched_nms(boxes, scores, labels, iou_threshold)[:max_detections]
+    return Detections(boxes[best], scores[best], labels[best])
 
 
 def detect(

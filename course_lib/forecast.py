@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from course_lib import detect, emoji_voc, losses, pretraining, training, voc, weights
+from course_lib import detect, emoji_voc, losses, pretraining, runs, training, voc, weights
 from course_lib.backbones import Classifier
 from course_lib.profiles import RECORD, Profile
 
@@ -69,7 +69,7 @@ def steps_done(profile: Profile, run: Path) -> int:
 
 
 def epochs_done(run: Path) -> int:
-    return len(training.read_history(run)) if (run / "history.jsonl").exists() else 0
+    return len(runs.read_history(run)) if (run / "history.jsonl").exists() else 0
 
 
 def in_words(seconds: float) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from course_lib import augment, download, emoji_voc, metrics, priors, ssd, weights
-from course_lib.detect import Detections, detect_all
+from course_lib import augment, download, emoji_voc, evaluation, priors, ssd, weights
+from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
 from course_lib.training import Recipe
-from course_lib.voc import Annotation, ImageDataset, ImageSet, collate, common_classes, image_sets
+from course_lib.voc import Annotation, ImageDataset, ImageSet, common_classes, image_sets
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, RUNS = ROOT / "data", ROOT / "runs"
@@ -209,21 +209,14 @@ class Profile:
 
     def loader(self, sets: Sequence[ImageSet], batch_size: int = 32) -> DataLoader:
         """The images of some sets in their order, resized and in batches."""
-        dataset = ImageDataset(sets, augment.evaluation(self.spec.image_size))
-        return DataLoader(dataset, batch_size, collate_fn=collate, num_workers=self.workers)
+        return evaluation.loader(ImageDataset(sets), self.spec.image_size, batch_size, self.workers)
 
     def detections(self, model: ssd.SSD, sets: Sequence[ImageSet]) -> list[Detections]:
-        return detect_all(model, self.loader(sets))
+        return evaluation.detections(model, ImageDataset(sets), workers=self.workers)
 
     def selector(self) -> Callable[[ssd.SSD], dict[str, float]]:
         """What a `Trainer` measures between epochs: mAP on the sets that training does not see."""
-        truth = ImageDataset(self.select).annotations()
-
-        def measure(model: ssd.SSD) -> dict[str, float]:
-            found = self.detections(model, self.select)
-            return {"map": metrics.evaluate_voc(found, truth, classes=self.classes).mean_ap}
-
-        return measure
+        return evaluation.selector(ImageDataset(self.select), workers=self.workers)
 
 
 def described(model: ssd.SSD) -> str:

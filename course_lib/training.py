@@ -1,17 +1,8 @@
-"""The training loop: mixed precision, resuming, early stopping by mAP, several processes."""
+"""Training: what a step computes, the loop of steps and epochs, and a run that can stop and go on at any moment."""
 
-import io
-import json
-import os
-import platform
-import shlex
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from course_lib import losses, weights
+from course_lib import losses, runs
 from course_lib.augment import Augment
-from course_lib.files import write_whole
 from course_lib.matching import Matches, match
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
@@ -72,6 +62,96 @@ class Recipe:
     seed: int = 0
 
 
+class Step(NamedTuple):
+    """What a network makes of a batch, before it learns from it.
+
+    Attributes:
+        matches: what every prior should have said.
+        offsets, logits: what it said.
+        parts: the losses by name, with gradients.
+    """
+
+    matches: Matches
+    offsets: Float[Tensor, "B P 4"]
+    logits: Float[Tensor, "B P C"]
+    parts: dict[str, Tensor]
+
+
+def compute(
+    network: nn.Module,
+    batch: Batch,
+    loss: Callable[[Tensor, Tensor, Matches], dict[str, Tensor]],
+    match_iou: float,
+    priors: Float[Tensor, "P 4"] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Step:
+    """Match, predict, compare: all of a training step but the gradients.
+
+    Args:
+        network: the model, or what is wrapped around it for several processes.
+        batch: on the network's device.
+        loss: called as `losses.MultiBoxLoss` is.
+        match_iou: overlap with an object from which a prior is to answer for it.
+        priors: centre-size; None for those of `network`, which a wrapper does not have.
+        dtype: what convolutions compute in; None for float32. Matching and loss stay in float32.
+    """
+    priors = network.priors if priors is None else priors
+    matches = match(batch.boxes, batch.labels, priors, match_iou)
+    with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not None):
+        offsets, logits = network(batch.images)
+    return Step(matches, offsets, logits, loss(offsets, logits, matches))
+
+
+def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
+    """Weights of convolutions decay; biases, norms and scales do not, and learn `bias_factor` as fast.
+
+    Four groups by "name": "backbone kernels", "backbone biases", "head kernels" and "head biases".
+    """
+    groups = []
+    parts = (("backbone", model.backbone.taught(), recipe.backbone_factor), ("head", list(model.parameters()), 1.0))
+    for part, parameters, factor in parts:
+        taken = {id(p) for group in groups for p in group["params"]}
+        own = [p for p in parameters if p.requires_grad and id(p) not in taken]
+        rate = recipe.learning_rate * factor
+        kernels, others = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
+        groups.append({"name": f"{part} kernels", "params": kernels, "lr": rate, "weight_decay": recipe.weight_decay})
+        groups.append(
+            {"name": f"{part} biases", "params": others, "lr": rate * recipe.bias_factor, "weight_decay": 0.0}
+        )
+    return groups
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, recipe)
+    match recipe.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups)
+        case "sgd":
+            return torch.optim.SGD(groups, momentum=0.9)
+    raise ValueError(f"optimizer is {recipe.optimizer!r}: use 'adamw' or 'sgd'")
+
+
+def learning_rate(optimizer: torch.optim.Optimizer, name: str) -> float:
+    """The rate that a group of `parameter_groups` has now."""
+    return next(group["lr"] for group in optimizer.param_groups if group["name"] == name)
+
+
+def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """The type that convolutions compute in, or None for float32 throughout."""
+    match amp:
+        case "off":
+            return None
+        case "bf16":
+            return torch.bfloat16
+        case "fp16":
+            return torch.float16
+        case "auto" if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        case "auto":
+            return None
+    raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
+
+
 class Shuffled(Sampler):
     """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
 
@@ -115,99 +195,17 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
-    """Weights of convolutions decay; biases, norms and scales do not, and learn `bias_factor` as fast."""
-    groups = []
-    for part, factor in ((model.backbone.taught(), recipe.backbone_factor), (list(model.parameters()), 1.0)):
-        taken = {id(p) for group in groups for p in group["params"]}
-        own = [p for p in part if p.requires_grad and id(p) not in taken]
-        rate = recipe.learning_rate * factor
-        kernels, others = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
-        groups.append({"params": kernels, "lr": rate, "weight_decay": recipe.weight_decay})
-        groups.append({"params": others, "lr": rate * recipe.bias_factor, "weight_decay": 0.0})
-    return groups
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, recipe)
-    match recipe.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups)
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9)
-    raise ValueError(f"optimizer is {recipe.optimizer!r}: use 'adamw' or 'sgd'")
-
-
-def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
-    """The type that convolutions compute in, or None for float32 throughout."""
-    match amp:
-        case "off":
-            return None
-        case "bf16":
-            return torch.bfloat16
-        case "fp16":
-            return torch.float16
-        case "auto" if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        case "auto":
-            return None
-    raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
-
-
-class Step(NamedTuple):
-    """What a network makes of a batch, before it learns from it.
-
-    Attributes:
-        matches: what every prior should have said.
-        offsets, logits: what it said.
-        parts: the losses by name, with gradients.
-    """
-
-    matches: Matches
-    offsets: Float[Tensor, "B P 4"]
-    logits: Float[Tensor, "B P C"]
-    parts: dict[str, Tensor]
-
-
-def compute(
-    network: nn.Module,
-    batch: Batch,
-    loss: Callable[[Tensor, Tensor, Matches], dict[str, Tensor]],
-    match_iou: float,
-    priors: Float[Tensor, "P 4"] | None = None,
-    dtype: torch.dtype | None = None,
-) -> Step:
-    """Match, predict, compare: all of a training step but the gradients.
-
-    Args:
-        network: the model, or what is wrapped around it for several processes.
-        batch: on the network's device.
-        loss: called as `losses.MultiBoxLoss` is.
-        match_iou: overlap with an object from which a prior is to answer for it.
-        priors: centre-size; None for those of `network`, which a wrapper does not have.
-        dtype: what convolutions compute in; None for float32. Matching and loss stay in float32.
-    """
-    priors = network.priors if priors is None else priors
-    matches = match(batch.boxes, batch.labels, priors, match_iou)
-    with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not None):
-        offsets, logits = network(batch.images)
-    return Step(matches, offsets, logits, loss(offsets, logits, matches))
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on as asked: which run, why, what to do."""
-
-
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
     Args:
-        model: on the device it is to be trained on.
+        model: on the device it is to be trained on. It stays as it is until `fit`, which trains this very model.
         dataset: its images and targets, before augmentation.
         transform: the augmentation.
         recipe: the numbers.
-        run: folder of the run.
-        evaluate: called with the model; gives numbers to record, of which "map" decides what is best.
+        run: folder of the run, which will hold what `runs` says.
+        evaluate: called with the model; gives numbers to record, of which "map" decides what is best:
+            `evaluation.selector` makes one.
         loss: called as `losses.MultiBoxLoss` is, with a `scoring` as it has; by its `repr` a run that goes on
             knows it again.
         workers: processes that load images, beside this one.
@@ -217,9 +215,6 @@ class Trainer:
     Raises:
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
             (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one.
-
-    After `fit` the folder holds last.safetensors and best.safetensors, history.jsonl (one record an
-    epoch), provenance.json, and state.pt, from which an unfinished run goes on.
     """
 
     def __init__(
@@ -235,21 +230,14 @@ class Trainer:
         notes: dict | None = None,
         report: Callable[[dict], None] = lambda record: None,
     ) -> None:
+        runs.refuse_other_classes(model, dataset.classes)
         self.model, self.recipe, self.run = model, recipe, Path(run)
         self.evaluate, self.report, self.notes = evaluate, report, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
-        if model.num_classes != len(dataset.classes) + 1:
-            names = textwrap.shorten(", ".join(dataset.classes), 60)
-            raise RunError(
-                f"the model has num_classes={model.num_classes}, which is {model.num_classes - 1} and background, and "
-                f"the data set has {len(dataset.classes)} ({names}): build the model with num_classes="
-                f"{len(dataset.classes) + 1}"
-            )
-        model.scoring = self.loss.scoring
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
         if recipe.batch_size % world_size() or not len(self.sampler):
-            raise RunError(
+            raise runs.RunError(
                 f"batch_size={recipe.batch_size} with {len(dataset)} images and {world_size()} processes: it must "
                 "be a multiple of the processes and no larger than the data set"
             )
@@ -263,47 +251,21 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
         )
         self.images = len(dataset)
-        model.backbone.freeze(recipe.frozen_blocks)
-        self.optimizer = make_optimizer(model, recipe)
-        self.schedule = warmup_cosine(self.optimizer, recipe.warmup_steps, recipe.epochs * len(self.loader))
         self.dtype = amp_dtype(recipe.amp, self.device)
         # float16 has so small a range that gradients must be scaled up; bfloat16 does not.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.history: list[dict] = []
         self.seconds = 0.0
 
-    def fit(self) -> list[dict]:
-        """Train to the end, from wherever the run folder stands; gives the history."""
-        self.start_or_resume()
-        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
-        while not self.finished():
-            started = time.monotonic()
-            record = self.train_epoch(network, epoch=len(self.history))
-            record |= self.measure(epoch=record["epoch"])
-            self.seconds += time.monotonic() - started
-            record["seconds"] = round(self.seconds, 1)
-            self.history.append(record)
-            self.save()
-            self.report(record)
-        return self.history
+    def prepare(self) -> None:
+        """Make the model one that learns: read as its loss reads it, its first blocks frozen, with an optimizer.
 
-    def train_epoch(self, network: nn.Module, epoch: int) -> dict:
-        """One pass over the training set; the means of its losses and of the gradient's length."""
-        self.sampler.epoch = epoch
-        network.train()
-        sums: dict[str, torch.Tensor] = {}
-        for batch in self.loader:
-            parts = self.step(network, batch.to(self.device))
-            # Summed on the device: reading a number here would make the CPU wait for the GPU.
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
-        means = {name: value.item() / len(self.loader) for name, value in sums.items()}
-        if not all(torch.isfinite(torch.tensor(list(means.values())))):
-            raise RunError(
-                f"{self.run}: in epoch {epoch + 1} the losses became {means}. Halve the learning rate, or lengthen "
-                "the warmup; the run is as it was after the last epoch"
-            )
-        learning_rate = self.schedule.get_last_lr()[2]  # of the heads
-        return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": learning_rate} | means
+        `fit` begins with it; who calls `step` alone, calls it first.
+        """
+        self.model.scoring = self.loss.scoring
+        self.model.backbone.freeze(self.recipe.frozen_blocks)
+        self.optimizer = make_optimizer(self.model, self.recipe)
+        self.schedule = warmup_cosine(self.optimizer, self.recipe.warmup_steps, self.recipe.epochs * len(self.loader))
 
     def step(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Compute the losses of one batch, and improve."""
@@ -321,6 +283,24 @@ class Trainer:
             self.schedule.step()
         return {name: value.detach() for name, value in parts.items()} | {"grad_norm": norm}
 
+    def train_epoch(self, network: nn.Module, epoch: int) -> dict:
+        """One pass over the training set; the means of its losses and of the gradient's length."""
+        self.sampler.epoch = epoch
+        network.train()
+        sums: dict[str, torch.Tensor] = {}
+        for batch in self.loader:
+            parts = self.step(network, batch.to(self.device))
+            # Summed on the device: reading a number here would make the CPU wait for the GPU.
+            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+        means = {name: value.item() / len(self.loader) for name, value in sums.items()}
+        if not all(torch.isfinite(torch.tensor(list(means.values())))):
+            raise runs.RunError(
+                f"{self.run}: in epoch {epoch + 1} the losses became {means}. Halve the learning rate, or lengthen "
+                "the warmup; the run is as it was after the last epoch"
+            )
+        rate = learning_rate(self.optimizer, "head kernels")
+        return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": rate} | means
+
     def measure(self, epoch: int) -> dict[str, float]:
         """The evaluation, when it is due; only one process does it, and the others wait for the result."""
         due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
@@ -331,64 +311,54 @@ class Trainer:
             dist.broadcast_object_list(measured)
         return measured[0]
 
-    def best_epoch(self) -> int | None:
-        """The epoch with the highest mAP, None where nothing was measured."""
-        measured = [record for record in self.history if "map" in record]
-        return max(measured, key=lambda record: record["map"])["epoch"] if measured else None
+    def fit(self) -> list[dict]:
+        """Train to the end, from wherever the run folder stands; gives the history."""
+        self.start_or_resume()
+        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+        while not self.finished():
+            started = time.monotonic()
+            record = self.train_epoch(network, epoch=len(self.history))
+            record |= self.measure(epoch=record["epoch"])
+            self.seconds += time.monotonic() - started
+            record["seconds"] = round(self.seconds, 1)
+            self.history.append(record)
+            self.save()
+            self.report(record)
+        return self.history
 
     def finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
         if len(self.history) >= self.recipe.epochs:
             return True
-        best = self.best_epoch()
+        best = runs.best_epoch(self.history)
         if self.recipe.patience is None or best is None:
             return False
         return sum(r["epoch"] > best and "map" in r for r in self.history) >= self.recipe.patience
 
     def start_or_resume(self) -> None:
-        """Take up the state that the run folder holds, if it holds one of the same model, recipe, loss and size."""
-        state, last = self.run / "state.pt", self.run / "last.safetensors"
-        if state.exists():
-            self.resume(read_state(state, self.device))
-        elif last.exists():  # interrupted before the first state was written; or weights that someone keeps here
-            self.require(asked_of(weights.load(last)), last)
-
-    def resume(self, saved: dict) -> None:
-        """Go on from a state as `save` wrote it."""
-        # Older states name no model; whether theirs is the same, the tensors tell.
-        self.require({name: saved[name] for name in self.asked() if name in saved}, self.run)
-        if misfits := weights.compare(self.model.state_dict(), saved["model"]):
-            raise RunError(
-                f"{self.run} was started with another model than the {self.model.architecture} with num_classes="
-                f"{self.model.num_classes} that is asked for now ({textwrap.shorten(misfits, 200)}): {ANEW}"
-            )
+        """Begin, or go on from the state that the run folder holds; where that is refused, nothing has changed."""
+        saved = runs.take_up(self.run, self.model, self.asked(), self.device)
+        self.prepare()
+        if saved is None:
+            return
         self.model.load_state_dict(saved["model"])
+        names = [group["name"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group, name in zip(self.optimizer.param_groups, names, strict=True):
+            group["name"] = name  # older states have none
         self.schedule.load_state_dict(saved["schedule"])
         self.scaler.load_state_dict(saved["scaler"])
         self.history, self.seconds = saved["history"], saved["seconds"]
 
     def asked(self) -> dict:
         """What must be the same when a run goes on."""
-        return {"recipe": asdict(self.recipe), "loss": repr(self.loss), "images": self.images} | asked_of(self.model)
-
-    def require(self, begun: dict, path: Path) -> None:
-        """Refuse to go on with what was begun otherwise; the message names all that differs, and nothing else."""
-        asked = flat({name: value for name, value in self.asked().items() if name in begun})
-        begun = flat(begun)
-        if differing := [name for name in asked | begun if asked.get(name) != begun.get(name)]:
-            was, now = (", ".join(f"{name}={one.get(name)!r}" for name in differing) for one in (begun, asked))
-            raise RunError(f"{path} was started with {was}, which is not what is asked for now ({now}): {ANEW}")
+        asked = {"recipe": asdict(self.recipe), "loss": repr(self.loss), "images": self.images}
+        return asked | runs.identity_of(self.model)
 
     def save(self) -> None:
-        """Write everything, each file whole or not at all; the state comes last, and counts."""
+        """Keep the run as it stands; only one process writes."""
         if rank() > 0:
             return
-        self.run.mkdir(parents=True, exist_ok=True)
-        weights.save(self.model, self.run / "last.safetensors")
-        if self.best_epoch() in (None, len(self.history)):
-            weights.save(self.model, self.run / "best.safetensors")
-        write_whole(self.run / "history.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
-        write_whole(self.run / "provenance.json", json.dumps(self.provenance(), indent=2) + "\n")
         state = {
             **self.asked(),
             "model": self.model.state_dict(),
@@ -398,9 +368,7 @@ class Trainer:
             "history": self.history,
             "seconds": self.seconds,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_whole(self.run / "state.pt", buffer.getvalue())
+        runs.save(self.run, self.model, state, self.provenance())
 
     def provenance(self) -> dict:
         """Where these weights are from."""
@@ -409,90 +377,14 @@ class Trainer:
             | {
                 "finished": self.finished(),
                 "epochs_done": len(self.history),
-                "best_epoch": self.best_epoch(),
+                "best_epoch": runs.best_epoch(self.history),
                 "seconds": round(self.seconds, 1),
                 "training_images": self.images,
                 "architecture": self.model.architecture,
+                "classes": list(self.model.classes),
                 "recipe": asdict(self.recipe),
                 "loss": repr(self.loss),
                 "processes": world_size(),
             }
-            | environment(self.device)
+            | runs.environment(self.device)
         )
-
-
-ANEW = "choose another folder, or --fresh, which moves this one aside"
-
-
-def asked_of(model: SSD) -> dict:
-    """What of a model must be the same when a run goes on."""
-    return {"architecture": model.architecture, "num_classes": model.num_classes}
-
-
-def flat(asked: dict) -> dict:
-    """The recipe's numbers beside the others."""
-    return asked.get("recipe", {}) | {name: value for name, value in asked.items() if name != "recipe"}
-
-
-def read_state(path: Path, device: torch.device) -> dict:
-    """What a run needs to go on.
-
-    Raises:
-        RunError: the file is cut short, or is no run's state.
-    """
-    with path.open("rb") as file:
-        try:
-            saved = torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:  # a broken pickle fails in many ways
-            raise RunError(f"{path} is cut short or no run's state ({type(error).__name__}): {ANEW}") from None
-    names = ("recipe", "loss", "images", "model", "optimizer", "schedule", "scaler", "history", "seconds")
-    if missing := [name for name in names if not isinstance(saved, dict) or name not in saved]:
-        raise RunError(f"{path} is no run's state, without {', '.join(missing)}: {ANEW}")
-    return saved | {name: weights.in_todays_names(saved[name]) for name in ("recipe", "model")}
-
-
-def environment(device: torch.device | str = "cpu") -> dict:
-    """The command, the code's version and the machine, for a result that is to be believed later."""
-    device = torch.device(device)
-    return {
-        "command": shlex.join(["python", "-m", "course_lib", *sys.argv[1:]])
-        if Path(sys.argv[0]).name == "__main__.py"
-        else Path(sys.argv[0]).name,
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "cores": os.cpu_count(),
-    }
-
-
-def commit() -> str:
-    """The commit of the course that runs, "+" behind it where files were changed since."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=folder, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return described.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def read_history(run: str | Path) -> list[dict]:
-    """The records of a run, one an epoch."""
-    path = Path(run) / "history.jsonl"
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing: no epoch of this run is finished yet, or it is no run's folder") from None

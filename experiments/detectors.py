@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from course_lib import emoji_voc, losses, metrics, profiles, training
+from course_lib import emoji_voc, losses, metrics, profiles, runs, training
 from course_lib.boxes import area
 from course_lib.detect import Detections
 from course_lib.files import write_whole
@@ -114,12 +114,12 @@ def compare(question: str, contestants: Mapping[str, Contestant]) -> None:
         return
     profile = replace(profiles.cpu(), pretraining_steps=PRETRAINING_STEPS)
     profile.prepare(show_progress=True)
-    runs: dict[str, list[dict]] = {name: [] for name in contestants}
+    trained: dict[str, list[dict]] = {name: [] for name in contestants}
     for seed in SEEDS:
         for name, contestant in contestants.items():
-            runs[name].append(run_once(profile, name, contestant, seed))
-    seconds = sum(run["provenance"]["seconds"] for some in runs.values() for run in some)
-    provenance = training.environment() | {"seconds": round(seconds)}
+            trained[name].append(run_once(profile, name, contestant, seed))
+    seconds = sum(run["provenance"]["seconds"] for some in trained.values() for run in some)
+    provenance = runs.environment() | {"seconds": round(seconds)}
     RESULTS.mkdir(exist_ok=True)
-    write_whole(path, json.dumps({"runs": runs, "provenance": provenance}, indent=1) + "\n")
+    write_whole(path, json.dumps({"runs": trained, "provenance": provenance}, indent=1) + "\n")
     print(f"{question}: {path}")

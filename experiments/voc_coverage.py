@@ -14,7 +14,7 @@ import torch
 from annotations import voc2007
 from torch import Tensor
 
-from course_lib import boxes, priors, training, voc
+from course_lib import boxes, priors, runs, voc
 from course_lib.files import write_whole
 
 RESULT = Path(__file__).parent / "results" / "voc_coverage.json"
@@ -79,7 +79,7 @@ def main() -> None:
         }
     seconds = round(time.monotonic() - started, 1)
     result = {"images": len(annotations), "objects": len(objects), "edges": EDGES, "sets": sets}
-    result["provenance"] = training.environment() | {"seconds": seconds}
+    result["provenance"] = runs.environment() | {"seconds": seconds}
     RESULT.parent.mkdir(exist_ok=True)
     write_whole(RESULT, json.dumps(result) + "\n")
     print(f"voc_coverage: {RESULT}")

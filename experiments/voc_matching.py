@@ -13,7 +13,7 @@ import torch
 from annotations import voc2007
 from torch import Tensor
 
-from course_lib import boxes, matching, priors, training, voc
+from course_lib import boxes, matching, priors, runs, voc
 from course_lib.files import write_whole
 
 RESULT = Path(__file__).parent / "results" / "voc_matching.json"
@@ -134,7 +134,7 @@ def main() -> None:
     started = time.monotonic()
     result = measured(annotations)
     seconds = round(time.monotonic() - started, 1)
-    result["provenance"] = training.environment() | {"seconds": seconds}
+    result["provenance"] = runs.environment() | {"seconds": seconds}
     RESULT.parent.mkdir(exist_ok=True)
     write_whole(RESULT, json.dumps(result, indent=1) + "\n")
     print(f"voc_matching: {RESULT}")

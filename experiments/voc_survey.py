@@ -10,7 +10,7 @@ from pathlib import Path
 
 from annotations import voc2007
 
-from course_lib import training, voc
+from course_lib import runs, voc
 from course_lib.files import write_whole
 
 RESULT = Path(__file__).parent / "results" / "voc_survey.json"
@@ -27,7 +27,7 @@ def main() -> None:
         surveys = {name: voc.survey(voc.read_annotations(devkit, "2007", name)) for name in ("trainval", "test")}
         seconds = round(time.monotonic() - started, 1)
     RESULT.parent.mkdir(exist_ok=True)
-    result = surveys | {"provenance": training.environment() | {"seconds": seconds}}
+    result = surveys | {"provenance": runs.environment() | {"seconds": seconds}}
     write_whole(RESULT, json.dumps(result, indent=1) + "\n")
     print(f"voc_survey: {RESULT}")
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import warnings
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +22,7 @@ from xml_files import dog, write
 from course_lib import cli, profiles, ssd, voc, weights
 from course_lib.files import DataError
 from course_lib.metrics import ClassDetections, write_detection_files
-from course_lib.training import RunError
+from course_lib.runs import RunError
 
 
 @pytest.fixture
@@ -372,27 +371,6 @@ def test_pictures_that_are_not_there_leave_no_folder(run_cli, tmp_path, some_wei
     assert done.returncode == 1 and "none.png: image is" in done.stderr and contents(tmp_path) == {}
 
 
-def test_two_runs_moved_aside_in_one_second_are_both_kept(tmp_path, monkeypatch):
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return cls(2026, 1, 2, 3, 4, 5)
-
-    monkeypatch.setattr(cli, "datetime", Clock)
-    run = tmp_path / "a run"
-    for text in ("first", "second", "third"):
-        run.mkdir()
-        (run / "file").write_text(text)
-        cli.move_aside(run)
-    kept = {path.name: (path / "file").read_text() for path in tmp_path.iterdir()}
-    stamped = "a run.20260102-030405"
-    assert kept == {stamped: "first", f"{stamped}-2": "second", f"{stamped}-3": "third"}
-    (tmp_path / stamped / "file").unlink()  # rename would replace an empty folder
-    run.mkdir()
-    cli.move_aside(run)
-    assert len(list(tmp_path.iterdir())) == 4
-
-
 @pytest.mark.parametrize(("run", "options"), [("a file", ()), ("a file", ("--fresh",)), (".", ("--fresh",))])
 def test_a_run_that_is_no_folder_of_its_own_is_refused_at_once(call, tmp_path, monkeypatch, small, run, options):
     monkeypatch.chdir(tmp_path)
@@ -532,14 +510,6 @@ def test_the_command_at_the_end_of_training_can_be_pasted(call, small, tmp_path,
     assert set(report) >= {"mean_ap", "ap", "method", "images", "weights_of_epoch"}
 
 
-def test_the_command_in_the_provenance_can_be_pasted(monkeypatch):
-    from course_lib.training import environment
-
-    given = ["train", "--run", "runs/my 'first' run"]
-    monkeypatch.setattr("sys.argv", ["/x/course_lib/__main__.py", *given])
-    assert shlex.split(environment()["command"]) == ["python", "-m", "course_lib", *given]
-
-
 def damaged(kind: str, tree: Path, image_id: str) -> None:
     image, xml = tree / "JPEGImages" / f"{image_id}.jpg", tree / "Annotations" / f"{image_id}.xml"
     match kind:
@@ -604,7 +574,8 @@ def test_measuring_on_a_damaged_tree_ends_with_one_line(call, copied, tmp_path, 
 
 def a_run(run: Path, model: ssd.SSD, profile: str = "small") -> None:
     weights.save(model, run / "best.safetensors")
-    (run / "provenance.json").write_text(json.dumps({"profile": profile, "best_epoch": 1}))
+    provenance = {"profile": profile, "best_epoch": 1, "architecture": "ssd_mini"}
+    (run / "provenance.json").write_text(json.dumps(provenance))
 
 
 @pytest.mark.slow
@@ -675,23 +646,34 @@ def test_the_commands_tell_warnings_in_lines(name, capfd):
 
 @pytest.mark.parametrize(
     ("model", "said"),
-    [(lambda: ssd.ssd_mini(4), "num_classes=4"), (lambda: ssd.ssd300_vgg16(21), "ssd300_vgg16 with num_classes=21")],
+    [
+        (
+            lambda: ssd.ssd_mini(4),
+            r"num_classes=4, .*\(class 1, class 2, class 3\), .* has 20 \(aeroplane, .*tvmonitor\)",
+        ),
+        (lambda: ssd.ssd_mini(21, voc.VOC_CLASSES[::-1]), r"\(tvmonitor, .*aeroplane\), .* has 20 \(aeroplane, "),
+        (lambda: ssd.ssd300_vgg16(21), "is ssd300_vgg16, and this run trained ssd_mini"),
+    ],
 )
 def test_weights_of_another_model_are_not_measured(call, small, tmp_path, model, said):
     a_run(tmp_path / "run", model())
     done = call("evaluate", "--run", tmp_path / "run")
-    assert done.returncode == 1 and said in done.stderr and "ssd_mini with num_classes=21" in done.stderr
+    assert done.returncode == 1 and re.search(said, done.stderr), done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_of_a_run_without_a_profile_one_line_says_how_to_measure_it(call, tmp_path):
+    """A `Trainer` of one's own knows its data, and the command does not."""
+    a_run(tmp_path / "my run", ssd.ssd_mini())
+    (tmp_path / "my run" / "provenance.json").write_text('{"best_epoch": 1}')
+    done = call("evaluate", "--run", tmp_path / "my run")
+    assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert f"evaluation.evaluate_run('{tmp_path}/my run', voc.VOCDetection(devkit, year, image_set))" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [
-        ("{", "JSON"),
-        ("[]", "profile is 'missing'"),
-        ('{"profile": "cpu"}', "best_epoch is 'missing'"),
-        ("\udcff", "JSON"),
-    ],
+    [("{", "JSON"), ("[]", "best_epoch is 'missing'"), ("\udcff", "JSON")],
 )
 def test_a_provenance_that_cannot_be_used_is_one_line(call, tmp_path, content, said):
     (tmp_path / "provenance.json").write_bytes(os.fsencode(content))

@@ -111,6 +111,13 @@ def gpu_trainer(devkit, run, amp="off", **options):
     return Trainer(model, dataset, augment.training_mini(160), recipe, run, **options)
 
 
+def ready(*given):
+    """A trainer whose epochs can be called one by one."""
+    one = gpu_trainer(*given)
+    one.prepare()
+    return one
+
+
 def assert_alike(history, expected):
     """The schedule to the last bit; the losses not: on a GPU sums are added up in an order that differs each time."""
     for a, b in zip(history, expected, strict=True):
@@ -143,7 +150,7 @@ def test_a_run_learns_stops_and_goes_on(small_devkit, tmp_path, amp):
 
 @pytest.mark.slow
 def test_half_precision_trains_close_to_float32(small_devkit, tmp_path):
-    first = {amp: gpu_trainer(small_devkit, tmp_path, amp).train_epoch for amp in ("off", "bf16", "fp16")}
+    first = {amp: ready(small_devkit, tmp_path, amp).train_epoch for amp in ("off", "bf16", "fp16")}
     conf = {amp: train(train.__self__.model, 0)["conf"] for amp, train in first.items()}
     assert conf["bf16"] == pytest.approx(conf["off"], rel=0.1) and conf["fp16"] == pytest.approx(conf["off"], rel=0.1)
 
@@ -165,13 +172,13 @@ def test_weights_saved_from_the_gpu_are_read_on_the_cpu(tmp_path):
 @pytest.mark.filterwarnings("ignore:Grad strides do not match")
 def test_under_nccl_an_epoch_is_that_of_a_plain_process(small_devkit, tmp_path, monkeypatch):
     """One GPU is one process, which `fit` would not wrap: here it is wrapped all the same."""
-    plain = gpu_trainer(small_devkit, tmp_path)
+    plain = ready(small_devkit, tmp_path)
     expected = plain.train_epoch(plain.model, 0)
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "lo")
     options = {"rank": 0, "world_size": 1, "store": dist.HashStore(), "timeout": timedelta(seconds=20)}
     dist.init_process_group("nccl", device_id=torch.device(DEVICE, 0), **options)
     try:
-        wrapped = gpu_trainer(small_devkit, tmp_path)
+        wrapped = ready(small_devkit, tmp_path)
         record = wrapped.train_epoch(DistributedDataParallel(wrapped.model, device_ids=[0]), 0)
     finally:
         dist.destroy_process_group()

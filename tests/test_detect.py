@@ -3,12 +3,13 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import priors_cxcywh
+from strategies import corner_boxes, priors_cxcywh
 
 from course_lib import ssd, voc
 from course_lib.boxes import decode, encode
-from course_lib.detect import detect, detect_all, detect_image
+from course_lib.detect import detect, detect_all, detect_image, detect_one
 from course_lib.losses import FocalLoss
+from course_lib.nms import nms
 
 # Exponentials of a batch and of one image: the last digits may differ, as the routine does for the end of a row.
 ALIKE = {"rtol": 1e-6, "atol": 1e-6}
@@ -43,6 +44,24 @@ def test_detect_equals_the_plain_twin(seed, top_k, max_detections):
         torch.testing.assert_close(ours.scores, scores, **ALIKE)
         assert ours.labels.tolist() == [row[1] for row in twin]
         torch.testing.assert_close(ours.boxes, boxes, **ALIKE)
+
+
+@settings(deadline=None, max_examples=50)
+@given(corner_boxes(maximum=40, smallest=0.05), st.integers(0, 2**20), st.sampled_from([0, 3, 400]), st.integers(0, 60))
+def test_of_equal_scores_the_smaller_label_and_then_the_earlier_prior_comes_first(boxes, seed, top_k, max_detections):
+    """Class by class, each with its own cut and NMS: to the last bit, ties included."""
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.rand(len(boxes), 4, generator=g).round(decimals=1)
+    rows = []
+    for label in range(1, 4):
+        order = sorted(range(len(boxes)), key=lambda prior: -scores[prior, label].item())
+        order = torch.tensor([p for p in order if scores[p, label] > 0.2][:top_k], dtype=torch.int64)
+        rows += [(scores[p, label].item(), label, p) for p in order[nms(boxes[order], scores[order, label], 0.45)]]
+    rows = sorted(rows, key=lambda row: -row[0])[:max_detections]
+    found = detect_one(boxes, scores, 0.2, 0.45, top_k, max_detections)
+    assert found.labels.tolist() == [label for _, label, _ in rows]
+    assert found.scores.tolist() == [score for score, _, _ in rows]
+    assert found.boxes.tolist() == [boxes[prior].tolist() for _, _, prior in rows]
 
 
 def test_a_perfect_network_finds_exactly_what_is_there():

@@ -12,7 +12,7 @@ from failures import FIELDS, Broken, fail
 from torch.utils.data import DataLoader
 
 from course_lib.files import NOTE, DataError, write_whole
-from course_lib.training import RunError
+from course_lib.runs import RunError
 from course_lib.voc import VOCDetection
 
 

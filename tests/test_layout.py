@@ -146,7 +146,7 @@ def test_every_recorded_result_says_from_which_commit_it_is(root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssd", "weights", "matching", "losses", "detect", "metrics"])
+@pytest.mark.parametrize("name", ["ssd", "weights", "matching", "losses", "detect", "metrics", "evaluation"])
 def test_the_detector_and_its_measure_load_neither_augmentation_nor_pictures(root, name):
     code = (
         f"import sys, course_lib.{name}\n"

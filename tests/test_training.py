@@ -1,7 +1,6 @@
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import time
 from dataclasses import replace
@@ -11,11 +10,13 @@ import pytest
 import torch
 from processes import RECIPE, fresh_model, train_as_process, train_slowly, trainer
 
-from course_lib import augment, ssd, weights
+from course_lib import augment, ssd, training, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss
 from course_lib.matching import match
-from course_lib.training import Augmented, RunError, Shuffled, Trainer, compute, parameter_groups, read_history
-from course_lib.voc import VOC_CLASSES, VOCDetection
+from course_lib.runs import RunError, best_epoch, read_history
+from course_lib.schedules import warmup_cosine_factor
+from course_lib.training import Augmented, Shuffled, Trainer, compute, learning_rate, parameter_groups
+from course_lib.voc import VOCDetection
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -48,6 +49,8 @@ def test_only_kernels_decay_and_every_parameter_is_in_one_group():
     model = ssd.ssd_mini()
     model.backbone.freeze(1)
     groups = parameter_groups(model, replace(RECIPE, bias_factor=2.0, weight_decay=0.01, backbone_factor=0.5))
+    names = [f"{part} {kind}" for part in ("backbone", "head") for kind in ("kernels", "biases")]
+    assert [group["name"] for group in groups] == names
     assert [group["weight_decay"] for group in groups] == [0.01, 0, 0.01, 0]
     assert [group["lr"] / RECIPE.learning_rate for group in groups] == pytest.approx([0.5, 1, 1, 2])
     for group in groups:
@@ -56,6 +59,43 @@ def test_only_kernels_decay_and_every_parameter_is_in_one_group():
     assert groups[3]["params"][0] is model.backbone.l2_norm.weight
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+def test_a_trainer_leaves_the_model_alone_until_it_is_to_learn(small_devkit, tmp_path):
+    model, dataset = fresh_model().eval(), VOCDetection(small_devkit, "2007", "val")
+    before = {name: (tensor.clone(), tensor.stride()) for name, tensor in model.state_dict().items()}
+    recipe = replace(RECIPE, frozen_blocks=2)
+    one = Trainer(model, dataset, augment.training_mini(160), recipe, tmp_path, loss=FocalLoss())
+    assert model.scoring == "softmax" and not model.training and all(p.requires_grad for p in model.parameters())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name][0]) and tensor.stride() == before[name][1], name
+    one.prepare()
+    assert model.scoring == "sigmoid" and not all(p.requires_grad for p in model.parameters())
+
+
+def test_the_logged_rate_is_the_heads_wherever_their_group_stands(small_devkit, tmp_path, monkeypatch):
+    recipe = replace(RECIPE, backbone_factor=0.5, bias_factor=3.0)
+    usual = trainer(small_devkit, tmp_path, recipe)
+    usual.prepare()
+    assert learning_rate(usual.optimizer, "head kernels") == usual.schedule.get_last_lr()[2]
+    monkeypatch.setattr(training, "parameter_groups", lambda *given: parameter_groups(*given)[::-1])
+    turned = trainer(small_devkit, tmp_path, recipe)
+    turned.prepare()
+    rates = {turned.train_epoch(turned.model, 0)["lr"], usual.train_epoch(usual.model, 0)["lr"]}
+    assert rates == {RECIPE.learning_rate * warmup_cosine_factor(len(usual.loader), 2, 3 * len(usual.loader))}
+
+
+def test_a_state_from_before_its_groups_had_names_is_gone_on_with(small_devkit, tmp_path):
+    begun = trainer(small_devkit, tmp_path)
+    begun.prepare()
+    begun.history = [{"epoch": 1}]
+    begun.save()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert [group.pop("name") for group in state["optimizer"]["param_groups"]][2] == "head kernels"
+    torch.save(state, tmp_path / "state.pt")
+    one = trainer(small_devkit, tmp_path)
+    one.start_or_resume()
+    assert learning_rate(one.optimizer, "head kernels") == begun.schedule.get_last_lr()[2]
 
 
 @pytest.mark.slow
@@ -124,7 +164,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(small_devkit, tmp_p
     patient = replace(RECIPE, epochs=5, patience=2)
     run = trainer(small_devkit, tmp_path, patient, evaluate=lambda model: {"map": next(scores)})
     history = run.fit()
-    assert [r["map"] for r in history] == [0.1, 0.4, 0.3, 0.2] and run.best_epoch() == 2
+    assert [r["map"] for r in history] == [0.1, 0.4, 0.3, 0.2] and best_epoch(history) == 2
     assert (tmp_path / "best.safetensors").read_bytes() != (tmp_path / "last.safetensors").read_bytes()
     assert json.loads((tmp_path / "provenance.json").read_text())["best_epoch"] == 2
 
@@ -157,12 +197,7 @@ def test_a_batch_larger_than_the_data_set_is_refused(small_devkit, tmp_path):
 @pytest.mark.parametrize(("field", "value"), [("optimizer", "adam"), ("amp", "yes")])
 def test_unknown_names_are_refused(small_devkit, tmp_path, field, value):
     with pytest.raises(ValueError, match=f"{field} is '{value}'"):
-        trainer(small_devkit, tmp_path, replace(RECIPE, **{field: value}))
-
-
-def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(RunError, match=r"history\.jsonl is missing"):
-        read_history(tmp_path)
+        trainer(small_devkit, tmp_path, replace(RECIPE, **{field: value})).prepare()
 
 
 @pytest.mark.slow
@@ -191,6 +226,7 @@ def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devk
 
 def test_a_step_that_overflows_is_left_out_and_the_schedule_waits(small_devkit, tmp_path):
     one = trainer(small_devkit, tmp_path)
+    one.prepare()
     one.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # too large, as float16's is at first
     before = {name: value.clone() for name, value in one.model.named_parameters()}
     parts = one.step(one.model, next(iter(one.loader)))
@@ -244,6 +280,7 @@ def test_the_recipe_decides_from_which_overlap_a_prior_answers(small_devkit, tmp
 
     for match_iou in (0.5, 0.3):
         one = trainer(small_devkit, tmp_path, replace(RECIPE, match_iou=match_iou), loss=Watching())
+        one.prepare()
         batch = next(iter(one.loader))
         one.step(one.model, batch)
         assert torch.equal(seen[-1], match(batch.boxes, batch.labels, one.model.priors, match_iou).labels)
@@ -268,101 +305,3 @@ def test_a_model_and_a_data_set_of_other_class_counts_are_refused_before_trainin
     with pytest.raises(RunError, match=named):
         Trainer(ssd.ssd_mini(num_classes), dataset, augment.training_mini(160), RECIPE, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture(scope="module")
-def begun(small_devkit, tmp_path_factory):
-    """A run that was stopped after its first epoch."""
-    run = tmp_path_factory.mktemp("begun") / "run"
-    one = trainer(small_devkit, run, replace(RECIPE, batch_size=2), image_set="val")
-    one.history, one.seconds = [{"epoch": 1, "map": 0.5}], 1.0
-    one.save()
-    return run
-
-
-def other_trainer(devkit, run, model=None, **changed):
-    """A trainer for `begun`; of another model, or recipe."""
-    model = model or fresh_model()
-    dataset = VOCDetection(devkit, "2007", "val", classes=VOC_CLASSES[: model.num_classes - 1])
-    return Trainer(model, dataset, augment.training_mini(160), replace(RECIPE, batch_size=2, **changed), run)
-
-
-def three_classes():
-    return ssd.ssd_mini(4)
-
-
-@pytest.mark.parametrize("left", ["state.pt", "last.safetensors", "both"])
-@pytest.mark.parametrize(
-    ("model", "was", "now"),
-    [
-        (three_classes, "num_classes=21", "num_classes=4"),
-        (ssd.ssd300_vgg16, "architecture='ssd_mini'", "architecture='ssd300_vgg16'"),
-    ],
-)
-def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_path, left, model, was, now):
-    names = ["state.pt", "last.safetensors"] if left == "both" else [left]
-    for name in names:
-        shutil.copy(begun / name, tmp_path / name)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(RunError, match=rf"was started with .*{was}.*asked for now .*{now}.*another folder, or --fresh"):
-        other_trainer(small_devkit, tmp_path, model()).fit()
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-
-def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small_devkit, begun, tmp_path):
-    state = torch.load(begun / "state.pt", weights_only=True)
-    assert (state.pop("architecture"), state.pop("num_classes")) == ("ssd_mini", 21)
-    torch.save(state, tmp_path / "state.pt")
-    one = other_trainer(small_devkit, tmp_path)
-    one.start_or_resume()
-    assert [record["epoch"] for record in one.history] == [1]
-    for model, named in ((three_classes, "ssd_mini with num_classes=4"), (ssd.ssd300_vgg16, "ssd300_vgg16 with num_")):
-        with pytest.raises(RunError, match=rf"another model than the {named}.*--fresh") as refused:
-            other_trainer(small_devkit, tmp_path, model()).fit()
-        assert len(str(refused.value)) < 600
-
-
-def test_a_state_of_an_earlier_edition_is_gone_on_with_or_refused_under_todays_names(small_devkit, begun, tmp_path):
-    """It calls the backbone trunk, and L2Norm was no part of it."""
-    state = torch.load(begun / "state.pt", weights_only=True)
-    state["recipe"]["trunk_factor"] = state["recipe"].pop("backbone_factor")
-    state["model"]["l2_norm.weight"] = state["model"].pop("backbone.l2_norm.weight") * 3
-    torch.save(state, tmp_path / "state.pt")
-    one = other_trainer(small_devkit, tmp_path)
-    one.start_or_resume()
-    assert [record["epoch"] for record in one.history] == [1]
-    for name, tensor in one.model.state_dict().items():
-        kept = state["model"]["l2_norm.weight"] if "l2_norm" in name else state["model"][name]
-        assert torch.equal(tensor, kept), name
-    with pytest.raises(
-        RunError, match=r"was started with backbone_factor=1\.0, .*asked for now \(backbone_factor=0\.5"
-    ):
-        other_trainer(small_devkit, tmp_path, backbone_factor=0.5).fit()
-
-
-def test_a_refusal_names_what_differs_and_nothing_else(small_devkit, begun):
-    with pytest.raises(RunError) as refused:
-        other_trainer(small_devkit, begun, learning_rate=1e-4, seed=3).fit()
-    assert str(refused.value) == (
-        f"{begun} was started with learning_rate=0.001, seed=0, which is not what is asked for now "
-        "(learning_rate=0.0001, seed=3): choose another folder, or --fresh, which moves this one aside"
-    )
-
-
-@pytest.mark.parametrize("left", [0, 1, 100, 5000, -1])
-def test_a_state_that_was_cut_short_is_named_and_kept(small_devkit, begun, tmp_path, left):
-    content = (begun / "state.pt").read_bytes()[:left]
-    (tmp_path / "state.pt").write_bytes(content)
-    with pytest.raises(RunError, match=r"state\.pt is cut short or no run's state .*--fresh") as refused:
-        other_trainer(small_devkit, tmp_path).fit()
-    assert "\n" not in str(refused.value) and (tmp_path / "state.pt").read_bytes() == content
-
-
-@pytest.mark.parametrize("what", [b"a text", b"PK\x03\x04", [1, 2], {"model": {}}, 3.0])
-def test_a_file_that_is_no_state_is_named_and_kept(small_devkit, tmp_path, what):
-    path = tmp_path / "state.pt"
-    path.write_bytes(what) if isinstance(what, bytes) else torch.save(what, path)
-    content = path.read_bytes()
-    with pytest.raises(RunError, match=r"state\.pt is (cut short|no run's state, without recipe, ).*--fresh"):
-        other_trainer(small_devkit, tmp_path).fit()
-    assert path.read_bytes() == content

@@ -75,7 +75,7 @@ VARIANTS = (
 
 PROBE = """
 import json, torch
-from course_lib.training import processor
+from course_lib.runs import processor
 print(json.dumps([processor(), torch.backends.cpu.get_cpu_capability(), torch.backends.mkl.is_available()]))
 """
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from course_lib import cli, detect, profiles, viz, voc, weights
+from course_lib import cli, detect, profiles, runs, viz, voc, weights
 from course_lib.files import write_whole
-from course_lib.training import read_history
 
 PICTURE = profiles.ROOT / "book" / "_static" / "detections.png"
 SHOWN = (7, 14, 21, 40, 44, 46)  # test images; chosen by number, before any detector had seen them
@@ -31,12 +30,12 @@ def draw_opening_picture(model: torch.nn.Module, profile: profiles.Profile) -> N
 
 
 def main(run: Path) -> None:
-    provenance = json.loads((run / "provenance.json").read_text())
-    if not provenance["finished"] or provenance["profile"] != "cpu":
+    provenance = runs.read_provenance(run)
+    if not provenance["finished"] or provenance.get("profile") != "cpu":
         sys.exit(f"{run} is not a finished run of the cpu profile")
     weights.save(weights.load(run / "best.safetensors"), profiles.RECORD, torch.float16)
     report = cli.evaluate_run(run, cli.Method.area)
-    record = {"provenance": provenance, "evaluation": report, "history": read_history(run)}
+    record = {"provenance": provenance, "evaluation": report, "history": runs.read_history(run)}
     write_whole(profiles.RECORD.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     draw_opening_picture(weights.load(profiles.RECORD), profiles.cpu())
 

@@ -1,0 +1,150 @@
+"""From a model and a data set to a report: the one place that puts it together."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from course_lib import metrics, runs, weights
+from course_lib.detect import Detections, detect_all
+from course_lib.files import write_whole
+from course_lib.images import resized
+from course_lib.metrics import ClassDetections
+from course_lib.ssd import SSD
+from course_lib.voc import Annotation, Target, collate
+
+
+class Resized(Dataset):
+    """A data set as a model is measured on it: each image stretched to its size, and nothing else."""
+
+    def __init__(self, dataset: Dataset, image_size: int) -> None:
+        self.dataset, self.image_size = dataset, image_size
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "3 S S"], Target]:
+        image, target = self.dataset.load(index)
+        return resized(image, self.image_size), target
+
+
+def loader(dataset: Dataset, image_size: int, batch_size: int = 32, workers: int = 0) -> DataLoader:
+    """The images of a data set in its order, resized and in batches.
+
+    Args:
+        dataset: a `voc.VOCDetection`, whose own transform is not used.
+        image_size: pixels on each side.
+        workers: processes that load images, beside this one.
+    """
+    return DataLoader(Resized(dataset, image_size), batch_size, collate_fn=collate, num_workers=workers)
+
+
+def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int = 0) -> list[Detections]:
+    """What a model finds in every image of a data set, in its order; computed on the model's device.
+
+    Raises:
+        RunError: the model's classes are not the data set's.
+        DataError: an image or annotation cannot be read.
+    """
+    runs.refuse_other_classes(model, dataset.classes)
+    return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
+
+
+def report(
+    found: Sequence[Detections] | Mapping[str, ClassDetections],
+    truth: Sequence[Annotation],
+    classes: Sequence[str],
+    method: str = "area",
+    parts: Mapping[str, Sequence[Annotation]] | None = None,
+) -> dict:
+    """AP at IoU 0.5 by class and its mean, as they are written to JSON.
+
+    Args:
+        found: one `Detections` for each image of `truth`, or detections by class as
+            `metrics.read_detection_files` gives them.
+        classes: what the labels 1, 2, ... mean: the data set's, or the model's.
+        method: "area" or "11point"; see `metrics.average_precision`.
+        parts: the same images with the objects that do not count marked difficult, by the name of what counts.
+
+    Returns:
+        "mean_ap"; "ap" by class, both None where there is nothing to measure; "method"; "images", how many; and for
+        each of `parts` a report of its own.
+    """
+    result = metrics.evaluate_voc(found, truth, method=method, classes=classes)
+    mean_ap = None if math.isnan(result.mean_ap) else result.mean_ap
+    whole = {"mean_ap": mean_ap, "ap": result.ap, "method": method, "images": len(truth)}
+    return whole | {name: report(found, part, classes, method) for name, part in (parts or {}).items()}
+
+
+def evaluate(
+    model: SSD,
+    dataset: Dataset,
+    method: str = "area",
+    split: Callable[[list[Annotation]], Mapping[str, list[Annotation]]] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+) -> dict:
+    """Measure a model on a data set; gives a `report`.
+
+    Args:
+        dataset: a `voc.VOCDetection`.
+        split: gives the `parts` of a report from the ground truth, as `emoji_voc.split_by_emoji` does.
+        workers: processes that load images, beside this one.
+
+    Raises:
+        RunError: the model's classes are not the data set's.
+        DataError: an image or annotation cannot be read; annotations are read before anything is computed.
+    """
+    runs.refuse_other_classes(model, dataset.classes)
+    truth = dataset.annotations()
+    found = detections(model, dataset, batch_size, workers)
+    return report(found, truth, dataset.classes, method, split(truth) if split else None)
+
+
+def evaluate_run(
+    run: str | Path,
+    dataset: Dataset,
+    method: str = "area",
+    split: Callable[[list[Annotation]], Mapping[str, list[Annotation]]] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict:
+    """Measure a run's best weights as `evaluate` does, and keep the report beside them, evaluation_<method>.json.
+
+    The report says also from which epoch the weights are: "weights_of_epoch", None where no epoch was measured and
+    the best weights are the last.
+
+    Raises:
+        RunError: the folder is no run's, its weights are another model's, or their classes are not the data set's.
+        DataError: a file of the run, an image or an annotation cannot be read.
+    """
+    run = Path(run)
+    provenance = runs.read_provenance(run)
+    model = weights.load(run / "best.safetensors").to(device)
+    trained = provenance.get("architecture", model.architecture)
+    if model.architecture != trained:
+        raise runs.RunError(f"{run}/best.safetensors is {model.architecture}, and this run trained {trained}")
+    measured = evaluate(model, dataset, method, split, batch_size, workers)
+    measured["weights_of_epoch"] = provenance["best_epoch"]
+    write_whole(run / f"evaluation_{method}.json", json.dumps(measured, indent=2) + "\n")
+    return measured
+
+
+def selector(dataset: Dataset, batch_size: int = 32, workers: int = 0) -> Callable[[SSD], dict[str, float]]:
+    """What a `training.Trainer` measures between epochs: mAP on a data set that training does not see.
+
+    The annotations are read at once, and only then.
+    """
+    truth = dataset.annotations()
+
+    def measure(model: SSD) -> dict[str, float]:
+        found = detections(model, dataset, batch_size, workers)
+        return {"map": metrics.evaluate_voc(found, truth, classes=dataset.classes).mean_ap}
+
+    return measure
