@@ -1,6 +1,8 @@
 """The exercises: right answers pass and each mistake gets its own hint. What the solutions are: `exercises/`."""
 
 import inspect
+import sys
+from types import CodeType
 
 import pytest
 from graded import MISTAKES, SOURCES, well_formed, written
@@ -71,7 +73,25 @@ def test_a_result_in_place_of_the_function_is_refused():
         check("iou", 0.5)
 
 
-@pytest.mark.parametrize("name", ["iou", "encode_box", "greedy"])
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_right_answer_is_one_that_a_reader_could_have_written(exercise):
+    """It has the name that is asked for, and needs nothing else of the grader's module but what that imports."""
+    right = inspect.unwrap(EXERCISES[exercise].solution)
+    assert right.__name__ == exercise
+    beside = vars(sys.modules[right.__module__])
+    needed = {name: beside[name] for code in codes(right.__code__) for name in code.co_names if name in beside}
+    assert [name for name, value in needed.items() if getattr(value, "__module__", "") == right.__module__] == []
+
+
+def codes(code):
+    """The code of a function, and of the functions within it."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from codes(inner)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_that_a_page_shows_is_the_one_that_the_grader_has(name):
     assert inspect.getsource(EXERCISES[name].solution) in solution(name)._repr_markdown_()
 
