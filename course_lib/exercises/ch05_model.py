@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.grading import Exercise, Shape, mistakes, rectangle
+from course_lib.grading import Exercise, mistakes
+from course_lib.verdicts import Shape, rectangle
 
 Sides = tuple[int, ...]
 
