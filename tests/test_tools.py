@@ -45,6 +45,9 @@ LIBRARY = {
     "alone.py": "ALONE = 1\n",
     "cli.py": "import typer\n\n\ndef train():\n    'Train.'\n",
     "record.py": "RECORD = 'ssd_mini.safetensors'\n",
+    "exercises/__init__.py": "",
+    "exercises/ch01_boxes.py": "def twice(x):\n    # the sum\n    return x + x\n\n\ndef thrice(x):\n    return 3 * x\n",
+    "exercises/ch02_more.py": "def half(x):\n    # a quotient\n    return x / 2\n",
 }
 
 
@@ -57,7 +60,14 @@ def write_chapter(root: Path, name: str, *cells: str) -> Path:
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """A small repository, on which the tools work."""
-    for folder in ("book", "course_lib/deep", "data", "experiments/results", "benchmarks/results"):
+    for folder in (
+        "book",
+        "course_lib/deep",
+        "course_lib/exercises",
+        "data",
+        "experiments/results",
+        "benchmarks/results",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     for name, text in LIBRARY.items():
         (tmp_path / "course_lib" / name).write_text(text)
@@ -67,7 +77,8 @@ def fake(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("torch==1\n")
     build = tmp_path / "_build"
     build.mkdir()
-    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    for variable in ("COURSE_PROFILE", "COURSE_DEVKIT"):
+        monkeypatch.delenv(variable, raising=False)
     names = {"ROOT": tmp_path, "BOOK": tmp_path / "book", "BUILD": build}
     names |= {"CACHE": build / ".jupyter_cache", "KEYS": build / "notebook_keys.json"}
     for name, value in names.items():
@@ -91,6 +102,7 @@ LAYOUT = ("course_lib/boxes.py", "\n\n\ndef", "\n\ndef")
 ALONE = ("course_lib/alone.py", "1", "2")
 FORMULA = ("course_lib/losses.py", "# the formula", "# equation 3")
 OTHER = ("course_lib/losses.py", "# the other one", "# one more")
+ANSWER = ("course_lib/exercises/ch01_boxes.py", "# the sum", "# both")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +137,11 @@ OTHER = ("course_lib/losses.py", "# the other one", "# one more")
         ("from course_lib import losses, viz\nshow = book.source\nshow(losses.Loss)", FORMULA),
         ("from course_lib import losses\nfrom course_lib.viz import source as show\nshow(losses.Loss)", FORMULA),
         ("from course_lib import losses, viz\nlist(map(book.source, [losses.Loss]))", FORMULA),
+        ("from course_lib.check import solution\nsolution('twice')", ANSWER),
+        ("from course_lib.check import solution as s\ns('twice')", ANSWER),
+        ("from course_lib import check\ncheck.solution('twice')", ANSWER),
+        ("from course_lib.check import solution\nsolution(name)", ANSWER),
+        ("from course_lib.check import solution\nsolution('unknown')", ANSWER),
         ("import json", ("requirements.txt", "torch==1", "torch==2")),
         ("open('experiments/results/voc.json')", ("experiments/results/voc.json", "{}", "[]")),
         ("ROOT / 'experiments' / 'results' / 'voc.json'", ("experiments/results/voc.json", "{}", "[]")),
@@ -151,6 +168,8 @@ def test_what_a_notebook_depends_on_executes_it_again(fake, code, edit):
         ("from course_lib import losses\nviz.source(losses.Loss.backward)", FORMULA),
         ("from course_lib import boxes\nfor source in [1]:\n    print(source)", COMMENT),
         ("import torch\nviz.source(torch.nn.Linear)\nfrom course_lib import boxes", COMMENT),
+        ("from course_lib.check import solution\nsolution('thrice')", ANSWER),
+        ("from course_lib.check import solution\nsolution('half')", ANSWER),
         ("from course_lib import boxes", ("experiments/results/voc.json", "{}", "[]")),
         ("open('experiments/results/voc.json')", ("benchmarks/results/loader.json", "{}", "[]")),
         ("from course_lib import boxes", ("data/ssd_mini.json", "{}", "[]")),
@@ -161,10 +180,11 @@ def test_what_a_notebook_does_not_depend_on_executes_nothing(fake, code, edit):
     assert not changes(fake, write_chapter(fake, "01_a", code), *edit)
 
 
-def test_the_book_of_another_profile_is_another_book(fake, monkeypatch):
+@pytest.mark.parametrize(("variable", "value"), [("COURSE_PROFILE", "gpu"), ("COURSE_DEVKIT", "/data/mine")])
+def test_the_book_of_another_world_is_another_book(fake, monkeypatch, variable, value):
     chapter = write_chapter(fake, "01_a", "import json")
     before = notebooks.key(chapter)
-    monkeypatch.setenv("COURSE_PROFILE", "gpu")
+    monkeypatch.setenv(variable, value)
     assert notebooks.key(chapter) != before
 
 
@@ -231,7 +251,8 @@ def test_a_kill_while_a_notebook_is_stored_loses_that_one_alone(fake, monkeypatc
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(where, kill)
         notebooks.store(chapter, ready, key)
-    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    for variable in ("COURSE_PROFILE", "COURSE_DEVKIT"):
+        monkeypatch.delenv(variable, raising=False)
     assert not notebooks.done(chapter) and notebooks.done(other)
     keep(chapter, "new")
     assert notebooks.done(chapter) and outputs(chapter) == "new"
