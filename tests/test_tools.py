@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import notebooks, portable
+from course_lib import voc
+from tools import gpu_world, notebooks, parts, portable
 
 PAGE = """---
 jupytext:
@@ -438,6 +439,70 @@ def test_the_fast_check_is_a_part_of_the_whole():
     assert [part.name for part in fast] == ["fast tests", "03_backbone"]
     assert whole[0].name == "tests" and fast[1] in whole
     assert "00_ten_minutes" not in {part.name for part in whole}
+
+
+# ---- the chapters in the GPU's world ---------------------------------------------------------------------------------
+
+
+def test_both_years_are_the_tree_and_list_only_pictures_that_are_there(tmp_path, small_devkit):
+    tree = shutil.copytree(small_devkit / "VOC2007", tmp_path / "VOC2007")
+    gone = voc.read_image_set(tmp_path, "2007", "val")[0]
+    (tree / "JPEGImages" / f"{gone}.jpg").unlink()
+    for _ in range(2):  # what an earlier run has left is made anew
+        key = gpu_world.link_devkit(tmp_path / "linked" / "devkit", tree)
+    for name in ("train", "val", "trainval", "test"):
+        wanted = [one for one in voc.read_image_set(tmp_path, "2007", name) if one != gone]
+        assert [voc.read_image_set(tmp_path / "linked" / "devkit", year, name) for year in ("2007", "2012")] == [
+            wanted
+        ] * 2
+    image, _ = voc.VOCDetection(tmp_path / "linked" / "devkit", "2012", "test")[0]
+    assert image.shape[2] == 3
+    shutil.copy(small_devkit / "VOC2007" / "JPEGImages" / f"{gone}.jpg", tree / "JPEGImages")
+    assert gpu_world.link_devkit(tmp_path / "linked" / "devkit", tree) != key
+
+
+@pytest.fixture
+def two_chapters(monkeypatch, tmp_path, small_devkit):
+    """Chapters that take no time, the second of which fails; what is started is noted with its world."""
+    started = []
+
+    def execute(command, env, **options):
+        started.append((command[-1], env["COURSE_PROFILE"], Path(env["COURSE_DEVKIT"]).relative_to(tmp_path)))
+        return subprocess.CompletedProcess(command, int("01" in command[-1]))
+
+    monkeypatch.setattr(parts.subprocess, "run", execute)
+    monkeypatch.setattr(gpu_world, "KEPT", tmp_path)
+    monkeypatch.setattr(gpu_world, "without_network", tuple)
+    monkeypatch.setattr(
+        gpu_world, "chapters", lambda: [parts.Part(n, "key", [n]) for n in ("00_ten_minutes", "01_voc")]
+    )
+    monkeypatch.setattr(gpu_world.profiles, "EMOJI_VOC", small_devkit)
+    monkeypatch.setattr(sys, "argv", ["gpu_world"])
+    for name in ("COURSE_PROFILE", "COURSE_DEVKIT", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")  # and is as it was after the test
+    monkeypatch.delenv("VOC_REAL", raising=False)
+    return started
+
+
+def test_every_chapter_runs_in_the_gpus_world_and_one_that_passed_is_kept(two_chapters, capsys, monkeypatch):
+    assert gpu_world.main() == 1
+    devkit = Path("emoji/devkit")
+    assert two_chapters == [("00_ten_minutes", "gpu", devkit), ("01_voc", "gpu", devkit)]
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert "passed" in lines[0] and "FAILED" in lines[1]
+    assert gpu_world.main() == 1
+    assert [name for name, *_ in two_chapters[2:]] == ["01_voc"]
+    monkeypatch.setattr(sys, "argv", ["gpu_world", "00"])
+    assert gpu_world.main() == 0
+
+
+def test_real_pictures_are_another_world(two_chapters, monkeypatch, tmp_path, small_devkit):
+    gpu_world.main()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "VOCdevkit").symlink_to(small_devkit)
+    monkeypatch.setenv("VOC_REAL", str(tmp_path / "real"))
+    gpu_world.main()
+    assert two_chapters[2] == ("00_ten_minutes", "gpu", Path("voc/devkit"))
 
 
 def test_no_cell_has_a_limit_that_a_slow_machine_breaks(pytestconfig, root):
