@@ -49,6 +49,11 @@ class Pace:
         return seconds
 
 
+def needs_a_gpu(profile: Profile) -> bool:
+    """Whether chapter 0 would take hours: no GPU, and a network larger than the one whose full run is recorded."""
+    return profile.record is None and profile.device == "cpu"
+
+
 def images(profile: Profile, *sets: tuple[str, str]) -> int:
     """Images in some sets; those of EmojiVOC need not be drawn yet."""
     if profile.on_emoji_voc:

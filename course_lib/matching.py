@@ -24,11 +24,15 @@ class Matches(NamedTuple):
     gt_index: Int[Tensor, "B P"]
 
 
-def owners(boxes: Float[Tensor, "B G 4"], corners: Float[Tensor, "P 4"], iou_threshold: float) -> Int[Tensor, "B P"]:
+def owners(
+    boxes: Float[Tensor, "B G 4"],
+    corners: Float[Tensor, "P 4"],
+    iou_threshold: float,
+) -> Int[Tensor, "B P"]:
     """The slot of the ground truth that each prior answers for, -1 for none.
 
-    The threshold comes first, and the pairs that every ground truth is given by force are written over it.
-    Of equal overlaps the first ground truth and the first prior win.
+    First the threshold; then each ground truth's own prior is written over it, the best
+    pair first. Of equal overlaps the first ground truth and the first prior win.
 
     Args:
         boxes: corners; an empty box overlaps nothing.
@@ -41,8 +45,8 @@ def owners(boxes: Float[Tensor, "B G 4"], corners: Float[Tensor, "P 4"], iou_thr
     image = torch.arange(len(iou), device=iou.device)
     nothing = iou.new_zeros(())  # on the device; for a plain 0 the host would wait
     for _ in range(iou.shape[1]):
-        slot = iou.amax(dim=2).argmax(dim=1)  # [B], whose best overlap is the largest of its image
-        best, prior = iou[image, slot].max(dim=1)
+        slot = iou.amax(dim=2).argmax(dim=1)  # [B], whose best overlap is largest
+        best, prior = iou[image, slot].max(dim=1)  # [B]
         owner[image, prior] = torch.where(best > 0, slot, owner[image, prior])
         iou[image, slot] = nothing
         iou[image, :, prior] = nothing

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -90,6 +90,17 @@ class Profile:
             torch.manual_seed(seed)
             model = ssd.ARCHITECTURES[self.architecture]()
         return model.to(self.device, memory_format=torch.channels_last)
+
+    def with_what_is_here(self) -> "Profile":
+        """The profile for a page: where the trunk's weights are missing it says so, and starts from random ones.
+
+        Nothing of a trunk that has learned nothing is frozen. Training by the command line refuses instead.
+        """
+        if self.trunk_weights is None or self.trunk_weights.exists():
+            return self
+        print(f"{self.trunk_weights.name} is not here: the trunk starts from random weights.")
+        print("For the real start: python -m course_lib download vgg16")
+        return replace(self, trunk_weights=None, recipe=replace(self.recipe, frozen_blocks=0))
 
     def trained(self) -> ssd.SSD | None:
         """The recorded detector, or the best of your own run in `runs/<name>`; None where there is neither."""
