@@ -66,6 +66,9 @@ ENCODE_BOX = Exercise(
         "below.",
         _encoded(stretch=lambda a, b: a / b / 0.2),
         _encoded(stretch=lambda a, b: (a - b) / b / 0.2),
+        "variance in the logarithm: You divide by the variance inside of the logarithm. Take the logarithm of the two "
+        "sides' ratio first, then divide.",
+        _encoded(stretch=lambda a, b: math.log(a / b / 0.2)),
         "other base: Your logarithm has another base. The natural one is wanted.",
         _encoded(stretch=lambda a, b: math.log2(a / b) / 0.2),
         _encoded(stretch=lambda a, b: math.log10(a / b) / 0.2),
@@ -331,6 +334,8 @@ OWNERS = Exercise(
         "no prior: An object that no free prior overlaps has -1, and -1 is an index too: the last. Let it write "
         "nowhere.",
         _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number)),
+        "first prior: 0 is a prior like any other, the first. Only -1 says that an object has none.",
+        _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number) if prior > 0 else None),
         "threshold last: Your threshold takes a prior from the object that it was given to. The pairs of the first "
         "rule have the last word.",
         _threshold_last,
@@ -351,6 +356,7 @@ OWNERS = Exercise(
         _in_turn(keep_first=False),
         "no threshold: You give every prior to its best object, however little they overlap. Below the threshold a "
         "free prior is background: -1.",
+        lambda iou, threshold: iou.argmax(dim=0),
         _owned(lambda iou, threshold: iou.argmax(dim=0)),
         _owned(lambda iou, threshold: torch.where(iou.amax(dim=0) > 0, iou.argmax(dim=0), -1)),
         "labels: You count objects from 1, and background is 0. The number of the first object is 0, and of background "

@@ -99,6 +99,10 @@ WRONG = {
         "variances exchanged": [("torch", "shift / 0.1, stretch / 0.2", "shift / 0.2, stretch / 0.1")],
         "one variance": [("plain", "0.2", "0.1"), ("torch", "0.1", "0.2")],
         "no logarithm": [("plain", "math.log", ""), ("torch", ".log()", " - 1")],
+        "variance in the logarithm": [
+            ("plain", "/ w) / 0.2", "/ w / 0.2)", "/ h) / 0.2", "/ h / 0.2)"),
+            ("torch", ").log()", " / 0.2).log()", "stretch / 0.2", "stretch"),
+        ],
         "other base": [("plain", "math.log", "math.log2"), ("torch", ".log()", ".log10()")],
         "width for height": [
             ("plain", "cx, cy, w, h = prior", "cx, cy, h, w = prior"),
@@ -195,6 +199,7 @@ WRONG = {
             ("greedy", "        if prior >= 0:\n            owner[prior] = number", "        owner[prior] = number"),
             ("filled", "if p != -1", "if True"),
         ],
+        "first prior": [("greedy", "prior >= 0", "prior > 0")],
         "threshold last": [("filled", "owner[p] == -1 and ", "")],
         "pairs only": [("rounds", "max(column) >= threshold", "False"), ("filled", "range(count)", "[]")],
         "threshold only": [("rounds", "free.max() > 0", "False"), ("greedy", "if prior >= 0", "if False")],
@@ -213,6 +218,7 @@ WRONG = {
         ],
         "no threshold": [
             ("plain", "overlap < threshold", "overlap < 0"),
+            ("plain", "overlap < threshold", "overlap < 0", "free.max() > 0", "False"),
             ("rounds", "max(column) >= threshold", "max(column) > 0"),
         ],
         "labels": [("plain", "return owner", "return owner + 1")],
