@@ -14,7 +14,7 @@ SHELL := /bin/bash
 # More than one thread per core slows the tests down when they run side by side.
 WORKERS ?= 2
 
-.PHONY: help setup data sync notebooks book test portable check lint serve lab bench experiments clean
+.PHONY: help setup data sync notebooks notebooks-gpu book test portable check lint serve lab bench experiments clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,6 +32,9 @@ sync: setup  ## make the notebooks (book/*.ipynb) from the chapters (book/*.md)
 notebooks: data  ## execute the notebooks that need it: their code has changed, or something they read
 	@$(BIN)/python tools/notebooks.py sync --check
 	@$(BIN)/python tools/notebooks.py run
+
+notebooks-gpu: data  ## the chapters with the GPU profile, a few steps each on the CPU; goes on where it was interrupted
+	@$(BIN)/python -m tools.gpu_world
 
 book: notebooks  ## execute every notebook and build the book
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet

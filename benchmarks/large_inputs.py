@@ -1,7 +1,7 @@
 """Inputs far larger than VOC's: what they cost, beside what they cost before they had a way of their own.
 
-- matching crowds of 250 to 2000 objects to SSD300's priors: walks down sorted lists beside rounds over all pairs.
-  The rounds are left out from 1000 objects on: they take eight times as long for twice the objects;
+- matching crowds of 250 to 2000 objects to SSD300's priors: rounds over the champions of blocks beside rounds over all
+  pairs. The latter are left out from 1000 objects on: they take four times as long for twice the objects;
 - a training sample of a picture of 24 megapixels: shrunk before the zoom-out beside painted as it is.
 
 Both sides alternate in one process, and the number is the ratio of their medians. The peak memory of each side is
@@ -22,26 +22,26 @@ import torch
 from match_and_loss import memory
 from PIL import Image
 
-from course_lib import augment, matching, runs
+from course_lib import augment, crowds, matching, runs
 from course_lib.files import write_whole
 from course_lib.priors import SSD300
 from course_lib.voc import Target, read_image
 
 ROUNDS, SAMPLES, THREADS = 5, 20, 1
-CROWDS, ROUNDS_UP_TO = (250, 500, 1000, 2000), 500  # objects in the image
+CROWDS, ALL_PAIRS_UP_TO = (250, 500, 1000, 2000), 500  # objects in the image
 WIDTH, HEIGHT, SIZE = 6000, 4000, 300
-CROWD = matching.CROWD
+CROWD = crowds.CROWD
 
 
 def match_crowd(objects: int, side: str) -> Callable[[], object]:
-    """Matching one image: by walks as the library does it, or by the rounds it uses for few objects."""
+    """Matching one image: by champions as the library does it, or by all pairs as it does for few objects."""
     g = torch.Generator().manual_seed(0)
     size = 0.05 + 0.6 * torch.rand(1, objects, 2, generator=g) ** 2
     low = torch.rand(1, objects, 2, generator=g) * (1 - size)
     boxes, labels, priors = torch.cat([low, low + size], dim=-1), torch.ones(1, objects).long(), SSD300.boxes()
 
     def work() -> None:
-        matching.CROWD = objects if side == "rounds" else CROWD
+        crowds.CROWD = objects if side == "all pairs" else CROWD
         matching.match(boxes, labels, priors)
 
     return work
@@ -79,7 +79,7 @@ def seconds(work: Callable[[], object]) -> float:
 def peak_mib(make: Callable, amount: int, side: str, calls: int) -> int:
     """How far some calls raise this process's memory above what it held before, their input included."""
     torch.set_num_threads(THREADS)
-    match_crowd(1, "walks")()  # libraries start up
+    match_crowd(1, "champions")()  # libraries start up
     work = make(amount, side)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM, the high-water mark, anew
@@ -116,10 +116,10 @@ def reading() -> float:
 
 def main() -> None:
     torch.set_num_threads(THREADS)
-    match_crowd(CROWDS[0], "walks")()  # the first call warms up
+    match_crowd(CROWDS[0], "champions")()  # the first call warms up
     result: dict = {"threads": THREADS, "rounds": ROUNDS, "priors": len(SSD300.boxes()), "objects_per_image": {}}
     for objects in CROWDS:
-        sides = ("walks", "rounds") if objects <= ROUNDS_UP_TO else ("walks",)
+        sides = ("champions", "all pairs") if objects <= ALL_PAIRS_UP_TO else ("champions",)
         result["objects_per_image"][objects] = compare(match_crowd, objects, sides, ROUNDS)
         print(f"{objects} objects: {json.dumps(result['objects_per_image'][objects])}")
     picture = {"width": WIDTH, "height": HEIGHT, "samples": SAMPLES, "read_seconds": reading()}

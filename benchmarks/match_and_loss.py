@@ -61,7 +61,7 @@ class Batch(NamedTuple):
     logits: Tensor  # [B, P, 21]
 
 
-def make_batch(counts: list[int], seed: int) -> Batch:
+def make_batch(counts: list[int], seed: int, priors: Tensor = PRIORS) -> Batch:
     """Random boxes, `counts[b]` of them on image b."""
     g = torch.Generator().manual_seed(seed)
     slots = max(counts)
@@ -71,7 +71,7 @@ def make_batch(counts: list[int], seed: int) -> Batch:
     boxes = torch.cat([low, low + size], dim=-1) * real[..., None]
     labels = torch.randint(1, 21, (len(counts), slots), generator=g) * real
     targets = [{"boxes": b[:n], "labels": c[:n]} for b, c, n in zip(boxes, labels, counts, strict=True)]
-    offsets, logits = (torch.randn(len(counts), len(PRIORS), width, generator=g) for width in (4, 21))
+    offsets, logits = (torch.randn(len(counts), len(priors), width, generator=g) for width in (4, 21))
     return Batch(boxes, labels, targets, offsets.requires_grad_(), logits.requires_grad_())
 
 

@@ -38,10 +38,11 @@ def box_iou(a: Float[Tensor, "*batch N 4"], b: Float[Tensor, "*#batch M 4"]) -> 
 
     Source: Everingham et al. 2010, section 4.2.
     """
-    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    side = (high - low).clamp(min=0)
-    intersection = side[..., 0] * side[..., 1]
+    a_xmin, a_ymin, a_xmax, a_ymax = a[..., :, None, :].unbind(dim=-1)  # [N, 1]
+    b_xmin, b_ymin, b_xmax, b_ymax = b[..., None, :, :].movedim(-1, 0).contiguous()  # [1, M], rows of memory
+    width = (torch.minimum(a_xmax, b_xmax) - torch.maximum(a_xmin, b_xmin)).clamp(min=0)
+    height = (torch.minimum(a_ymax, b_ymax) - torch.maximum(a_ymin, b_ymin)).clamp(min=0)
+    intersection = width * height
     union = area(a)[..., :, None] + area(b)[..., None, :] - intersection
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 

@@ -3,6 +3,8 @@
 To add an exercise, write a `grading.Exercise` in `exercises/chNN_name.py` and name it in that module's `EXERCISES`.
 """
 
+import builtins
+import sys
 from collections.abc import Callable
 
 from course_lib.book import Source, source
@@ -16,7 +18,8 @@ from course_lib.exercises import (
     ch07_multibox,
     ch08_focal,
 )
-from course_lib.grading import Exercise, Verdict, grade
+from course_lib.grading import Exercise, grade
+from course_lib.verdicts import Verdict
 
 CHAPTERS = (
     ch01_voc,
@@ -34,6 +37,8 @@ EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, on
 def check(name: str, function: Callable) -> Verdict:
     """Try a function on the cases of an exercise, simple ones first, up to the first that fails.
 
+    A notebook or a prompt shows the verdict; in a script it is printed.
+
     Args:
         name: the exercise.
         function: yours, not called: `check("iou", iou)`.
@@ -45,12 +50,20 @@ def check(name: str, function: Callable) -> Verdict:
     exercise = _find(name)
     if not callable(function):
         raise TypeError(f'the function itself is wanted, without a call: check("{name}", {name})')
-    return grade(name, exercise, function)
+    verdict = grade(name, exercise, function)
+    if not _shown_by_itself():
+        print(verdict)
+    return verdict
 
 
 def solution(name: str) -> Source:
     """The right answer to an exercise, as the grader knows it."""
     return source(_find(name).solution)
+
+
+def _shown_by_itself() -> bool:
+    """Whether what a line gives is shown: in IPython, which names itself, and at Python's prompt."""
+    return hasattr(builtins, "__IPYTHON__") or hasattr(sys, "ps1")
 
 
 def _find(name: str) -> Exercise:

@@ -49,6 +49,11 @@ class Pace:
         return seconds
 
 
+def needs_a_gpu(profile: Profile) -> bool:
+    """Whether chapter 0 would take hours: no GPU, and a network larger than the one whose full run is recorded."""
+    return profile.record is None and profile.device == "cpu"
+
+
 def images(profile: Profile, sets: Sequence[voc.ImageSet]) -> int:
     """Images in some sets; those of EmojiVOC need not be drawn yet."""
     return sum(IMAGES[one.name] if profile.on_emoji_voc else len(one) for one in sets)

@@ -5,144 +5,27 @@ the right answer. If your function answers the cases as a wrong twin does, you h
 """
 
 import copy
+import dis
 import io
-import math
-import re
-import reprlib
 import signal
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
-from functools import cache
-from html import escape
-from inspect import signature
-from itertools import zip_longest
+from dataclasses import dataclass, field
+from functools import cache, partial
+from inspect import getclosurevars, signature
+from types import CodeType, FunctionType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from course_lib.viz import COLOURS
+from course_lib.verdicts import Counterexample, Shape, Verdict, rectangles, svg
 
-Box = tuple[float, ...]
-Point = tuple[float, float]
-
-LONGEST = 200  # numbers of an array, or characters that were printed: what is longer is not shown
 PATIENCE = 10.0  # seconds for one case
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """A small case that fails.
-
-    Attributes:
-        args: by name.
-        expected, got: what should have come, and what came (None where nothing did).
-        returns: the names of the things returned, where they are more than one.
-    """
-
-    args: dict[str, object]
-    expected: object
-    got: object
-    returns: tuple[str, ...] = ()
-    printed: str = ""
-
-
-@dataclass(frozen=True, repr=False)
-class Verdict:
-    """How a function did. It is true where all cases pass.
-
-    Attributes:
-        exercise: its name.
-        cases: how many cases passed before the first that failed.
-        total: how many there are.
-        problem: what is wrong with the first that failed.
-        hint: what to think about; None where all is well or the mistake is not a known one.
-        counterexample: the case that failed, made smaller where it can be.
-        picture: the counterexample drawn, as SVG.
-    """
-
-    exercise: str
-    cases: int
-    total: int
-    problem: str = ""
-    hint: str | None = None
-    counterexample: Counterexample | None = None
-    picture: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.cases == self.total
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    def _title(self) -> str:
-        if self.passed:
-            return f"all {self.total} cases pass."
-        return f"case {self.cases + 1} of {self.total} fails: {self.problem}."
-
-    def _rows(self) -> Iterator[tuple[str, str]]:
-        if shown := self.counterexample:
-            yield from ((name, _text(value)) for name, value in shown.args.items())
-            names = shown.returns
-            for role, value in (("expected", shown.expected), ("got", shown.got)):
-                if names and isinstance(value, list | tuple) and len(value) == len(names):
-                    yield from ((f"{role} {name}", _text(one)) for name, one in zip(names, value, strict=True))
-                elif value is not None:
-                    yield role, _text(value)
-            if shown.printed:
-                yield "printed", shown.printed.rstrip()[:LONGEST]
-
-    def __str__(self) -> str:
-        lines = [f"{'✓' if self else '✗'} {self.exercise}: {self._title()}"]
-        for name, text in self._rows():
-            lines += [f"  {left:14s}  {line}" for left, line in zip_longest([name], text.splitlines(), fillvalue="")]
-        return "\n".join([*lines, f"Hint: {self.hint}"] if self.hint else lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        state, colour = ("passed", COLOURS[2]) if self else ("failed", COLOURS[5])
-        cell = "text-align:left;vertical-align:top;padding:.1rem .8rem .1rem 0;white-space:pre-wrap"
-        rows = "".join(
-            f'<tr style="background:none"><th scope="row" style="{cell}">{escape(name)}</th>'
-            f'<td style="{cell};font-family:monospace">{escape(text)}</td></tr>'
-            for name, text in self._rows()
-        )
-        return (
-            f'<div class="check check-{state}" style="border-left:.3rem solid {colour};padding:.1rem 0 .1rem 1rem">'
-            f"<p>{'✓' if self else '✗'} <strong>{escape(self.exercise)}</strong>: {_marked(self._title())}</p>"
-            + (f"<p><strong>Hint:</strong> {_marked(self.hint)}</p>" if self.hint else "")
-            + self.picture
-            + (f'<table style="color:inherit;border:none;margin:.5rem 0">{rows}</table>' if rows else "")
-            + "</div>"
-        )
-
-
-def _marked(text: str) -> str:
-    """As HTML, with what stands between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-
-
-def _text(value: object) -> str:
-    """Numbers to five digits, and of a matrix a row per line; where there are more axes, the shape too."""
-    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > LONGEST:
-        return f"{type(value).__name__} of shape {list(value.shape)}"
-    if isinstance(value, Tensor | np.ndarray):
-        if 0 in value.shape:
-            return f"empty, shape {list(value.shape)}"
-        return (f"shape {list(value.shape)}\n" if value.ndim > 2 else "") + _text(value.tolist())
-    if isinstance(value, bool | np.bool_) or not isinstance(value, float | int | np.number | list | tuple):
-        return reprlib.repr(value)
-    if isinstance(value, list | tuple):
-        nested = any(isinstance(one, list | tuple | Tensor | np.ndarray) and np.ndim(one) for one in value)
-        return ("\n" if nested else ", ").join(map(_text, value)) or "empty"
-    return f"{round(value, 9) + 0.0:.5g}"
 
 
 class Mistake(NamedTuple):
@@ -157,14 +40,6 @@ class Mistake(NamedTuple):
     twins: Sequence[Callable]
 
 
-class Shape(NamedTuple):
-    """A closed line in a picture; `role` is one of `LOOKS`."""
-
-    role: str
-    label: str
-    points: list[Point]
-
-
 @dataclass(frozen=True, eq=False)
 class Exercise:
     """What a reader is asked to write, and all that is known about it.
@@ -176,6 +51,9 @@ class Exercise:
         draw: from the arguments, by name, to shapes; None: there is nothing to see.
         place: from the arguments and boxes that were returned to the same boxes in the picture's unit.
         returns: the names of the things returned, where they are more than one.
+        tolerance: how far an answer may lie from the right one, absolutely and relatively; the default leaves room
+            for the rounding of float32, and for the tiny numbers that people add to a divisor.
+        forbidden: names that an answer must do without, such as "smooth_l1_loss", each with its hint.
     """
 
     solution: Callable
@@ -184,6 +62,8 @@ class Exercise:
     draw: Callable[[dict], list[Shape]] | None = None
     place: Callable[[dict, Tensor], Tensor] | None = None
     returns: tuple[str, ...] = ()
+    tolerance: float = 1e-4
+    forbidden: dict[str, str] = field(default_factory=dict)
 
     def named(self, case: tuple) -> dict[str, object]:
         return dict(zip(signature(self.solution).parameters, case, strict=True))
@@ -225,9 +105,9 @@ def _numbers(value: object) -> Tensor:
     return tensor
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to the rounding of float32, and to the tiny numbers that people add to a divisor."""
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
+def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    near = {"rtol": tolerance, "atol": tolerance}
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), **near, equal_nan=True)
 
 
 def _form(tensor: Tensor) -> str:
@@ -235,7 +115,7 @@ def _form(tensor: Tensor) -> str:
     return f"{kind}s of shape {list(tensor.shape)}" if tensor.ndim else f"one {kind}"
 
 
-def _fault(what: str, got: Tensor, expected: Tensor) -> tuple[str, str]:
+def _fault(what: str, got: Tensor, expected: Tensor, tolerance: float) -> tuple[str, str]:
     """What is wrong with one of the things that came back, as a word and as a sentence; empty where nothing is."""
     other_kind = (got.dtype == torch.bool) != (expected.dtype == torch.bool)
     fractional = got.is_floating_point() and not expected.is_floating_point()
@@ -244,7 +124,7 @@ def _fault(what: str, got: Tensor, expected: Tensor) -> tuple[str, str]:
         return fault, f"{what} comes as {_form(got)}; wanted: {_form(expected)}"
     if got.isnan().any():
         return "nan", f"{what} holds NaN, which is no number"
-    return ("", "") if _close(got, expected) else ("wrong", f"{what} is wrong")
+    return ("", "") if _close(got, expected, tolerance) else ("wrong", f"{what} is wrong")
 
 
 def _raised(error: BaseException, names: Iterable[str]) -> str:
@@ -325,14 +205,15 @@ def ask(exercise: Exercise, function: Callable, case: tuple) -> Answer:
         form = f"({', '.join(exercise.returns)})" if names else _form(wanted[0])
         problem = f"it returns something of type {type(answer.value).__name__} that cannot be read as {form}"
         return answer._replace(fault="unreadable", problem=problem)
-    faults = [_fault(*each) for each in zip(names or ["the answer"], numbers, wanted, strict=True)]
+    each = zip(names or ["the answer"], numbers, wanted, strict=True)
+    faults = [_fault(*one, exercise.tolerance) for one in each]
     fault, problem = next(filter(any, faults), ("printed", "it prints") if answer.printed else ("", ""))
     return answer._replace(numbers=numbers, fault=fault, problem=problem)
 
 
-def _same(a: Answer, b: Answer) -> bool:
+def _same(a: Answer, b: Answer, tolerance: float) -> bool:
     """Whether two functions did the same; how they put it where they failed does not matter."""
-    return a.fault == b.fault and all(_close(x, y) for x, y in zip(a.numbers, b.numbers, strict=True))
+    return a.fault == b.fault and all(_close(x, y, tolerance) for x, y in zip(a.numbers, b.numbers, strict=True))
 
 
 @cache
@@ -358,7 +239,7 @@ def diagnose(exercise: Exercise, function: Callable, failed: int) -> Mistake | N
     for mistake in exercise.mistakes.values():
         for twin in mistake.twins:
             told = [_twins_answer(exercise, number, twin) for number in every]
-            same = [_same(one, answer) for one, answer in zip(told, answers, strict=True)]
+            same = [_same(one, answer, exercise.tolerance) for one, answer in zip(told, answers, strict=True)]
             next_wrong = [number for number in every if number > failed and told[number].fault][:1]
             if all(same[number] for number in (every if yes_or_no else [*range(failed + 1), *next_wrong])):
                 alike.setdefault(sum(same), {})[mistake.hint] = mistake
@@ -389,13 +270,62 @@ def shrink(case: tuple, still_fails: Callable[[tuple], bool]) -> tuple:
     return case
 
 
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function, and of the functions within it."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from codes_in(inner)
+
+
+def names_used(function: Callable) -> set[str]:
+    """Names of what a function calls or reads, also within the reader's other functions that it calls.
+
+    `F.relu` is F and relu, and so is a relu that was imported by another name. The reader may call functions as
+    they like: the names of those are not among them.
+    """
+    found, waiting, done = set(), [function], set()
+    while waiting:
+        one = waiting.pop()
+        one = one.func if isinstance(one, partial) else one
+        if not isinstance(one, FunctionType):
+            found.add(getattr(one, "__name__", type(one).__name__))
+        elif one not in done:
+            done.add(one)
+            attributes, variables = _names_in(one)
+            found |= attributes
+            for name, value in variables.items():
+                if isinstance(value, FunctionType) and value.__globals__ is one.__globals__:
+                    waiting.append(value)
+                else:
+                    found |= {name, getattr(value, "__name__", type(value).__name__)}
+    return found
+
+
+def _names_in(function: FunctionType) -> tuple[set[str], dict[str, object]]:
+    """What stands after points and imports in a function's code, and what its other names stand for outside of it."""
+    attributes, variables, hidden = set(), {}, getclosurevars(function).nonlocals
+    for each in (each for code in codes_in(function.__code__) for each in dis.get_instructions(code)):
+        if each.opname == "LOAD_GLOBAL":
+            variables[each.argval] = function.__globals__.get(each.argval)
+        elif each.opcode in dis.hasfree:
+            variables[each.argval] = hidden.get(each.argval)
+        elif each.opcode in dis.hasname:
+            attributes.add(each.argval)
+    return attributes, variables
+
+
 def grade(name: str, exercise: Exercise, function: Callable) -> Verdict:
     """Try a function on the cases of an exercise, simple ones first, up to the first that fails."""
     for number, case in enumerate(exercise.cases):
         answer = ask(exercise, function, case)
         if answer.fault:
             return _failed(name, exercise, function, number, answer)
-    return Verdict(name, len(exercise.cases), len(exercise.cases))
+    total, used = len(exercise.cases), names_used(function)
+    for forbidden, hint in exercise.forbidden.items():
+        if forbidden in used:
+            return Verdict(name, total, total, f"it uses `{forbidden}`", hint)
+    return Verdict(name, total, total)
 
 
 def _failed(name: str, exercise: Exercise, function: Callable, number: int, answer: Answer) -> Verdict:
@@ -403,8 +333,9 @@ def _failed(name: str, exercise: Exercise, function: Callable, number: int, answ
 
     def still_fails(case: tuple) -> bool:
         answer = ask(exercise, function, case)
-        like_twin = mistake is None or any(_same(ask(exercise, twin, case), answer) for twin in mistake.twins)
-        return answer.fault == fault and like_twin
+        twins = mistake.twins if mistake else ()
+        like_twin = any(_same(ask(exercise, twin, case), answer, exercise.tolerance) for twin in twins)
+        return answer.fault == fault and (like_twin or mistake is None)
 
     if fault != "endless":  # who asked again would wait again
         mistake = diagnose(exercise, function, number)
@@ -422,39 +353,6 @@ def _failed(name: str, exercise: Exercise, function: Callable, number: int, answ
     )
 
 
-# Colour, dashes, and where the label goes: at which share of the width and of the height.
-LOOKS = {
-    "frame": ("#000", "", (0.5, 1)),
-    "a": (COLOURS[4], "", (0, 0)),
-    "b": (COLOURS[5], "", (1, 1)),
-    "expected": (COLOURS[2], "", (1, 0)),
-    "got": (COLOURS[6], "7 4", (0, 1)),
-}
-SIDE, MARGIN = 300, 16  # pixels
-LETTER, LINE = 6.5, 13  # pixels of a label: about the width of a letter, and the height of a line
-
-
-def corners(box: Sequence[float]) -> list[Point]:
-    x0, y0, x1, y1 = box
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-
-
-def rectangle(role: str, label: str, box: Sequence[float]) -> Shape:
-    return Shape(role, label, corners(box))
-
-
-def rectangles(role: str, label: str, boxes: Tensor) -> list[Shape]:
-    """One for each box that can be drawn, numbered where there are several."""
-    shapes = []
-    for index, box in enumerate(boxes.reshape(-1, 4)):
-        name = f"{label}[{index}]" if boxes.numel() > 4 else label
-        if (box[:2] > box[2:]).any():
-            name += ", reversed"
-        if box.isfinite().all():
-            shapes.append(rectangle(role, name, box.tolist()))
-    return shapes
-
-
 def picture(exercise: Exercise, case: tuple, answer: Answer) -> str:
     """The case with what was expected (solid) and what came (dashed), as SVG; empty where nothing is drawn."""
     if exercise.draw is None:
@@ -464,64 +362,7 @@ def picture(exercise: Exercise, case: tuple, answer: Answer) -> str:
     for role, one in (("expected", ask(exercise, exercise.solution, case)), ("got", answer)):
         if exercise.place and one.numbers and one.numbers[0].shape[-1:] == (4,):
             shapes += rectangles(role, role, exercise.place(args, one.numbers[0].float()))
-    return _svg(shapes)
-
-
-def _svg(shapes: list[Shape]) -> str:
-    """Shapes on white paper, for colours that are seen in any theme; without what came and lies far off."""
-    fixed = np.concatenate([shape.points for shape in shapes if shape.role != "got"])
-    reach = np.ptp(fixed, axis=0).max()
-    if reach == 0:
-        return ""
-    lowest, highest = fixed.min(axis=0) - reach, fixed.max(axis=0) + reach
-    seen = [one for one in shapes if (lowest <= one.points).all() and (one.points <= highest).all()]
-    points = np.concatenate([shape.points for shape in seen])
-    low, size = points.min(axis=0), np.ptp(points, axis=0)
-    scale = SIDE / size.max()
-    width, height = size * scale + 2 * MARGIN
-    in_pixels = [shape._replace(points=(np.array(shape.points) - low) * scale + MARGIN) for shape in seen]
-    alt = "; ".join(f"{shape.label}: {' '.join(f'({x:.5g}, {y:.5g})' for x, y in shape.points)}" for shape in seen)
-    lost = "<p>What came lies outside this picture.</p>" if len(seen) < len(shapes) else ""
-    return (
-        f'<svg role="img" aria-label="Corners of {escape(alt)}" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" style="max-width:100%;height:auto;background:#fff;border-radius:.25rem" '
-        f'font-size="12" fill="#000">{"".join(map(_outline, in_pixels))}{_labels(in_pixels)}</svg>{lost}'
-    )
-
-
-def _outline(shape: Shape) -> str:
-    colour, dashes, _ = LOOKS[shape.role]
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
-    return f'<polygon points="{points}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dashes}"/>'
-
-
-def _labels(shapes: list[Shape]) -> str:
-    """Each in that corner of its shape that the fewest others reach, its role's before the others.
-
-    Where something is written already it goes below that, and a line behind it is interrupted.
-    """
-    texts, taken = [], []
-    bounds = [(np.min(shape.points, axis=0), np.max(shape.points, axis=0)) for shape in shapes]
-    for shape, (low, high) in zip(shapes, bounds, strict=True):
-        length = LETTER * len(shape.label)
-        # Whatever holds the whole shape holds its label anyway.
-        others = [(a, b) for a, b in bounds if (a > low).any() or (b < high).any()]
-        right, down = LOOKS[shape.role][2]
-        places = []
-        for h, v in ((right, down), (1 - right, down), (right, 1 - down), (1 - right, 1 - down)):
-            x = low[0] + 4 + h * (high[0] - low[0] - 8 - length)
-            y = low[1] + LINE + v * (high[1] - low[1] - LINE - 5)
-            reached = [a[0] < x + length and x < b[0] and a[1] < y and y - LINE < b[1] for a, b in others]
-            places.append((sum(reached), len(places), x, y))
-        *_, x, y = min(places)
-        while any(abs(y - above) < LINE and x < end and begin < x + length for above, begin, end in taken):
-            y += LINE
-        taken.append((y, x, x + length))
-        texts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" textLength="{length:.1f}" stroke="#fff" stroke-width="3" '
-            f'paint-order="stroke">{escape(shape.label)}</text>'
-        )
-    return "".join(texts)
+    return svg(shapes)
 
 
 def mistakes(*lines: str | Callable) -> dict[str, Mistake]:

@@ -4,7 +4,7 @@ import json
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -151,6 +151,17 @@ class Profile:
             torch.manual_seed(seed)
             model = ssd.ARCHITECTURES[self.architecture](len(self.classes) + 1, self.classes)
         return model.to(self.device, memory_format=torch.channels_last)
+
+    def with_what_is_here(self) -> "Profile":
+        """The profile for a page: where the backbone's weights are missing it says so, and starts from random ones.
+
+        Nothing of a backbone that has learned nothing is frozen. Training by the command line refuses instead.
+        """
+        if self.backbone_weights is None or self.backbone_weights.exists():
+            return self
+        print(f"{self.backbone_weights.name} is not here: the backbone starts from random weights.")
+        print("For the real start: python -m course_lib download vgg16")
+        return replace(self, backbone_weights=None, recipe=replace(self.recipe, frozen_blocks=0))
 
     def trained(self) -> ssd.SSD | None:
         """The recorded detector, or the best of your own run in `runs/<name>`; None where there is neither.

@@ -16,6 +16,20 @@ def corner_boxes(draw, minimum: int = 0, maximum: int = 12, smallest: float = 1e
     return torch.cat([low, high], dim=1).float()
 
 
+@st.composite
+def colliding_boxes(draw):
+    """Up to 40 boxes, but only a few different ones, on a coarse grid: equal overlaps everywhere."""
+    count = draw(st.integers(1, 4))
+    grid = torch.from_numpy(draw(hnp.arrays("int64", (count, 4), elements=st.integers(0, 7)))).float() / 10
+    few = torch.cat([grid[:, :2], grid[:, :2] + 0.1 + grid[:, 2:] / 4], dim=1)
+    return few[draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=40))]
+
+
+def many_boxes():
+    """Up to 40 boxes, often equal ones."""
+    return st.one_of(corner_boxes(minimum=1, maximum=40, smallest=0.02), colliding_boxes())
+
+
 def priors_cxcywh(count: int, seed: int) -> torch.Tensor:
     """Random priors: centres in the image, sides from 0.02 to 1."""
     generator = torch.Generator().manual_seed(seed)

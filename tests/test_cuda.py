@@ -53,6 +53,15 @@ def test_match_gives_what_it_gives_on_the_cpu(spec, seed):
     torch.testing.assert_close(there.offsets.cpu(), here.offsets, rtol=1e-5, atol=1e-5)
 
 
+def test_match_does_not_make_the_host_wait():
+    case = [t.to(DEVICE) for t in (*crowd(0), SSD300.boxes())]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        match(*case)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def loss_and_gradients(loss, offsets, logits, matches, device):
     offsets, logits = (t.to(device).requires_grad_() for t in (offsets, logits))
     parts = loss(offsets, logits, Matches(*(t.to(device) for t in matches)))

@@ -169,7 +169,7 @@ def test_a_folder_without_a_runs_files_is_named(begun, test_set, tmp_path, left,
 def test_a_broken_annotation_is_found_before_anything_is_computed(small_devkit, tmp_path, monkeypatch):
     shutil.copytree(small_devkit / "VOC2007", tmp_path / "VOC2007")
     dataset = VOCDetection(tmp_path, "2007", "test")
-    path = voc.annotation_path(tmp_path, *dataset.items[-1])
+    path = voc.annotation_path(tmp_path, "2007", dataset.items[-1][1])
     path.write_text(path.read_text()[:100])
     monkeypatch.setattr(evaluation, "detect_all", lambda *given: pytest.fail("computed"))
     for measure in (lambda: evaluation.evaluate(fresh_model(), dataset), lambda: evaluation.selector(dataset)):

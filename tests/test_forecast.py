@@ -58,6 +58,12 @@ def test_a_finished_run_takes_a_minute_or_less(profile, tmp_path):
     assert forecast.in_words(PACE.seconds_of(profile, tmp_path / "run")) == "about 1 minute"
 
 
+def test_only_the_large_network_needs_a_gpu(profile):
+    gpu = profiles.gpu()
+    assert forecast.needs_a_gpu(replace(gpu, device="cpu"))
+    assert not forecast.needs_a_gpu(replace(gpu, device="cuda")) and not forecast.needs_a_gpu(profile)
+
+
 @pytest.mark.parametrize("drawn", [0, 500, 2499])
 def test_images_that_are_drawn_already_take_no_time(profile, tmp_path, drawn):
     folder = tmp_path / "emoji" / ".VOC2007.unfinished" / "Annotations"

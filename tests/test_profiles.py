@@ -172,6 +172,16 @@ def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():
     assert profiles.gpu().backbone_weights and profiles.gpu().recipe.frozen_blocks >= 1
 
 
+def test_a_page_goes_on_without_backbone_weights_and_says_so(tmp_path, capsys):
+    profile = replace(profiles.gpu(), device="cpu", backbone_weights=tmp_path / "vgg16.pth")
+    here = profile.with_what_is_here()
+    assert "vgg16.pth is not here" in capsys.readouterr().out
+    assert here == replace(profile, backbone_weights=None, recipe=replace(profile.recipe, frozen_blocks=0))
+    profile.backbone_weights.touch()
+    assert profile.with_what_is_here() is profile
+    assert profiles.cpu().with_what_is_here() == profiles.cpu() and capsys.readouterr().out == ""
+
+
 def test_the_backbones_weights_are_read_once_for_a_run(small, tmp_path, monkeypatch):
     def fill(model, state_dict):
         model.backbone.l2_norm.load_state_dict(state_dict)

@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import notebooks, portable
+from course_lib import voc
+from tools import gpu_world, notebooks, parts, portable
 
 PAGE = """---
 jupytext:
@@ -45,6 +46,9 @@ LIBRARY = {
     "alone.py": "ALONE = 1\n",
     "cli.py": "import typer\n\n\ndef train():\n    'Train.'\n",
     "record.py": "RECORD = 'ssd_mini.safetensors'\n",
+    "exercises/__init__.py": "",
+    "exercises/ch01_boxes.py": "def twice(x):\n    # the sum\n    return x + x\n\n\ndef thrice(x):\n    return 3 * x\n",
+    "exercises/ch02_more.py": "def half(x):\n    # a quotient\n    return x / 2\n",
 }
 
 
@@ -57,7 +61,14 @@ def write_chapter(root: Path, name: str, *cells: str) -> Path:
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """A small repository, on which the tools work."""
-    for folder in ("book", "course_lib/deep", "data", "experiments/results", "benchmarks/results"):
+    for folder in (
+        "book",
+        "course_lib/deep",
+        "course_lib/exercises",
+        "data",
+        "experiments/results",
+        "benchmarks/results",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     for name, text in LIBRARY.items():
         (tmp_path / "course_lib" / name).write_text(text)
@@ -67,7 +78,8 @@ def fake(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("torch==1\n")
     build = tmp_path / "_build"
     build.mkdir()
-    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    for variable in ("COURSE_PROFILE", "COURSE_DEVKIT"):
+        monkeypatch.delenv(variable, raising=False)
     names = {"ROOT": tmp_path, "BOOK": tmp_path / "book", "BUILD": build}
     names |= {"CACHE": build / ".jupyter_cache", "KEYS": build / "notebook_keys.json"}
     for name, value in names.items():
@@ -91,6 +103,7 @@ LAYOUT = ("course_lib/boxes.py", "\n\n\ndef", "\n\ndef")
 ALONE = ("course_lib/alone.py", "1", "2")
 FORMULA = ("course_lib/losses.py", "# the formula", "# equation 3")
 OTHER = ("course_lib/losses.py", "# the other one", "# one more")
+ANSWER = ("course_lib/exercises/ch01_boxes.py", "# the sum", "# both")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +138,11 @@ OTHER = ("course_lib/losses.py", "# the other one", "# one more")
         ("from course_lib import losses, viz\nshow = book.source\nshow(losses.Loss)", FORMULA),
         ("from course_lib import losses\nfrom course_lib.viz import source as show\nshow(losses.Loss)", FORMULA),
         ("from course_lib import losses, viz\nlist(map(book.source, [losses.Loss]))", FORMULA),
+        ("from course_lib.check import solution\nsolution('twice')", ANSWER),
+        ("from course_lib.check import solution as s\ns('twice')", ANSWER),
+        ("from course_lib import check\ncheck.solution('twice')", ANSWER),
+        ("from course_lib.check import solution\nsolution(name)", ANSWER),
+        ("from course_lib.check import solution\nsolution('unknown')", ANSWER),
         ("import json", ("requirements.txt", "torch==1", "torch==2")),
         ("open('experiments/results/voc.json')", ("experiments/results/voc.json", "{}", "[]")),
         ("ROOT / 'experiments' / 'results' / 'voc.json'", ("experiments/results/voc.json", "{}", "[]")),
@@ -151,6 +169,8 @@ def test_what_a_notebook_depends_on_executes_it_again(fake, code, edit):
         ("from course_lib import losses\nviz.source(losses.Loss.backward)", FORMULA),
         ("from course_lib import boxes\nfor source in [1]:\n    print(source)", COMMENT),
         ("import torch\nviz.source(torch.nn.Linear)\nfrom course_lib import boxes", COMMENT),
+        ("from course_lib.check import solution\nsolution('thrice')", ANSWER),
+        ("from course_lib.check import solution\nsolution('half')", ANSWER),
         ("from course_lib import boxes", ("experiments/results/voc.json", "{}", "[]")),
         ("open('experiments/results/voc.json')", ("benchmarks/results/loader.json", "{}", "[]")),
         ("from course_lib import boxes", ("data/ssd_mini.json", "{}", "[]")),
@@ -161,10 +181,11 @@ def test_what_a_notebook_does_not_depend_on_executes_nothing(fake, code, edit):
     assert not changes(fake, write_chapter(fake, "01_a", code), *edit)
 
 
-def test_the_book_of_another_profile_is_another_book(fake, monkeypatch):
+@pytest.mark.parametrize(("variable", "value"), [("COURSE_PROFILE", "gpu"), ("COURSE_DEVKIT", "/data/mine")])
+def test_the_book_of_another_world_is_another_book(fake, monkeypatch, variable, value):
     chapter = write_chapter(fake, "01_a", "import json")
     before = notebooks.key(chapter)
-    monkeypatch.setenv("COURSE_PROFILE", "gpu")
+    monkeypatch.setenv(variable, value)
     assert notebooks.key(chapter) != before
 
 
@@ -231,7 +252,8 @@ def test_a_kill_while_a_notebook_is_stored_loses_that_one_alone(fake, monkeypatc
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(where, kill)
         notebooks.store(chapter, ready, key)
-    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    for variable in ("COURSE_PROFILE", "COURSE_DEVKIT"):
+        monkeypatch.delenv(variable, raising=False)
     assert not notebooks.done(chapter) and notebooks.done(other)
     keep(chapter, "new")
     assert notebooks.done(chapter) and outputs(chapter) == "new"
@@ -417,6 +439,70 @@ def test_the_fast_check_is_a_part_of_the_whole():
     assert [part.name for part in fast] == ["fast tests", "03_backbone"]
     assert whole[0].name == "tests" and fast[1] in whole
     assert "00_ten_minutes" not in {part.name for part in whole}
+
+
+# ---- the chapters in the GPU's world ---------------------------------------------------------------------------------
+
+
+def test_both_years_are_the_tree_and_list_only_pictures_that_are_there(tmp_path, small_devkit):
+    tree = shutil.copytree(small_devkit / "VOC2007", tmp_path / "VOC2007")
+    gone = voc.read_image_set(tmp_path, "2007", "val")[0]
+    (tree / "JPEGImages" / f"{gone}.jpg").unlink()
+    for _ in range(2):  # what an earlier run has left is made anew
+        key = gpu_world.link_devkit(tmp_path / "linked" / "devkit", tree)
+    for name in ("train", "val", "trainval", "test"):
+        wanted = [one for one in voc.read_image_set(tmp_path, "2007", name) if one != gone]
+        assert [voc.read_image_set(tmp_path / "linked" / "devkit", year, name) for year in ("2007", "2012")] == [
+            wanted
+        ] * 2
+    image, _ = voc.VOCDetection(tmp_path / "linked" / "devkit", "2012", "test")[0]
+    assert image.shape[2] == 3
+    shutil.copy(small_devkit / "VOC2007" / "JPEGImages" / f"{gone}.jpg", tree / "JPEGImages")
+    assert gpu_world.link_devkit(tmp_path / "linked" / "devkit", tree) != key
+
+
+@pytest.fixture
+def two_chapters(monkeypatch, tmp_path, small_devkit):
+    """Chapters that take no time, the second of which fails; what is started is noted with its world."""
+    started = []
+
+    def execute(command, env, **options):
+        started.append((command[-1], env["COURSE_PROFILE"], Path(env["COURSE_DEVKIT"]).relative_to(tmp_path)))
+        return subprocess.CompletedProcess(command, int("01" in command[-1]))
+
+    monkeypatch.setattr(parts.subprocess, "run", execute)
+    monkeypatch.setattr(gpu_world, "KEPT", tmp_path)
+    monkeypatch.setattr(gpu_world, "without_network", tuple)
+    monkeypatch.setattr(
+        gpu_world, "chapters", lambda: [parts.Part(n, "key", [n]) for n in ("00_ten_minutes", "01_voc")]
+    )
+    monkeypatch.setattr(gpu_world.profiles, "EMOJI_VOC", small_devkit)
+    monkeypatch.setattr(sys, "argv", ["gpu_world"])
+    for name in ("COURSE_PROFILE", "COURSE_DEVKIT", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")  # and is as it was after the test
+    monkeypatch.delenv("VOC_REAL", raising=False)
+    return started
+
+
+def test_every_chapter_runs_in_the_gpus_world_and_one_that_passed_is_kept(two_chapters, capsys, monkeypatch):
+    assert gpu_world.main() == 1
+    devkit = Path("emoji/devkit")
+    assert two_chapters == [("00_ten_minutes", "gpu", devkit), ("01_voc", "gpu", devkit)]
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert "passed" in lines[0] and "FAILED" in lines[1]
+    assert gpu_world.main() == 1
+    assert [name for name, *_ in two_chapters[2:]] == ["01_voc"]
+    monkeypatch.setattr(sys, "argv", ["gpu_world", "00"])
+    assert gpu_world.main() == 0
+
+
+def test_real_pictures_are_another_world(two_chapters, monkeypatch, tmp_path, small_devkit):
+    gpu_world.main()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "VOCdevkit").symlink_to(small_devkit)
+    monkeypatch.setenv("VOC_REAL", str(tmp_path / "real"))
+    gpu_world.main()
+    assert two_chapters[2] == ("00_ten_minutes", "gpu", Path("voc/devkit"))
 
 
 def test_no_cell_has_a_limit_that_a_slow_machine_breaks(pytestconfig, root):

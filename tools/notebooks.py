@@ -83,7 +83,7 @@ MAGIC_DOCUMENTATION = set("pinfo pinfo2 pdoc psource pfile".split())
 IMPORTS_BY_NAME = {"import_module", "__import__", "run_module"}
 LISTS_A_FOLDER = {"glob", "rglob", "iterdir", "listdir", "scandir", "walk"}
 RESULTS_FOLDER = re.compile(r"(\A|/)results/?\Z")
-SHOWS_SOURCE = {"source", "getsource"}  # book.source and inspect.getsource
+SHOWS_SOURCE = {"source", "getsource", "solution"}  # book.source, inspect.getsource and check.solution
 
 
 def modules() -> dict[str, Path]:
@@ -168,7 +168,7 @@ def read(path: Path) -> str:
 
 
 def shown(notebook: ast.Module) -> list[str] | None:
-    """The source of what `book.source` shows of the library; None where it shows something that is not found."""
+    """The source of what `book.source` and `solution` show of the library; None where one of them is not found."""
     known = dict(imports(notebook))
     shows = {node for node in ast.walk(notebook) if isinstance(node, ast.Attribute) and node.attr in SHOWS_SOURCE}
     shows |= {node for node in ast.walk(notebook) if isinstance(node, ast.Name) and node.id in SHOWS_SOURCE & {*known}}
@@ -178,6 +178,9 @@ def shown(notebook: ast.Module) -> list[str] | None:
         return None  # called by another name, perhaps
     texts = []
     for call in calls:
+        if ast.unparse(call.func).split(".")[-1] == "solution":
+            texts.append(solution_of(call))
+            continue
         first, *rest = ast.unparse(call.args[0]).split(".") if call.args else [""]
         dotted = ".".join([known.get(first, ""), *rest])
         if dotted.startswith("course_lib."):
@@ -185,6 +188,16 @@ def shown(notebook: ast.Module) -> list[str] | None:
         elif first not in known:
             return None
     return None if None in texts else texts
+
+
+def solution_of(call: ast.Call) -> str | None:
+    """The text of the right answer that `solution("name")` shows; None where there is not exactly one."""
+    match call.args:
+        case [ast.Constant(str(name))]:
+            chapters = [module for module in modules() if module.startswith("course_lib.exercises.")]
+            texts = [text for module in chapters if (text := source_of(f"{module}.{name}"))]
+            return texts[0] if len(texts) == 1 else None
+    return None
 
 
 def source_of(dotted: str) -> str | None:
@@ -243,13 +256,14 @@ def key(chapter: Path) -> str:
     """One hash of all that the outputs of a chapter's notebook depend on.
 
     That is its code; the code of the library's modules that it reaches; the whole text, with comments and
-    docstrings, of what it shows by `book.source`; the recorded results that it reads; and the versions of
-    the packages. Where nobody can tell what it reaches or shows, it is the whole text of the whole library.
+    docstrings, of what it shows by `book.source` and `solution`; the recorded results that it reads; and the
+    versions of the packages. Where nobody can tell what it reaches or shows, it is the whole text of the whole library.
     """
     cells = [cell.source for cell in code_cells(as_the_book_reads(chapter))]
     notebook = python(cells)
     trees, sources = (reached(notebook), shown(notebook)) if notebook else (None, None)
-    parts = {"cells": cells, "profile": os.environ.get("COURSE_PROFILE", ""), "shown": sources}
+    world = {name: os.environ.get(name, "") for name in ("COURSE_PROFILE", "COURSE_DEVKIT")}
+    parts = {"cells": cells, "world": world, "shown": sources}
     if trees is None or sources is None or any(DOCUMENTATION & names(tree) for tree in (notebook, *trees.values())):
         parts["library"] = {name: read(path) for name, path in modules().items()}
     else:

@@ -13,17 +13,13 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from course_lib.files import write_whole
-from tools import notebooks
+from tools.parts import ROOT, Part, result, tell
+from tools.parts import chapters as every_chapter
 
-ROOT = notebooks.ROOT
 KEPT = ROOT / ".portable"
 FAST_CHAPTER = "03_backbone"
 
@@ -91,32 +87,13 @@ def machine() -> Machine:
     return Machine(processor, x86, x86 and capability.startswith(("AVX2", "AVX512")), mkl)
 
 
-@dataclass(frozen=True)
-class Part:
-    """What is run in one go: all tests, the fast ones, or a chapter.
-
-    Attributes:
-        key: of everything on which its result depends.
-        options: pytest's; for a chapter followed by its notebook.
-    """
-
-    name: str
-    key: str
-    options: list[str]
-    notebook: Path | None = None
-
-
 def parts(fast: bool, workers: int) -> list[Part]:
     # tests/book looks at the built book, which has no kernels.
     tests = ["-n", str(workers), "--ignore", "tests/book", "tests"]
-    chapters = [path for path in notebooks.chapters() if path.stem[:2].isdigit() and path.stem[:2] != "00"]
+    chapters = [part for part in every_chapter() if not part.name.startswith("00")]
     if fast:
-        tests, chapters = ["-m", "not slow", *tests], [path for path in chapters if path.stem == FAST_CHAPTER]
-    execute = ["-s", "-p", "tools.live_notebooks", "--nbmake"]
-    return [
-        Part("fast tests" if fast else "tests", everything(), tests),
-        *(Part(path.stem, notebooks.key(path), execute, path.with_suffix(".ipynb")) for path in chapters),
-    ]
+        tests, chapters = ["-m", "not slow", *tests], [part for part in chapters if part.name == FAST_CHAPTER]
+    return [Part("fast tests" if fast else "tests", everything(), tests), *chapters]
 
 
 def everything() -> str:
@@ -128,36 +105,6 @@ def everything() -> str:
         if "__pycache__" not in path.parts and "vendor" not in path.parts:
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def result(variant: Variant, part: Part, machine: Machine) -> dict:
-    """Whether a part passed and in which time: now, or before, where nothing has changed since it passed."""
-    folder = KEPT / variant.name
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{part.name.replace(' ', '_')}.json"
-    wanted = {"variant": variant.name, "part": part.name, "key": part.key, "processor": machine.processor}
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if kept.get("passed") and kept.items() >= wanted.items():
-        return kept
-    print(f"\n{variant.name}: {part.name}", flush=True)
-    # A copy, of which the outputs are no part of the book.
-    copies = [str(shutil.copy(part.notebook, folder))] if part.notebook else []
-    command = [sys.executable, "-m", "pytest", "-q", *part.options, *copies]
-    environment = os.environ | variant.variables
-    start = time.monotonic()
-    passed = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
-    record = wanted | {"passed": passed, "seconds": round(time.monotonic() - start, 1)}
-    write_whole(path, json.dumps(record, indent=1) + "\n")
-    return record
-
-
-def table(records: list[dict]) -> str:
-    rows = [("variant", "part", "", "seconds", "processor")]
-    for one in records:
-        outcome = "passed" if one["passed"] else "FAILED"
-        rows.append((one["variant"], one["part"], outcome, f"{one['seconds']:.0f}", one["processor"]))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def main() -> int:
@@ -174,14 +121,11 @@ def main() -> int:
             unread = variant.without_meaning(here)
             print(f"{variant}{f' (without meaning on this machine: {unread})' if unread else ''}", flush=True)
             for part in parts(arguments.fast, arguments.workers):
-                records += [result(variant, part, here)]
+                wanted = {"variant": variant.name, "processor": here.processor}
+                records += [result(part, KEPT / variant.name, wanted, variant.variables)]
     except KeyboardInterrupt:
         interrupted = True
-    print(f"\n{table(records)}")
-    if interrupted:
-        print("interrupted; the same command goes on from here")
-        return 130
-    return 0 if all(record["passed"] for record in records) else 1
+    return tell(records, ("variant", "part", "", "seconds", "processor"), interrupted)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from course_lib.boxes import area, box_iou, to_corners
+from course_lib.boxes import area, to_corners
 from course_lib.exercises.twins import but, cxcywh, no_rows, random_boxes, stop
-from course_lib.grading import Box, Exercise, Mistake, mistakes, rectangle, rectangles
+from course_lib.grading import Exercise, Mistake, mistakes
+from course_lib.verdicts import Box, rectangle, rectangles
 
 
-def voc_box(xmin: int, ymin: int, xmax: int, ymax: int, width: int, height: int) -> Box:
-    return (xmin - 1) / width, (ymin - 1) / height, xmax / width, ymax / height
+def voc_box(xmin, ymin, xmax, ymax, width, height):
+    x0 = (xmin - 1) / width
+    y0 = (ymin - 1) / height
+    x1 = xmax / width
+    y1 = ymax / height
+    return x0, y0, x1, y1
 
 
 VOC_BOX = Exercise(
@@ -68,8 +73,18 @@ VOC_BOX = Exercise(
 )
 
 
-def iou(a: Box, b: Box) -> float:
-    return box_iou(torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64)).item()
+def iou(a, b):
+    ax0, ay0, ax1, ay1 = a
+    bx0, by0, bx1, by1 = b
+    w = max(0, min(ax1, bx1) - max(ax0, bx0))
+    h = max(0, min(ay1, by1) - max(ay0, by0))
+    inter = w * h
+    area_a = (ax1 - ax0) * (ay1 - ay0)
+    area_b = (bx1 - bx0) * (by1 - by0)
+    union = area_a + area_b - inter
+    if union == 0:
+        return 0.0
+    return inter / union
 
 
 def _iou(
@@ -180,6 +195,17 @@ IOU = Exercise(
 )
 
 
+def iou_matrix(a, b):
+    low = torch.max(a[:, None, :2], b[None, :, :2])
+    high = torch.min(a[:, None, 2:], b[None, :, 2:])
+    side = (high - low).clamp(min=0)
+    inter = side[..., 0] * side[..., 1]
+    area_a = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])
+    area_b = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+    union = area_a[:, None] + area_b[None, :] - inter
+    return torch.where(union > 0, inter / union, 0)
+
+
 def _pairwise(twin: Callable[[Box, Box], float]) -> Callable[[Tensor, Tensor], Tensor]:
     def matrix(a: Tensor, b: Tensor) -> Tensor:
         return torch.tensor([twin(tuple(p), tuple(q)) for p in a.tolist() for q in b.tolist()]).reshape(len(a), len(b))
@@ -190,13 +216,13 @@ def _pairwise(twin: Callable[[Box, Box], float]) -> Callable[[Tensor, Tensor], T
 def _square_part(a: Tensor, b: Tensor) -> Tensor:
     count = min(len(a), len(b))
     matrix = torch.zeros(len(a), len(b))
-    matrix[:count, :count] = box_iou(a[:count], b[:count])
+    matrix[:count, :count] = iou_matrix(a[:count], b[:count])
     return matrix
 
 
 def _areas_crossed(a: Tensor, b: Tensor, axis: int) -> Tensor:
     """The overlaps are right; the areas are added before one stands in a column and the other in a row."""
-    ratio = box_iou(a, b)
+    ratio = iou_matrix(a, b)
     overlap = ratio / (1 + ratio) * (area(a)[:, None] + area(b))
     return overlap / ((area(a) + area(b)).unsqueeze(axis) - overlap)
 
@@ -206,7 +232,7 @@ def _unequal(a: Tensor, b: Tensor) -> bool:
 
 
 IOU_MATRIX = Exercise(
-    solution=box_iou,
+    solution=iou_matrix,
     cases=[
         (torch.tensor([[0.0, 2, 4, 7], [1, 2, 3, 5]]), torch.tensor([[1.0, 3, 5, 9], [0, 2, 2, 6]])),
         (torch.tensor([[0.0, 0, 4, 2], [0, 1, 3, 3], [2, 0, 3, 4]]), torch.tensor([[1.0, 0, 5, 2], [0, 0, 2, 2]])),
@@ -221,23 +247,23 @@ IOU_MATRIX = Exercise(
     ],
     mistakes=mistakes(
         "transposed: Rows and columns have changed places. Row i belongs to a[i], column j to b[j].",
-        lambda a, b: box_iou(b, a),
+        lambda a, b: iou_matrix(b, a),
         "one to one: You compare a[0] with b[0], a[1] with b[1] and so on. Every box of a meets every box of b: the "
         "two need an axis each.",
-        but(_unequal, stop, lambda a, b: box_iou(a, b).diagonal()),
-        but(_unequal, stop, lambda a, b: box_iou(a, b).diagonal()[:, None]),
+        but(_unequal, stop, lambda a, b: iou_matrix(a, b).diagonal()),
+        but(_unequal, stop, lambda a, b: iou_matrix(a, b).diagonal()[:, None]),
         "square only: It works where a and b have equally many boxes, which is rare. Which length has which axis?",
-        but(_unequal, stop, box_iou),
+        but(_unequal, stop, iou_matrix),
         but(lambda a, b: len(a) > len(b), stop, _square_part),
-        but(lambda a, b: len(a) < len(b), stop, lambda a, b: pad(box_iou(a, b), (0, len(a) - len(b)))),
+        but(lambda a, b: len(a) < len(b), stop, lambda a, b: pad(iou_matrix(a, b), (0, len(a) - len(b)))),
         "areas crossed: The overlaps are right, the areas are not those of the pair. The area of a[i] must be the same "
         "all along row i, that of b[j] all along column j.",
         lambda a, b: _areas_crossed(a, b, axis=0),
         lambda a, b: _areas_crossed(a, b, axis=1),
         "no boxes: An image may have no object. The matrix then has no row or no column, and still the shape [N, M].",
-        but(lambda a, b: not len(a) or not len(b), stop, box_iou),
-        but(lambda a, b: not len(a) or not len(b), no_rows, box_iou),
-        but(lambda a, b: not len(a), no_rows, box_iou),
+        but(lambda a, b: not len(a) or not len(b), stop, iou_matrix),
+        but(lambda a, b: not len(a) or not len(b), no_rows, iou_matrix),
+        but(lambda a, b: not len(a), no_rows, iou_matrix),
     )
     | {name: Mistake(one.hint, [_pairwise(twin) for twin in one.twins]) for name, one in IOU.mistakes.items()},
     draw=lambda args: [*rectangles("a", "a", args["a"]), *rectangles("b", "b", args["b"])],

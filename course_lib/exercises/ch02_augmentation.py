@@ -11,10 +11,11 @@ from torch import Tensor
 
 from course_lib.boxes import area, box_iou, to_cxcywh
 from course_lib.exercises.twins import but, cxcywh, no_rows, random_boxes, stop
-from course_lib.grading import Box, Exercise, Point, Shape, corners, mistakes, rectangle, rectangles
+from course_lib.grading import Exercise, mistakes
+from course_lib.verdicts import Box, Point, Shape, corners, rectangle, rectangles
 
 
-def mirror_boxes(boxes: Tensor) -> Tensor:
+def mirror_boxes(boxes):
     x0, y0, x1, y1 = boxes.unbind(dim=1)
     return torch.stack([1 - x1, y0, 1 - x0, y1], dim=1)
 
@@ -122,7 +123,18 @@ def _crop(
     return crop
 
 
-crop_boxes = _crop()
+def crop_boxes(boxes, window, min_visibility):
+    window = torch.tensor(window)
+    low = torch.max(boxes[:, :2], window[:2])
+    high = torch.min(boxes[:, 2:], window[2:])
+    inside = (high - low).clamp(min=0).prod(dim=1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    kept = torch.where((inside >= min_visibility * area) & (inside > 0))[0]
+    size = window[2:] - window[:2]
+    clipped = torch.cat([low, high], dim=1)
+    shifted = clipped - window[:2].repeat(2)
+    scaled = shifted / size.repeat(2)
+    return scaled[kept], kept
 
 
 def _nothing_kept(boxes: Tensor, window: Box, least: float) -> bool:
@@ -218,8 +230,16 @@ def _around(points: Sequence[Point]) -> Box:
     return min(x), min(y), max(x), max(y)
 
 
-def rotated_box(box: Box, degrees: float, width: int, height: int) -> Box:
-    return _around(_turned(corners(box), degrees, (width / 2, height / 2)))
+def rotated_box(box, degrees, width, height):
+    x0, y0, x1, y1 = box
+    cx, cy = width / 2, height / 2
+    t = math.radians(degrees)
+    xs, ys = [], []
+    for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1)):
+        dx, dy = x - cx, y - cy
+        xs.append(cx + dx * math.cos(t) + dy * math.sin(t))
+        ys.append(cy - dx * math.sin(t) + dy * math.cos(t))
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _about(centre: Callable[[Box, int, int], Point]) -> Callable[[Box, float, int, int], Box]:
@@ -298,8 +318,9 @@ ROTATED_BOX = Exercise(
 )
 
 
-def crop_accepted(boxes: Tensor, window: Box, min_iou: float) -> bool:
-    return bool((_window_iou(boxes, window) >= min_iou).any())
+def crop_accepted(objects, window, min_iou):
+    overlap = box_iou(objects, torch.tensor([window]))
+    return bool((overlap >= min_iou).any())
 
 
 def _no_objects(boxes: Tensor, window: Box, least: float) -> bool:
@@ -361,7 +382,7 @@ CROP_ACCEPTED = Exercise(
         but(_no_objects, stop, crop_accepted),
         but(_no_objects, lambda: True, crop_accepted),
     ),
-    draw=lambda args: [rectangle("frame", "window", args["window"]), *rectangles("a", "object", args["boxes"])],
+    draw=lambda args: [rectangle("frame", "window", args["window"]), *rectangles("a", "object", args["objects"])],
 )
 
 EXERCISES = {

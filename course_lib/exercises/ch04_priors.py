@@ -6,7 +6,8 @@ The answers are in here. Try first.
 import math
 from collections.abc import Callable, Iterable
 
-from course_lib.grading import Exercise, Point, mistakes, rectangle
+from course_lib.grading import Exercise, mistakes
+from course_lib.verdicts import Point, rectangle
 
 Sides = tuple[int, ...]
 

@@ -13,11 +13,18 @@ from torch.nn.functional import pad
 
 from course_lib.boxes import to_corners
 from course_lib.exercises.twins import but, cxcywh, stop
-from course_lib.grading import Box, Exercise, mistakes, rectangle
+from course_lib.grading import Exercise, mistakes
+from course_lib.verdicts import Box, rectangle
 
 
-def encode_box(box: Box, prior_cxcywh: Box) -> Box:
-    return _encoded()(box, prior_cxcywh)
+def encode_box(box, prior_cxcywh):
+    xmin, ymin, xmax, ymax = box
+    cx, cy, w, h = prior_cxcywh
+    dx = ((xmin + xmax) / 2 - cx) / w / 0.1
+    dy = ((ymin + ymax) / 2 - cy) / h / 0.1
+    dw = math.log((xmax - xmin) / w) / 0.2
+    dh = math.log((ymax - ymin) / h) / 0.2
+    return dx, dy, dw, dh
 
 
 def _encoded(
@@ -59,6 +66,9 @@ ENCODE_BOX = Exercise(
         "below.",
         _encoded(stretch=lambda a, b: a / b / 0.2),
         _encoded(stretch=lambda a, b: (a - b) / b / 0.2),
+        "variance in the logarithm: You divide by the variance inside of the logarithm. Take the logarithm of the two "
+        "sides' ratio first, then divide.",
+        _encoded(stretch=lambda a, b: math.log(a / b / 0.2)),
         "other base: Your logarithm has another base. The natural one is wanted.",
         _encoded(stretch=lambda a, b: math.log2(a / b) / 0.2),
         _encoded(stretch=lambda a, b: math.log10(a / b) / 0.2),
@@ -92,8 +102,17 @@ ENCODE_BOX = Exercise(
 )
 
 
-def greedy(iou: Tensor) -> list[int]:
-    return _paired()(iou)
+def greedy(iou):
+    found, taken = [-1] * len(iou), set()
+    order = iou.flatten().argsort(descending=True, stable=True)
+    for place in order.tolist():
+        one, prior = divmod(place, iou.shape[1])
+        if iou[one, prior] == 0:
+            break
+        if found[one] < 0 and prior not in taken:
+            found[one] = prior
+            taken.add(prior)
+    return found
 
 
 def _paired(rows: bool = True, columns: bool = True, least: float = 0.0, empty: bool = False) -> Callable:
@@ -238,4 +257,117 @@ GREEDY = Exercise(
     ),
 )
 
-EXERCISES = {"encode_box": ENCODE_BOX, "greedy": GREEDY}
+
+def owners(iou, threshold):
+    overlap, owner = iou.max(dim=0)
+    owner[overlap < threshold] = -1
+    free = iou.clone()
+    while free.max() > 0:
+        number, prior = divmod(int(free.argmax()), iou.shape[1])
+        owner[prior] = number
+        free[number] = 0
+        free[:, prior] = 0
+    return owner
+
+
+def _owned(
+    join: Callable[[Tensor, float], Tensor] = lambda iou, threshold: torch.where(
+        iou.amax(dim=0) >= threshold, iou.argmax(dim=0), -1
+    ),
+    paired: Callable[[Tensor], list[int]] = greedy,
+    write: Callable[[Tensor, int, int], None] = lambda owner, number, prior: (
+        owner.__setitem__(prior, number) if prior >= 0 else None
+    ),
+) -> Callable[[Tensor, float], Tensor]:
+    """Both rules with one of their parts exchanged: who joins, who is paired, how the pairs are written."""
+
+    def twin(iou: Tensor, threshold: float) -> Tensor:
+        owner = join(iou, threshold)
+        for number, prior in enumerate(paired(iou)):
+            write(owner, number, prior)
+        return owner
+
+    return twin
+
+
+def _threshold_last(iou: Tensor, threshold: float) -> Tensor:
+    best, first = iou.max(dim=0)
+    return torch.where(best >= threshold, first, owners(iou, threshold))
+
+
+def _in_turn(keep_first: bool) -> Callable[[Tensor, float], Tensor]:
+    """A prior joins the first or the last object that reaches the threshold, not the one that it overlaps most."""
+
+    def join(iou: Tensor, threshold: float) -> Tensor:
+        owner = torch.full((iou.shape[1],), -1)
+        for number in reversed(range(len(iou))) if keep_first else range(len(iou)):
+            owner[iou[number] >= threshold] = number
+        return owner
+
+    return _owned(join)
+
+
+def _favourites(iou: Tensor) -> list[int]:
+    """Each object's best prior, whoever has it; of several the last has it in the end."""
+    return [int(row.argmax()) for row in iou]
+
+
+def _first_of_favourites(iou: Tensor) -> list[int]:
+    favourites = _favourites(iou)
+    return [-1 if prior in favourites[:number] else prior for number, prior in enumerate(favourites)]
+
+
+OWNERS = Exercise(
+    solution=owners,
+    cases=[
+        (torch.tensor([[0.75, 0.6, 0.2], [0.0, 0.1, 0.4]]), 0.5),
+        (torch.tensor([[0.75, 0.3, 0.0, 0.0, 0.0], [0.8, 0.4, 0.0, 0.0, 0.0], [0.0, 0.0, 0.75, 0.6, 0.2]]), 0.5),
+        (torch.tensor([[0.7, 0.1, 0.55, 0.2], [0.2, 0.1, 0.65, 0.5], [0.0, 0.6, 0.8, 0.9]]), 0.5),
+        (torch.tensor([[0.9, 0.1, 0.3], [0.8, 0.7, 0.2], [0.0, 0.85, 0.1]]), 0.5),
+        (torch.tensor([[0.9, 0.35, 0.3, 0.2], [0.1, 0.6, 0.45, 0.0]]), 0.3),
+        (torch.tensor([[0.9, 0.55, 0.65, 0.2], [0.1, 0.8, 0.6, 0.3]]), 0.7),
+        (torch.tensor([[0.6, 0.2, 0.7, 0.1], [0.0, 0.0, 0.0, 0.0]]), 0.5),
+        (torch.tensor([[0.4, 0.0, 0.2], [0.3, 0.0, 0.0], [0.6, 0.0, 0.7]]), 0.5),
+        (torch.tensor([[0.5, 0.5, 0.9, 0.5], [0.5, 0.8, 0.0, 0.5]]), 0.5),
+    ],
+    mistakes=mistakes(
+        "no prior: An object that no free prior overlaps has -1, and -1 is an index too: the last. Let it write "
+        "nowhere.",
+        _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number)),
+        "first prior: 0 is a prior like any other, the first. Only -1 says that an object has none.",
+        _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number) if prior > 0 else None),
+        "threshold last: Your threshold takes a prior from the object that it was given to. The pairs of the first "
+        "rule have the last word.",
+        _threshold_last,
+        "pairs only: Your priors have the pairs of the first rule. A free prior that reaches the threshold joins its "
+        "best object, too.",
+        _owned(lambda iou, threshold: torch.full((iou.shape[1],), -1)),
+        "threshold only: Some objects have no prior. What is left for one that reaches the threshold with none?",
+        _owned(write=lambda owner, number, prior: None),
+        "favourites: Each object of yours takes its best prior, whoever has it. Your `greedy` knows who gets which.",
+        _owned(paired=_favourites),
+        _owned(paired=_first_of_favourites),
+        "threshold fixed: You compare with one half. The caller says what the threshold is.",
+        lambda iou, threshold: owners(iou, 0.5),
+        "threshold not reached: A prior joins from the threshold on, also where its overlap is exactly that.",
+        _owned(lambda iou, threshold: torch.where(iou.amax(dim=0) > threshold, iou.argmax(dim=0), -1)),
+        "some object: A prior that reaches the threshold with several objects joins the one that it overlaps most.",
+        _in_turn(keep_first=True),
+        _in_turn(keep_first=False),
+        "no threshold: You give every prior to its best object, however little they overlap. Below the threshold a "
+        "free prior is background: -1.",
+        lambda iou, threshold: iou.argmax(dim=0),
+        _owned(lambda iou, threshold: iou.argmax(dim=0)),
+        _owned(lambda iou, threshold: torch.where(iou.amax(dim=0) > 0, iou.argmax(dim=0), -1)),
+        "labels: You count objects from 1, and background is 0. The number of the first object is 0, and of background "
+        "-1.",
+        lambda iou, threshold: owners(iou, threshold) + 1,
+        "background is 0: Your background is 0, which is the first object. Let it be -1.",
+        lambda iou, threshold: owners(iou, threshold).clamp(min=0),
+        "objects for priors: You return a prior for each object. An object for each prior is wanted, as many as `iou` "
+        "has columns.",
+        lambda iou, threshold: torch.tensor(greedy(iou)),
+    ),
+)
+
+EXERCISES = {"encode_box": ENCODE_BOX, "greedy": GREEDY, "owners": OWNERS}

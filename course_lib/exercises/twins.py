@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from course_lib.boxes import to_cxcywh
-from course_lib.grading import Box
+from course_lib.verdicts import Box
 
 
 def but(where: Callable[..., bool], answer: Callable[[], object], right: Callable) -> Callable:

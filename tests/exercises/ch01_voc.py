@@ -1,14 +1,6 @@
 """Answers to the exercises of chapter 1, right and wrong: boxes of VOC and IoU."""
 
 VOC_BOX = {
-    "plain": """
-        def voc_box(xmin, ymin, xmax, ymax, width, height):
-            x0 = (xmin - 1) / width
-            y0 = (ymin - 1) / height
-            x1 = xmax / width
-            y1 = ymax / height
-            return x0, y0, x1, y1
-    """,
     "numpy": """
         def voc_box(xmin, ymin, xmax, ymax, width, height):
             corners = np.array([xmin, ymin, xmax, ymax], dtype=np.float32)
@@ -27,20 +19,6 @@ VOC_BOX = {
 }
 
 IOU = {
-    "plain": """
-        def iou(a, b):
-            ax0, ay0, ax1, ay1 = a
-            bx0, by0, bx1, by1 = b
-            w = max(0, min(ax1, bx1) - max(ax0, bx0))
-            h = max(0, min(ay1, by1) - max(ay0, by0))
-            inter = w * h
-            area_a = (ax1 - ax0) * (ay1 - ay0)
-            area_b = (bx1 - bx0) * (by1 - by0)
-            union = area_a + area_b - inter
-            if union == 0:
-                return 0
-            return inter / union
-    """,
     "early": """
         def iou(a, b):
             left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
@@ -70,17 +48,6 @@ IOU = {
 }
 
 IOU_MATRIX = {
-    "torch": """
-        def iou_matrix(a, b):
-            low = torch.max(a[:, None, :2], b[None, :, :2])
-            high = torch.min(a[:, None, 2:], b[None, :, 2:])
-            side = (high - low).clamp(min=0)
-            inter = side[..., 0] * side[..., 1]
-            area_a = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])
-            area_b = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
-            union = area_a[:, None] + area_b[None, :] - inter
-            return torch.where(union > 0, inter / union, 0)
-    """,
     "numpy": """
         def iou_matrix(a, b):
             a, b = a.numpy().astype(np.float64), b.numpy().astype(np.float64)
@@ -258,15 +225,15 @@ WRONG = {
             ("plain", "ax0, ay0, ax1, ay1 =", "ax0, ax1, ay0, ay1 =", "bx0, by0, bx1, by1 =", "bx0, bx1, by0, by1 ="),
         ],
         "zero by zero": [
-            ("plain", "if union == 0:\n        return 0", ""),
+            ("plain", "if union == 0:\n        return 0.0", ""),
             ("numpy", "max(union, 1e-9)", "union"),
             ("torch", " + 1e-7", ""),
-            ("plain", "        return 0\n", "        return 1.0\n"),
+            ("plain", "        return 0.0\n", "        return 1.0\n"),
         ],
     },
     "iou_matrix": {
         "transposed": [
-            ("torch", "a[:, None, :2], b[None, :, :2]", "a[None, :, :2], b[:, None, :2]",
+            ("plain", "a[:, None, :2], b[None, :, :2]", "a[None, :, :2], b[:, None, :2]",
              "a[:, None, 2:], b[None, :, 2:]", "a[None, :, 2:], b[:, None, 2:]",
              "area_a[:, None] + area_b[None, :]", "area_a[None, :] + area_b[:, None]"),
             ("numpy", "return inter", "return inter.T", "- inter + 1e-9)", "- inter + 1e-9).T"),
@@ -274,7 +241,7 @@ WRONG = {
             ("lists", "for q in b.tolist()] for p in a.tolist()]", "for p in a.tolist()] for q in b.tolist()]"),
         ],
         "one to one": [
-            ("torch", "a[:, None, :2], b[None, :, :2]", "a[:, :2], b[:, :2]",
+            ("plain", "a[:, None, :2], b[None, :, :2]", "a[:, :2], b[:, :2]",
              "a[:, None, 2:], b[None, :, 2:]", "a[:, 2:], b[:, 2:]",
              "area_a[:, None] + area_b[None, :]", "area_a + area_b"),
             ("lists", "[[one(p, q) for q in b.tolist()] for p in a.tolist()]",
@@ -287,9 +254,9 @@ WRONG = {
              "n = len(a)\n    return torch.tensor([one(p, q) for p in a.tolist() for q in b.tolist()]).view(n, n)"),
         ],
         "areas crossed": [
-            ("torch", "area_a[:, None] + area_b[None, :]", "area_a + area_b"),
+            ("plain", "area_a[:, None] + area_b[None, :]", "area_a + area_b"),
             ("numpy", "np.add.outer(area(a), area(b))", "(area(a) + area(b))"),
-            ("torch", "area_a[:, None] + area_b[None, :]", "area_a[:, None] + area_b[:, None]"),
+            ("plain", "area_a[:, None] + area_b[None, :]", "area_a[:, None] + area_b[:, None]"),
         ],
         "no boxes": [
             ("lists", "return [[one(p, q) for q in b.tolist()] for p in a.tolist()]",
@@ -298,36 +265,36 @@ WRONG = {
              "return torch.tensor([[one(p, q) for q in b.tolist()] for p in a.tolist()])"),
             ("numpy", "return inter", "assert inter.max() >= 0\n    return inter"),
         ],
-        "no clamp": [("torch", ".clamp(min=0)", ""), ("numpy", "w.clip(0) * h.clip(0)", "w * h")],
+        "no clamp": [("plain", ".clamp(min=0)", ""), ("numpy", "w.clip(0) * h.clip(0)", "w * h")],
         "product clamped": [
-            ("torch", ".clamp(min=0)", "", "side[..., 0] * side[..., 1]", "(side[..., 0] * side[..., 1]).clamp(min=0)"),
+            ("plain", ".clamp(min=0)", "", "side[..., 0] * side[..., 1]", "(side[..., 0] * side[..., 1]).clamp(min=0)"),
         ],
         "one side clamped": [("numpy", "w.clip(0) * h.clip(0)", "w.clip(0) * h"), ("numpy", "h.clip(0)", "h")],
-        "absolute value": [("torch", ".clamp(min=0)", ".abs()")],
+        "absolute value": [("plain", ".clamp(min=0)", ".abs()")],
         "plus one": [
-            ("torch", "(high - low)", "(high - low + 1)", "(a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])",
+            ("plain", "(high - low)", "(high - low + 1)", "(a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])",
              "(a[:, 2] - a[:, 0] + 1) * (a[:, 3] - a[:, 1] + 1)", "(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])",
              "(b[:, 2] - b[:, 0] + 1) * (b[:, 3] - b[:, 1] + 1)"),
         ],
-        "integer division": [("torch", "inter / union", "inter // union"), ("loops", "h / union", "h // union")],
-        "overlap counted twice": [("torch", "- inter\n", "\n"), ("numpy", " - inter", "")],
+        "integer division": [("plain", "inter / union", "inter // union"), ("loops", "h / union", "h // union")],
+        "overlap counted twice": [("plain", "- inter\n", "\n"), ("numpy", " - inter", "")],
         "overlap taken off twice": [("numpy", " - inter", " - 2 * inter")],
         "rounded": [("lists", "w * h / union if", "round(w * h / union, 2) if")],
-        "whole coordinates": [("torch", "low =", "a, b = a.long(), b.long()\n    low =")],
-        "one area": [("torch", "area_a[:, None] + area_b[None, :] - inter", "area_a[:, None]")],
+        "whole coordinates": [("plain", "low =", "a, b = a.long(), b.long()\n    low =")],
+        "one area": [("plain", "area_a[:, None] + area_b[None, :] - inter", "area_a[:, None]")],
         "same area twice": [("lists", "(q[2] - q[0]) * (q[3] - q[1])", "(p[2] - p[0]) * (p[3] - p[1])")],
-        "same side twice": [("torch", "side[..., 1]", "side[..., 0]")],
-        "not divided": [("torch", "return torch.where(union > 0, inter / union, 0)", "return inter")],
-        "min and max confused": [("torch", "torch.max(", "torch.min("), ("torch", "torch.min(", "torch.max(")],
+        "same side twice": [("plain", "side[..., 1]", "side[..., 0]")],
+        "not divided": [("plain", "return torch.where(union > 0, inter / union, 0)", "return inter")],
+        "min and max confused": [("plain", "torch.max(", "torch.min("), ("plain", "torch.min(", "torch.max(")],
         "read as width and height": [
-            ("torch", "low =", "a, b = (torch.cat([c[:, :2], c[:, :2] + c[:, 2:]], 1) for c in (a, b))\n    low ="),
+            ("plain", "low =", "a, b = (torch.cat([c[:, :2], c[:, :2] + c[:, 2:]], 1) for c in (a, b))\n    low ="),
         ],
         "read as centre and size": [
-            ("torch", "low =", "a, b = (torchvision.ops.box_convert(c, 'cxcywh', 'xyxy') for c in (a, b))\n    low ="),
+            ("plain", "low =", "a, b = (torchvision.ops.box_convert(c, 'cxcywh', 'xyxy') for c in (a, b))\n    low ="),
         ],
-        "read in another order": [("torch", "low =", "a, b = a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]\n    low =")],
+        "read in another order": [("plain", "low =", "a, b = a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]\n    low =")],
         "zero by zero": [
-            ("torch", "torch.where(union > 0, inter / union, 0)", "inter / union"),
+            ("plain", "torch.where(union > 0, inter / union, 0)", "inter / union"),
             ("numpy", " + 1e-9", ""),
             ("lists", " if union else 0.0", ""),
         ],

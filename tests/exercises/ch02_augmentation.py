@@ -1,11 +1,6 @@
 """Readers' answers to the exercises of chapter 2, right and wrong: boxes in a picture mirrored, cut or turned."""
 
 MIRROR_BOXES = {
-    "stack": """
-        def mirror_boxes(boxes):
-            x0, y0, x1, y1 = boxes.T
-            return torch.stack([1 - x1, y0, 1 - x0, y1], dim=1)
-    """,
     "clone": """
         def mirror_boxes(boxes):
             mirrored = boxes.clone()
@@ -26,20 +21,6 @@ MIRROR_BOXES = {
 }
 
 CROP_BOXES = {
-    "torch": """
-        def crop_boxes(boxes, window, min_visibility):
-            window = torch.tensor(window)
-            low = torch.max(boxes[:, :2], window[:2])
-            high = torch.min(boxes[:, 2:], window[2:])
-            inside = (high - low).clamp(min=0).prod(dim=1)
-            area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-            kept = torch.where((inside >= min_visibility * area) & (inside > 0))[0]
-            size = window[2:] - window[:2]
-            clipped = torch.cat([low, high], dim=1)
-            shifted = clipped - window[:2].repeat(2)
-            scaled = shifted / size.repeat(2)
-            return scaled[kept], kept
-    """,
     "loop": """
         def crop_boxes(boxes, window, min_visibility):
             wx0, wy0, wx1, wy1 = window
@@ -79,18 +60,6 @@ CROP_BOXES = {
 }
 
 ROTATED_BOX = {
-    "plain": """
-        def rotated_box(box, degrees, width, height):
-            x0, y0, x1, y1 = box
-            cx, cy = width / 2, height / 2
-            t = math.radians(degrees)
-            xs, ys = [], []
-            for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1)):
-                dx, dy = x - cx, y - cy
-                xs.append(cx + dx * math.cos(t) + dy * math.sin(t))
-                ys.append(cy - dx * math.sin(t) + dy * math.cos(t))
-            return min(xs), min(ys), max(xs), max(ys)
-    """,
     "numpy": """
         def rotated_box(box, degrees, width, height):
             x0, y0, x1, y1 = box
@@ -122,11 +91,6 @@ ROTATED_BOX = {
 }
 
 CROP_ACCEPTED = {
-    "torch": """
-        def crop_accepted(boxes, window, min_iou):
-            overlap = torchvision.ops.box_iou(boxes, torch.tensor([window]))
-            return (overlap >= min_iou).any()
-    """,
     "loop": """
         def crop_accepted(boxes, window, min_iou):
             wx0, wy0, wx1, wy1 = window
@@ -159,17 +123,17 @@ RIGHT = {
 WRONG = {
     "mirror_boxes": {
         "not swapped": [
-            ("stack", "1 - x1, y0, 1 - x0, y1", "1 - x0, y0, 1 - x1, y1"),
+            ("plain", "1 - x1, y0, 1 - x0, y1", "1 - x0, y0, 1 - x1, y1"),
             ("numpy", "[:, [2, 1, 0, 3]]", ".copy()"),
         ],
-        "only swapped": [("numpy", "1 - mirrored[:, ::2]", "mirrored[:, ::2]"), ("stack", "1 - ", "")],
+        "only swapped": [("numpy", "1 - mirrored[:, ::2]", "mirrored[:, ::2]"), ("plain", "1 - ", "")],
         "top to bottom": [
-            ("stack", "1 - x1, y0, 1 - x0, y1", "x0, 1 - y1, x1, 1 - y0"),
+            ("plain", "1 - x1, y0, 1 - x0, y1", "x0, 1 - y1, x1, 1 - y0"),
             ("clone", "mirrored[:, 0] = 1 - boxes[:, 2]", "mirrored[:, 1] = 1 - boxes[:, 3]",
              "mirrored[:, 2] = 1 - boxes[:, 0]", "mirrored[:, 3] = 1 - boxes[:, 1]"),
         ],
         "both ways": [
-            ("stack", "1 - x1, y0, 1 - x0, y1", "1 - x1, 1 - y1, 1 - x0, 1 - y0"),
+            ("plain", "1 - x1, y0, 1 - x0, y1", "1 - x1, 1 - y1, 1 - x0, 1 - y0"),
             ("clone", "return mirrored", "return 1 - boxes"),
         ],
         "unchanged": [("clone", "return mirrored", "return boxes"), ("lists", "(1 - x1, y0, 1 - x0", "(x0, y0, x1")],
@@ -178,7 +142,7 @@ WRONG = {
             ("clone", "mirrored[:, 0] = 1 - boxes[:, 2]", "mirrored[:, 2] = 1 - mirrored[:, 0]",
              "mirrored[:, 2] = 1 - boxes[:, 0]", "mirrored[:, 0] = 1 - mirrored[:, 2]"),
         ],
-        "about the edge": [("stack", "1 - x", "-x"), ("numpy", "1 - mirrored", "-mirrored")],
+        "about the edge": [("plain", "1 - x", "-x"), ("numpy", "1 - mirrored", "-mirrored")],
         "only xmin": [
             ("clone", "mirrored[:, 0] = 1 - boxes[:, 2]", "mirrored[:, 0] = 1 - boxes[:, 0]",
              "mirrored[:, 2] = 1 - boxes[:, 0]", "pass"),
@@ -193,22 +157,22 @@ WRONG = {
     },
     "crop_boxes": {
         "not shifted": [
-            ("torch", " - window[:2].repeat(2)", ""),
+            ("plain", " - window[:2].repeat(2)", ""),
             ("loop", "(cx0 - wx0)", "cx0", "(cy0 - wy0)", "cy0", "(cx1 - wx0)", "cx1", "(cy1 - wy0)", "cy1"),
             ("numpy", "(clipped[kept] - np.tile(window[:2], 2))", "clipped[kept]"),
         ],
         "not scaled": [
-            ("torch", " / size.repeat(2)", ""),
+            ("plain", " / size.repeat(2)", ""),
             ("loop", " / w", "", " / h", ""),
             ("numpy", " / np.tile(window[2:] - window[:2], 2), kept", ", kept"),
         ],
         "fractions of the image": [
-            ("torch", "scaled[kept]", "clipped[kept]"),
+            ("plain", "scaled[kept]", "clipped[kept]"),
             ("loop", "(cx0 - wx0) / w, (cy0 - wy0) / h, (cx1 - wx0) / w, (cy1 - wy0) / h", "cx0, cy0, cx1, cy1"),
             ("clamp", "new[keep]", "boxes[keep]"),
         ],
         "not clipped": [
-            ("torch", "torch.cat([low, high], dim=1)", "boxes"),
+            ("plain", "torch.cat([low, high], dim=1)", "boxes"),
             ("loop", "(cx0 - wx0) / w, (cy0 - wy0) / h, (cx1 - wx0) / w, (cy1 - wy0) / h",
              "(x0 - wx0) / w, (y0 - wy0) / h, (x1 - wx0) / w, (y1 - wy0) / h"),
             ("numpy", "(clipped[kept]", "(boxes[kept]"),
@@ -219,12 +183,12 @@ WRONG = {
             ("numpy", "(share > 0) & (share >= min_visibility)", "share > -1"),
         ],
         "measured by the window": [
-            ("torch", "area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)", "area = (window[2:] - window[:2]).prod()"),
+            ("plain", "area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)", "area = (window[2:] - window[:2]).prod()"),
             ("loop", "((x1 - x0) * (y1 - y0))", "((wx1 - wx0) * (wy1 - wy0))"),
             ("clamp", "after / before", "after"),
         ],
         "IoU": [
-            ("torch", "min_visibility * area)", "min_visibility * (area + (window[2:] - window[:2]).prod() - inside))"),
+            ("plain", "min_visibility * area)", "min_visibility * (area + (window[2:] - window[:2]).prod() - inside))"),
             ("clamp", "after / before", "after / (before + 1 - after)"),
         ],
         "measured after clipping": [
@@ -249,15 +213,15 @@ WRONG = {
             ("loop", "if share >= min_visibility", "if wx0 < (x0 + x1) / 2 < wx1 and wy0 < (y0 + y1) / 2 < wy1"),
         ],
         "mask": [
-            ("torch", "torch.where((inside >= min_visibility * area) & (inside > 0))[0]",
+            ("plain", "torch.where((inside >= min_visibility * area) & (inside > 0))[0]",
              "(inside >= min_visibility * area) & (inside > 0)"),
             ("clamp", "keep.nonzero().flatten()", "keep"),
         ],
         "renumbered": [
             ("loop", "kept.append(i)", "kept.append(len(kept))"),
-            ("torch", "return scaled[kept], kept", "return scaled[kept], torch.arange(len(kept))"),
+            ("plain", "return scaled[kept], kept", "return scaled[kept], torch.arange(len(kept))"),
         ],
-        "not selected": [("torch", "scaled[kept], kept", "scaled, kept"), ("clamp", "new[keep]", "new")],
+        "not selected": [("plain", "scaled[kept], kept", "scaled, kept"), ("clamp", "new[keep]", "new")],
         "nothing left": [
             ("loop", "return out, kept", "return torch.stack(list(map(torch.tensor, out))), torch.tensor(kept)"),
             ("loop", "return out, kept", "return torch.tensor(out), torch.tensor(kept)"),
@@ -316,16 +280,16 @@ WRONG = {
     },
     "crop_accepted": {
         "all instead of any": [
-            ("torch", ".any()", ".all()"),
+            ("plain", ".any()", ".all()"),
             ("numpy", "np.any(iou >= min_iou)", "np.all(iou >= min_iou)"),
             ("loop", "iou >= min_iou", "iou < min_iou", "return True", "return 0", "False", "True", "n 0", "n False"),
-            ("torch", "(overlap >= min_iou).any()", "len(boxes) > 0 and overlap.min() >= min_iou"),
+            ("plain", "(overlap >= min_iou).any()", "len(objects) > 0 and overlap.min() >= min_iou"),
         ],
         "mean": [
-            ("torch", "(overlap >= min_iou).any()", "overlap.mean() >= min_iou"),
+            ("plain", "(overlap >= min_iou).any()", "overlap.mean() >= min_iou"),
             ("numpy", "np.any(iou >= min_iou)", "sum(iou) / len(iou) >= min_iou if len(iou) else False"),
         ],
-        "sum": [("torch", "(overlap >= min_iou).any()", "overlap.sum() >= min_iou")],
+        "sum": [("plain", "(overlap >= min_iou).any()", "overlap.sum() >= min_iou")],
         "share of the object": [
             ("loop", "(object_area + window_area - w * h)", "object_area"),
             ("numpy", "(area + window_area - inter)", "area"),
@@ -335,22 +299,22 @@ WRONG = {
             ("numpy", "(area + window_area - inter)", "window_area"),
         ],
         "any overlap": [
-            ("torch", ">= min_iou", "> 0"),
+            ("plain", ">= min_iou", "> 0"),
             ("loop", "if iou >= min_iou", "if w * h > 0"),
         ],
         "by the centre": [
-            ("torch", "(overlap >= min_iou).any()",
+            ("plain", "(overlap >= min_iou).any()",
              "any(window[0] < x0 + x1 < 2 * window[2] and window[1] < y0 + y1 < 2 * window[3]"
-             " for x0, y0, x1, y1 in boxes.tolist())"),
+             " for x0, y0, x1, y1 in objects.tolist())"),
         ],
         "turned round": [
-            ("torch", ">= min_iou", "< min_iou", ".any()", ".all()"),
+            ("plain", ">= min_iou", "< min_iou", ".any()", ".all()"),
             ("loop", "return True", "return not True", "return False", "return not False"),
         ],
         "first only": [
             ("loop", "if iou >= min_iou:\n            return True\n    return False", "return iou >= min_iou"),
             ("loop", "            return True\n", "            return True\n        else:\n            return False\n"),
-            ("torch", "(overlap >= min_iou).any()", "bool(overlap[0] >= min_iou)"),
+            ("plain", "(overlap >= min_iou).any()", "bool(overlap[0] >= min_iou)"),
         ],
         "last only": [
             ("loop", "    for", "    accepted = False\n    for",
@@ -359,10 +323,10 @@ WRONG = {
         ],
         "one answer each": [
             ("numpy", "np.any(iou >= min_iou)", "iou >= min_iou"),
-            ("torch", ".any()", ".flatten()"),
+            ("plain", "bool((overlap >= min_iou).any())", "(overlap >= min_iou).flatten()"),
         ],
         "no objects": [
-            ("torch", "(overlap >= min_iou).any()", "overlap.max() >= min_iou"),
+            ("plain", "(overlap >= min_iou).any()", "overlap.max() >= min_iou"),
             ("loop", "    return False", "    return len(boxes) == 0"),
             ("numpy", "np.any(iou >= min_iou)", "iou.max() >= min_iou"),
         ],

@@ -1,12 +1,6 @@
 """Answers to the exercises of chapter 5, right and wrong: heads."""
 
 HEAD_CHANNELS = {
-    "plain": """
-        def head_channels(per_cell, classes):
-            boxes = 4 * per_cell
-            scores = (classes + 1) * per_cell
-            return boxes, scores
-    """,
     "numpy": """
         def head_channels(per_cell, classes):
             return np.array([4, classes + 1]) * per_cell
@@ -18,11 +12,6 @@ HEAD_CHANNELS = {
 }
 
 ROWS_TO_HEAD = {
-    "permute": """
-        def rows_to_head(rows, height, width):
-            last = rows.reshape(rows.shape[0], height, width, -1)
-            return last.permute(0, 3, 1, 2)
-    """,
     "split": """
         def rows_to_head(rows, height, width):
             batch, count, values = rows.shape
@@ -51,15 +40,6 @@ ROWS_TO_HEAD = {
 }
 
 PRIOR_ADDRESS = {
-    "loop": """
-        def prior_address(index, maps, per_cell):
-            for level, (side, count) in enumerate(zip(maps, per_cell)):
-                size = side * side * count
-                if index < size:
-                    cell = index // count
-                    return level, cell // side, cell % side, index % count
-                index -= size
-    """,
     "numpy": """
         def prior_address(index, maps, per_cell):
             starts = np.cumsum([0] + [side * side * count for side, count in zip(maps, per_cell)])
@@ -104,12 +84,12 @@ WRONG = {
     },
     "rows_to_head": {
         "no permute": [
-            ("permute", "height, width, -1)", "-1, height, width)", "last.permute(0, 3, 1, 2)", "last"),
+            ("plain", "height, width, -1)", "-1, height, width)", "last.permute(0, 3, 1, 2)", "last"),
             ("numpy", "height, width, -1)", "-1, height, width)", "np.moveaxis(last, 3, 1)", "last"),
             ("split", "    split = split.permute(0, 3, 4, 1, 2)\n", ""),
         ],
         "cells not split": [
-            ("permute", "rows.reshape(", "rows.permute(0, 2, 1).reshape(", "height, width, -1)", "-1, height, width)",
+            ("plain", "rows.reshape(", "rows.permute(0, 2, 1).reshape(", "height, width, -1)", "-1, height, width)",
              "last.permute(0, 3, 1, 2)", "last"),
         ],
         "values first": [
@@ -119,7 +99,7 @@ WRONG = {
         ],
         "columns before rows": [
             ("loops", "y * width + x", "x * height + y"),
-            ("permute", "height, width, -1", "width, height, -1", "0, 3, 1, 2", "0, 3, 2, 1"),
+            ("plain", "height, width, -1", "width, height, -1", "0, 3, 1, 2", "0, 3, 2, 1"),
         ],
         "prior by prior": [
             ("loops", "(y * width + x) * k + a", "(a * height + y) * width + x"),
@@ -127,12 +107,12 @@ WRONG = {
              "0, 3, 4, 1, 2", "0, 1, 4, 2, 3"),
         ],
         "map on its side": [
-            ("permute", "0, 3, 1, 2", "0, 3, 2, 1"),
+            ("plain", "0, 3, 1, 2", "0, 3, 2, 1"),
             ("split", "0, 3, 4, 1, 2", "0, 3, 4, 2, 1"),
             ("numpy", "np.moveaxis(last, 3, 1)", "np.swapaxes(last, 3, 1)"),
         ],
         "channels last": [
-            ("permute", "last.permute(0, 3, 1, 2)", "last"),
+            ("plain", "last.permute(0, 3, 1, 2)", "last"),
             ("numpy", "np.moveaxis(last, 3, 1)", "last"),
         ],
         "axes kept apart": [
@@ -141,44 +121,44 @@ WRONG = {
              "return split.reshape(batch, k * values, height, width)", "return split"),
         ],
         "pictures joined": [
-            ("permute", "rows.shape[0], ", "1, "),
-            ("permute", "rows.shape[0], ", "", "0, 3, 1, 2", "2, 0, 1"),
+            ("plain", "rows.shape[0], ", "1, "),
+            ("plain", "rows.shape[0], ", "", "0, 3, 1, 2", "2, 0, 1"),
         ],
     },
     "prior_address": {
         "row for column": [
-            ("loop", "cell // side, cell % side", "cell % side, cell // side"),
+            ("plain", "cell // side, cell % side", "cell % side, cell // side"),
             ("numpy", "row, column, shape =", "column, row, shape ="),
         ],
         "shapes apart": [
-            ("loop", "cell = index // count", "cell = index % (side * side)",
+            ("plain", "cell = index // count", "cell = index % (side * side)",
              "index % count", "index // (side * side)"),
             ("numpy", "row, column, shape =", "shape, row, column =",
              "(maps[level], maps[level], per_cell[level])", "(per_cell[level], maps[level], maps[level])"),
         ],
         "shapes forgotten": [
-            ("loop", "cell = index // count", "cell = index"),
-            ("loop", "cell = index // count", "cell = index", "index % count", "0"),
-            ("loop", "cell = index // count", "cell = index", "index % count", "0",
+            ("plain", "cell = index // count", "cell = index"),
+            ("plain", "cell = index // count", "cell = index", "index % count", "0"),
+            ("plain", "cell = index // count", "cell = index", "index % count", "0",
              "side * side * count", "side * side"),
         ],
-        "column of numbers": [("loop", "cell % side", "index % side")],
+        "column of numbers": [("plain", "cell % side", "index % side")],
         "start kept": [("numpy", "left = index - starts[level]", "left = index",
                         "np.unravel_index(left, (maps[level], maps[level], per_cell[level]))",
                         "left // per_cell[level] // maps[level], left // per_cell[level] % maps[level], "
                         "left % per_cell[level]")],
         "edge of a level": [
-            ("loop", "index < size", "index <= size"),
+            ("plain", "index < size", "index <= size"),
         ],
-        "one row a level": [("loop", "side * side * count", "side * count",
+        "one row a level": [("plain", "side * side * count", "side * count",
                              "        index -= size", "        if level < len(maps) - 1:\n            index -= size",
                              "index < size", "index < size or level == len(maps) - 1"),
-                            ("loop", "side * side * count", "side * count")],
-        "levels of cells": [("loop", "side * side * count", "side * side",
+                            ("plain", "side * side * count", "side * count")],
+        "levels of cells": [("plain", "side * side * count", "side * side",
                              "index < size", "index < size or level == len(maps) - 1"),
-                            ("loop", "side * side * count", "side * side")],
+                            ("plain", "side * side * count", "side * side")],
         "numbers from 1": [
-            ("loop", "return level,", "return level + 1,"),
+            ("plain", "return level,", "return level + 1,"),
             ("listed", "(level, row, column, shape)", "(level + 1, row + 1, column + 1, shape + 1)"),
         ],
     },

@@ -1,16 +1,6 @@
 """Answers to the exercises of chapter 6, right and wrong: encoding and matching."""
 
 ENCODE_BOX = {
-    "plain": """
-        def encode_box(box, prior_cxcywh):
-            xmin, ymin, xmax, ymax = box
-            cx, cy, w, h = prior_cxcywh
-            dx = ((xmin + xmax) / 2 - cx) / w / 0.1
-            dy = ((ymin + ymax) / 2 - cy) / h / 0.1
-            dw = math.log((xmax - xmin) / w) / 0.2
-            dh = math.log((ymax - ymin) / h) / 0.2
-            return dx, dy, dw, dh
-    """,
     "torch": """
         def encode_box(box, prior_cxcywh):
             low, high = torch.tensor(box).chunk(2)
@@ -58,7 +48,46 @@ GREEDY = {
     """,
 }
 
-RIGHT = {"encode_box": ENCODE_BOX, "greedy": GREEDY}
+OWNERS = {
+    "greedy": """
+        def owners(iou, threshold):
+            overlap, owner = iou.max(dim=0)
+            owner = owner.masked_fill(overlap < threshold, -1)
+            for number, prior in enumerate(greedy(iou)):
+                if prior >= 0:
+                    owner[prior] = number
+            return owner
+    """,
+    "rounds": """
+        def owners(iou, threshold):
+            owner = [-1] * iou.shape[1]
+            for p in range(iou.shape[1]):
+                column = iou[:, p].tolist()
+                if max(column) >= threshold:
+                    owner[p] = column.index(max(column))
+            free = iou.clone()
+            while free.max() > 0:
+                g, p = divmod(free.argmax().item(), iou.shape[1])
+                owner[p] = g
+                free[g] = 0
+                free[:, p] = 0
+            return owner
+    """,
+    "filled": """
+        def owners(iou, threshold):
+            count = iou.shape[1]
+            owner = torch.full((count,), -1)
+            for g, p in enumerate(greedy(iou)):
+                if p != -1:
+                    owner[p] = g
+            for p in range(count):
+                if owner[p] == -1 and iou[:, p].max() >= threshold:
+                    owner[p] = iou[:, p].argmax()
+            return owner
+    """,
+}
+
+RIGHT = {"encode_box": ENCODE_BOX, "greedy": GREEDY, "owners": OWNERS}
 
 WRONG = {
     "encode_box": {
@@ -70,6 +99,10 @@ WRONG = {
         "variances exchanged": [("torch", "shift / 0.1, stretch / 0.2", "shift / 0.2, stretch / 0.1")],
         "one variance": [("plain", "0.2", "0.1"), ("torch", "0.1", "0.2")],
         "no logarithm": [("plain", "math.log", ""), ("torch", ".log()", " - 1")],
+        "variance in the logarithm": [
+            ("plain", "/ w) / 0.2", "/ w / 0.2)", "/ h) / 0.2", "/ h / 0.2)"),
+            ("torch", ").log()", " / 0.2).log()", "stretch / 0.2", "stretch"),
+        ],
         "other base": [("plain", "math.log", "math.log2"), ("torch", ".log()", ".log10()")],
         "width for height": [
             ("plain", "cx, cy, w, h = prior", "cx, cy, h, w = prior"),
@@ -160,5 +193,36 @@ WRONG = {
              "sorted(pairs, reverse=True):\n        value = -value"),
         ],
         "no objects": [("torch", "free.numel() and ", "")],
+    },
+    "owners": {
+        "no prior": [
+            ("greedy", "        if prior >= 0:\n            owner[prior] = number", "        owner[prior] = number"),
+            ("filled", "if p != -1", "if True"),
+        ],
+        "first prior": [("greedy", "prior >= 0", "prior > 0")],
+        "threshold last": [("filled", "owner[p] == -1 and ", "")],
+        "pairs only": [("rounds", "max(column) >= threshold", "False"), ("filled", "range(count)", "[]")],
+        "threshold only": [("rounds", "free.max() > 0", "False"), ("greedy", "if prior >= 0", "if False")],
+        "favourites": [
+            ("greedy", "greedy(iou)", "iou.argmax(dim=1).tolist()"),
+            ("filled", "for g, p in enumerate(greedy(iou))", "for g, p in reversed([*enumerate(iou.argmax(dim=1))])"),
+        ],
+        "threshold fixed": [("plain", "overlap < threshold", "overlap < 0.5"), ("rounds", ">= threshold", ">= 0.5")],
+        "threshold not reached": [
+            ("plain", "overlap < threshold", "overlap <= threshold"),
+            ("filled", ">= threshold", "> threshold"),
+        ],
+        "some object": [
+            ("rounds", "column.index(max(column))", "[value >= threshold for value in column].index(True)"),
+            ("filled", "iou[:, p].argmax()", "(iou[:, p] >= threshold).nonzero()[-1]"),
+        ],
+        "no threshold": [
+            ("plain", "overlap < threshold", "overlap < 0"),
+            ("plain", "overlap < threshold", "overlap < 0", "free.max() > 0", "False"),
+            ("rounds", "max(column) >= threshold", "max(column) > 0"),
+        ],
+        "labels": [("plain", "return owner", "return owner + 1")],
+        "background is 0": [("rounds", "[-1] * iou", "[0] * iou"), ("plain", "] = -1", "] = 0")],
+        "objects for priors": [("filled", "return owner", "return greedy(iou)")],
     },
 }  # fmt: skip

@@ -27,3 +27,12 @@ def test_the_solution_of_greedy_is_what_match_gives_by_force(boxes):
     matches = match(boxes[None], torch.ones(1, len(boxes), dtype=torch.int64), some, iou_threshold=2.0)
     found = EXERCISES["greedy"].solution(box_iou(boxes, to_corners(some)))
     assert [(matches.gt_index[0] == one).nonzero()[:, 0].tolist() for one in range(len(boxes))] == [[p] for p in found]
+
+
+@settings(deadline=None)
+@given(corner_boxes(minimum=1, smallest=0.05), st.sampled_from([0.3, 0.5, 2.0]))
+def test_the_solution_of_owners_is_what_match_gives(boxes, threshold):
+    some = priors.SSD_MINI.boxes()
+    matches = match(boxes[None], torch.ones(1, len(boxes), dtype=torch.int64), some, threshold)
+    found = EXERCISES["owners"].solution(box_iou(boxes, to_corners(some)), threshold)
+    assert torch.equal(matches.gt_index[0], found)
