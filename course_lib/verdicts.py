@@ -17,6 +17,7 @@ from course_lib.viz import COLOURS
 Box = tuple[float, ...]
 Point = tuple[float, float]
 
+DIGITS, ALL_DIGITS = 5, 9  # of a number
 LONGEST = 200  # numbers of an array, or characters that were printed: what is longer is not shown
 
 
@@ -76,12 +77,13 @@ class Verdict:
     def _rows(self) -> Iterator[tuple[str, str]]:
         if shown := self.counterexample:
             yield from ((name, _text(value)) for name, value in shown.args.items())
-            names = shown.returns
+            names, alike = shown.returns, _text(shown.expected) == _text(shown.got)
+            digits = ALL_DIGITS if alike else DIGITS  # a small difference must be seen
             for role, value in (("expected", shown.expected), ("got", shown.got)):
                 if names and isinstance(value, list | tuple) and len(value) == len(names):
-                    yield from ((f"{role} {name}", _text(one)) for name, one in zip(names, value, strict=True))
+                    yield from ((f"{role} {name}", _text(one, digits)) for name, one in zip(names, value, strict=True))
                 elif value is not None:
-                    yield role, _text(value)
+                    yield role, _text(value, digits)
             if shown.printed:
                 yield "printed", shown.printed.rstrip()[:LONGEST]
 
@@ -116,20 +118,20 @@ def _marked(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def _text(value: object) -> str:
-    """Numbers to five digits, and of a matrix a row per line; where there are more axes, the shape too."""
+def _text(value: object, digits: int = DIGITS) -> str:
+    """Numbers to some digits, and of a matrix a row per line; where there are more axes, the shape too."""
     if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > LONGEST:
         return f"{type(value).__name__} of shape {list(value.shape)}"
     if isinstance(value, Tensor | np.ndarray):
         if 0 in value.shape:
             return f"empty, shape {list(value.shape)}"
-        return (f"shape {list(value.shape)}\n" if value.ndim > 2 else "") + _text(value.tolist())
+        return (f"shape {list(value.shape)}\n" if value.ndim > 2 else "") + _text(value.tolist(), digits)
     if isinstance(value, bool | np.bool_) or not isinstance(value, float | int | np.number | list | tuple):
         return reprlib.repr(value)
     if isinstance(value, list | tuple):
         nested = any(isinstance(one, list | tuple | Tensor | np.ndarray) and np.ndim(one) for one in value)
-        return ("\n" if nested else ", ").join(map(_text, value)) or "empty"
-    return f"{round(value, 9) + 0.0:.5g}"
+        return ("\n" if nested else ", ").join(_text(one, digits) for one in value) or "empty"
+    return f"{round(value, 9) + 0.0:.{digits}g}"
 
 
 class Shape(NamedTuple):

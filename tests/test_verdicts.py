@@ -5,6 +5,7 @@ from graded import failing, well_formed, written
 
 from course_lib import verdicts
 from course_lib.check import check
+from course_lib.grading import Exercise, grade
 
 
 def test_of_more_than_two_axes_the_shape_is_shown():
@@ -66,3 +67,10 @@ def test_a_verdict_reads_the_same_in_a_terminal_and_on_a_page():
         assert line in str(verdict) and line in text
     passed = check("iou", written("iou", "plain"))
     assert str(passed) == "✓ iou: all 10 cases pass." and "all 10 cases pass." in well_formed(passed).text
+
+
+def test_a_difference_too_small_for_five_digits_is_shown_with_more():
+    exercise = Exercise(lambda x: 2 * x, [(1.0,)], {}, tolerance=1e-7)
+    rows = dict(grade("doubled", exercise, lambda x: 2 * x + 1e-6)._rows())
+    assert (rows["x"], rows["expected"], rows["got"]) == ("1", "2", "2.000001")
+    assert dict(grade("doubled", exercise, lambda x: 2 * x + 0.1234567)._rows())["got"] == "2.1235"

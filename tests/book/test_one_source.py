@@ -18,6 +18,7 @@ from myst_parser.parsers.mdit import create_md_parser
 from pybtex.database import BibliographyData, parse_file
 
 from course_lib import priors
+from course_lib.check import EXERCISES
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "course_lib"
@@ -131,6 +132,19 @@ def second_copies(markdown: str) -> list[str]:
     return faults
 
 
+def own_solutions(markdown: str) -> list[str]:
+    """Graded exercises whose right answer the page does not show as the grader has it, or writes a second time."""
+    graded = set(re.findall(r'\bcheck\("(\w+)"', markdown))
+    folded = re.findall(r"^```\{solution-start\}.*?^```\{solution-end\}", markdown, re.DOTALL | re.MULTILINE)
+    written = {name for name in graded if any(re.search(rf"^def {name}\(", text, re.MULTILINE) for text in folded)}
+    return [f'{name}: show solution("{name}")' for name in sorted(graded - shown_by_name(markdown) | written)]
+
+
+def shown_by_name(markdown: str) -> set[str]:
+    """Exercises whose right answer a page shows from the grader."""
+    return set(re.findall(r'^solution\("(\w+)"\)', markdown, re.MULTILINE))
+
+
 def objects(text: str) -> set[str]:
     """What :pyobject: can name: functions, classes and their methods."""
     found = set()
@@ -226,6 +240,15 @@ def test_one_source(page):
     assert faults + dead_ends(text, page.parent, names) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_shows_right_answers_as_the_grader_has_them(page):
+    assert own_solutions(page.read_text(encoding="utf-8")) == []
+
+
+def test_every_exercise_is_on_a_page():
+    assert set().union(*(shown_by_name(page.read_text(encoding="utf-8")) for page in PAGES)) == set(EXERCISES)
+
+
 def test_every_citation_has_its_work_and_every_work_is_cited(bibliography):
     keys = set().union(*(cited(page.read_text(encoding="utf-8")) for page in PAGES))
     assert keys == set(bibliography.entries)
@@ -256,6 +279,23 @@ def test_the_library_s_own_source_a_naive_twin_and_an_exercise_are_no_second_cop
     assert second_copies(CELL % library()["box_iou"][0]) == []
     assert second_copies(CELL % ":tags: [hide-input]\n\ndef naive_box_iou(a, b):\n    return a @ b") == []
     assert second_copies(CELL % 'def iou(a, b):\n    return 1\n\ncheck("iou", iou)') == []
+
+
+FOLDED = "```{solution-start} an-exercise\n:class: dropdown\n```\n\n%s\n```{solution-end}\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "faults"),
+    [
+        ('solution("iou")', 0),
+        ("def iou(a, b):\n    return 0.5", 1),
+        ('def iou(a, b):\n    return 0.5\n\n\nsolution("iou")', 1),
+        ('solution("iou_matrix")', 1),
+    ],
+)
+def test_a_solution_of_the_pages_own_is_noticed(answer, faults):
+    asked = CELL % 'def iou(a, b): ...\n\n\ncheck("iou", iou)'
+    assert len(own_solutions(asked + FOLDED % (CELL % answer))) == faults
 
 
 @pytest.mark.parametrize(
