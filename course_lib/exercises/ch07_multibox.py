@@ -197,11 +197,11 @@ def _order(values: Tensor) -> Tensor:
     return values.argsort(dim=1, descending=True, stable=True)
 
 
-def _unchecked(place: Tensor, count: Tensor, positives: Tensor) -> Tensor:
+def _unchecked(place: Tensor, count: Tensor | int, positives: Tensor) -> Tensor:
     return place < count
 
 
-def _checked(place: Tensor, count: Tensor, positives: Tensor) -> Tensor:
+def _checked(place: Tensor, count: Tensor | int, positives: Tensor) -> Tensor:
     return (place < count) & ~positives
 
 
@@ -236,14 +236,13 @@ def _too_many(loss: Tensor, positives: Tensor, ratio: int) -> bool:
 
 def _one_count(of: Callable[[Tensor], Tensor]) -> list[Callable]:
     """Equally many from every image; `topk` stops where they are more than its priors."""
-    twins = [
-        _mined(count=lambda positives, ratio: ratio * of(positives.sum(dim=1)), mask=mask)
-        for mask in (_unchecked, _checked)
-    ]
-    return [
-        *twins,
-        but(lambda loss, positives, ratio: ratio * of(positives.sum(dim=1)) > loss.shape[1], stop, twins[1]),
-    ]
+
+    def count(positives: Tensor, ratio: int) -> int:
+        return int(ratio * of(positives.sum(dim=1)))
+
+    twin = _mined(count=count)
+    too_many = but(lambda loss, positives, ratio: count(positives, ratio) > loss.shape[1], stop, twin)
+    return [twin, too_many, _mined(count=count, mask=_unchecked)]
 
 
 def _losses(seed: int, images: int, priors: int, share: float) -> tuple[Tensor, Tensor]:
@@ -309,6 +308,7 @@ HARD_NEGATIVES = Exercise(
         *_one_count(torch.max),
         *_one_count(torch.min),
         *_one_count(lambda counts: counts.sum() // len(counts)),
+        *_one_count(lambda counts: counts.double().mean()),
         "ratio fixed: You take three for each positive, whatever `ratio` is.",
         _mined(count=lambda positives, ratio: _wanted(positives, 3)),
         "wrong axis: You rank the images against each other. The priors of one image compete, along the other axis.",
