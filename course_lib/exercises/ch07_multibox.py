@@ -13,8 +13,10 @@ from course_lib.exercises.twins import but, stop
 from course_lib.grading import Exercise, mistakes
 
 
-def smooth_l1_sum(differences: Tensor) -> float:
-    return _smooth()(differences)
+def smooth_l1_sum(differences):
+    size = differences.abs()
+    cost = torch.where(size < 1, size**2 / 2, size - 0.5)
+    return cost.sum().item()
 
 
 def _smooth(
@@ -49,6 +51,7 @@ SMOOTH_L1_SUM = Exercise(
         _smooth(small=lambda size: size**2),
         "line not lowered: Your straight branch lies too high. At a difference of 1 both branches give the same.",
         _smooth(large=lambda size: size),
+        _smooth(large=lambda size: size + 0.5),
         "both too high: Both of your branches lie too high. At a difference of 1 the loss is one half.",
         _smooth(lambda size: size**2, lambda size: size),
         "all straight: You use the straight branch everywhere. Small differences have a parabola.",
@@ -62,6 +65,11 @@ SMOOTH_L1_SUM = Exercise(
         "sign kept: A large negative difference goes the wrong way. Its size counts, and its sign does not.",
         _smooth(size=lambda differences: differences),
         lambda differences: torch.where(differences.abs() < 1, differences**2 / 2, differences - 0.5).sum().item(),
+        "less than nothing: Some difference costs less than nothing. A loss is at least 0, and grows with its size.",
+        _smooth(large=lambda size: 0.5 - size),
+        _smooth(large=lambda size: -size - 0.5),
+        _smooth(lambda size: -(size**2) / 2, lambda size: 0.5 - size),
+        _smooth(small=lambda size: -(size**2) / 2),
         "border elsewhere: You change from parabola to line at another place. The border is a difference of 1.",
         _smooth(border=0.5),
         "mean: You take a mean. The sum over all differences is wanted; what it is divided by comes later.",
@@ -72,11 +80,18 @@ SMOOTH_L1_SUM = Exercise(
         _smooth(gather=lambda cost: cost),
         _smooth(gather=lambda cost: cost.sum(dim=-1) if cost.ndim > 1 else cost.sum()),
     ),
+    forbidden=dict.fromkeys(
+        ("smooth_l1_loss", "SmoothL1Loss", "huber_loss", "HuberLoss"),
+        "That is PyTorch's own, which the exercise asks you to do without. Write the two branches yourself.",
+    ),
 )
 
 
-def batch_loss(costs: list[float], positives: list[int]) -> float:
-    return sum(costs) / max(sum(positives), 1)
+def batch_loss(costs, positives):
+    count = sum(positives)
+    if count == 0:
+        return 0.0
+    return sum(costs) / count
 
 
 def _per_image(least: int) -> Callable[[list[float], list[int]], list[float]]:
@@ -90,6 +105,11 @@ def _no_objects(costs: list[float], positives: list[int]) -> bool:
     return sum(positives) == 0
 
 
+def _divided(by: Callable[[int], float]) -> Callable[[list[float], list[int]], float]:
+    """The sum of the costs, divided by what is made of the number of positives."""
+    return lambda costs, positives: sum(costs) / by(sum(positives))
+
+
 BATCH_LOSS = Exercise(
     solution=batch_loss,
     cases=[
@@ -97,8 +117,10 @@ BATCH_LOSS = Exercise(
         ([6.0, 2.0], [1, 3]),
         ([6.0, 0.0, 5.0], [2, 0, 5]),
         ([12.5, 3.25, 0.0, 41.0], [4, 1, 0, 30]),
+        ([2.5, 0.0], [1, 0]),
         ([0.0, 0.0], [0, 0]),
     ],
+    tolerance=3e-7,  # float32's rounding, and no 1e-6 in the divisor
     mistakes=mistakes(
         "mean over images: You divide in each image by its own positives, and then take a mean. The positives of the "
         "whole batch are one number.",
@@ -125,21 +147,41 @@ BATCH_LOSS = Exercise(
         lambda costs, positives: sum(costs) / max(sum(count > 0 for count in positives), 1),
         "not divided: You add up and do not divide. A batch with more objects then counts more.",
         lambda costs, positives: sum(costs),
+        "four times: You divide by four times too much. N is the number of positives: their three hard negatives are "
+        "not in it, nor the four numbers of a box.",
+        _divided(lambda count: 4 * max(count, 1)),
+        but(_no_objects, lambda: math.nan, _divided(lambda count: 4 * count)),
+        but(_no_objects, stop, _divided(lambda count: 4 * count)),
+        but(_no_objects, lambda: None, _divided(lambda count: 4 * count)),
+        "sign: Your loss is negative. The costs are losses already, logarithm and minus included.",
+        _divided(lambda count: -max(count, 1)),
+        but(_no_objects, lambda: math.nan, _divided(lambda count: -count)),
+        but(_no_objects, stop, _divided(lambda count: -count)),
         "one added: You add 1 to the number of positives. It helps where there are none, and is wrong elsewhere.",
-        lambda costs, positives: sum(costs) / (sum(positives) + 1),
+        _divided(lambda count: count + 1),
+        "a little added: You add a tiny number to the divisor. Where there is no positive it helps, and every other "
+        "loss it makes a little too small. Treat the batch without positives by itself.",
+        *(_divided(lambda count, tiny=10.0**-power: count + tiny) for power in range(1, 7)),
         "no positives: A whole batch may be without positives. Then the loss is 0, and nothing is divided by nothing.",
         but(_no_objects, lambda: math.nan, batch_loss),
         but(_no_objects, stop, batch_loss),
+        but(_no_objects, lambda: None, batch_loss),
         "an image without: An image without objects adds nothing, and takes nothing away from the others.",
         but(lambda costs, positives: 0 in positives, lambda: 0.0, batch_loss),
+        but(lambda costs, positives: 0 in positives, lambda: None, batch_loss),
+        but(lambda costs, positives: 0 in positives, stop, batch_loss),
         "one for each empty image: You count an image without objects as if it had one.",
         lambda costs, positives: sum(costs) / sum(max(count, 1) for count in positives),
     ),
 )
 
 
-def hard_negatives(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
-    return _mined()(loss, positives, ratio)
+def hard_negatives(loss, positives, ratio):
+    background = loss.masked_fill(positives, -1.0)
+    order = background.argsort(dim=1, descending=True)
+    place = order.argsort(dim=1)
+    count = ratio * positives.sum(dim=1, keepdim=True)
+    return (place < count) & ~positives
 
 
 def _without_positives(loss: Tensor, positives: Tensor) -> Tensor:
@@ -155,11 +197,19 @@ def _order(values: Tensor) -> Tensor:
     return values.argsort(dim=1, descending=True, stable=True)
 
 
+def _unchecked(place: Tensor, count: Tensor | int, positives: Tensor) -> Tensor:
+    return place < count
+
+
+def _checked(place: Tensor, count: Tensor | int, positives: Tensor) -> Tensor:
+    return (place < count) & ~positives
+
+
 def _mined(
     candidates: Callable[[Tensor, Tensor], Tensor] = _without_positives,
     count: Callable[[Tensor, int], Tensor] = _wanted,
     place: Callable[[Tensor], Tensor] = lambda values: _order(values).argsort(dim=1),
-    mask: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda place, count, positives: (place < count) & ~positives,
+    mask: Callable[[Tensor, Tensor, Tensor], Tensor] = _checked,
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
     """Hard negatives with one part exchanged: what is ranked, how many, the places, and what is made of them."""
 
@@ -174,8 +224,25 @@ def _in_whole_batch(loss: Tensor, positives: Tensor, ratio: int) -> Tensor:
     return hard_negatives(*rows, ratio).view_as(loss)
 
 
-def _unchecked(place: Tensor, count: Tensor, positives: Tensor) -> Tensor:
-    return place < count
+def _too_few(loss: Tensor, positives: Tensor, ratio: int) -> bool:
+    """An image has fewer negatives than are asked for."""
+    return bool((ratio * positives.sum(dim=1) > (~positives).sum(dim=1)).any())
+
+
+def _too_many(loss: Tensor, positives: Tensor, ratio: int) -> bool:
+    """For an image more places are asked for than it has priors."""
+    return bool((ratio * positives.sum(dim=1) > loss.shape[1]).any())
+
+
+def _one_count(of: Callable[[Tensor], Tensor]) -> list[Callable]:
+    """Equally many from every image; `topk` stops where they are more than its priors."""
+
+    def count(positives: Tensor, ratio: int) -> int:
+        return int(ratio * of(positives.sum(dim=1)))
+
+    twin = _mined(count=count)
+    too_many = but(lambda loss, positives, ratio: count(positives, ratio) > loss.shape[1], stop, twin)
+    return [twin, too_many, _mined(count=count, mask=_unchecked)]
 
 
 def _losses(seed: int, images: int, priors: int, share: float) -> tuple[Tensor, Tensor]:
@@ -219,6 +286,11 @@ HARD_NEGATIVES = Exercise(
         "positives fill up: Where an image has fewer negatives than you ask for, positives fill the places. Take all "
         "its negatives and stop there.",
         _mined(mask=_unchecked),
+        "more than there are: An image may have fewer background priors than you ask for, and `topk` refuses to find "
+        "so many. Take all that there are.",
+        but(_too_few, stop, hard_negatives),
+        but(_too_many, stop, hard_negatives),
+        but(_too_many, stop, _mined(mask=_unchecked)),
         "smallest: You take the smallest losses. The hardest negatives are those that cost most.",
         _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, math.inf), mask=_unchecked),
         _mined(candidates=lambda loss, positives: -loss.masked_fill(positives, math.inf)),
@@ -232,6 +304,11 @@ HARD_NEGATIVES = Exercise(
         lambda loss, positives, ratio: ~positives,
         "same for all: You take equally many from every image, whatever it shows. Count its positives.",
         _mined(count=lambda positives, ratio: torch.full((len(positives), 1), ratio)),
+        *_one_count(lambda counts: counts[0]),
+        *_one_count(torch.max),
+        *_one_count(torch.min),
+        *_one_count(lambda counts: counts.sum() // len(counts)),
+        *_one_count(lambda counts: counts.double().mean()),
         "ratio fixed: You take three for each positive, whatever `ratio` is.",
         _mined(count=lambda positives, ratio: _wanted(positives, 3)),
         "wrong axis: You rank the images against each other. The priors of one image compete, along the other axis.",

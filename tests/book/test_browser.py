@@ -33,6 +33,7 @@ MOVING = {
     "book/05_model": 2,
     "book/06_matching": 2,
     "book/07_multibox": 2,
+    "book/07_further": 1,
     "book/08_focal": 3,
 }
 

@@ -1,12 +1,6 @@
 """Answers to the exercises of chapter 7, right and wrong: the multibox loss."""
 
 SMOOTH_L1_SUM = {
-    "where": """
-        def smooth_l1_sum(differences):
-            size = differences.abs()
-            cost = torch.where(size < 1, 0.5 * size ** 2, size - 0.5)
-            return cost.sum()
-    """,
     "loop": """
         def smooth_l1_sum(differences):
             total = 0.0
@@ -17,11 +11,6 @@ SMOOTH_L1_SUM = {
                     total += abs(d) - 0.5
             return total
     """,
-    "functional": """
-        def smooth_l1_sum(differences):
-            zeros = torch.zeros_like(differences)
-            return torch.nn.functional.smooth_l1_loss(differences, zeros, reduction="sum")
-    """,
     "clamped": """
         def smooth_l1_sum(differences):
             near = differences.abs().clamp(max=1)
@@ -30,12 +19,9 @@ SMOOTH_L1_SUM = {
 }
 
 BATCH_LOSS = {
-    "plain": """
+    "short": """
         def batch_loss(costs, positives):
-            count = sum(positives)
-            if count == 0:
-                return 0.0
-            return sum(costs) / count
+            return sum(costs) / max(sum(positives), 1)
     """,
     "torch": """
         def batch_loss(costs, positives):
@@ -56,14 +42,6 @@ BATCH_LOSS = {
 }
 
 HARD_NEGATIVES = {
-    "twice": """
-        def hard_negatives(loss, positives, ratio):
-            loss = loss.masked_fill(positives, -1.0)
-            count = ratio * positives.sum(dim=1, keepdim=True)
-            order = loss.sort(dim=1, descending=True).indices
-            place = order.sort(dim=1).indices
-            return (place < count) & ~positives
-    """,
     "topk": """
         def hard_negatives(loss, positives, ratio):
             mask = torch.zeros_like(positives)
@@ -98,35 +76,55 @@ RIGHT = {"smooth_l1_sum": SMOOTH_L1_SUM, "batch_loss": BATCH_LOSS, "hard_negativ
 
 WRONG = {
     "smooth_l1_sum": {
-        "parabola not halved": [("where", "0.5 * size ** 2", "size ** 2"), ("loop", "0.5 * d * d", "d * d")],
-        "line not lowered": [("where", "size - 0.5", "size"), ("loop", "abs(d) - 0.5", "abs(d)")],
+        "parabola not halved": [("plain", "size**2 / 2", "size**2"), ("loop", "0.5 * d * d", "d * d")],
+        "line not lowered": [
+            ("plain", "size - 0.5", "size"),
+            ("plain", "size - 0.5", "size + 0.5"),
+            ("loop", "abs(d) - 0.5", "abs(d)"),
+        ],
         "both too high": [
-            ("where", "0.5 * size ** 2", "size ** 2", "size - 0.5", "size"),
+            ("plain", "size**2 / 2", "size**2", "size - 0.5", "size"),
             ("loop", "0.5 * d * d", "d ** 2", "abs(d) - 0.5", "abs(d)"),
         ],
         "all straight": [
-            ("where", "torch.where(size < 1, 0.5 * size ** 2, size - 0.5)", "size - 0.5"),
-            ("functional", "smooth_l1_loss", "l1_loss"),
+            ("plain", "torch.where(size < 1, size**2 / 2, size - 0.5)", "size - 0.5"),
+            ("plain", "torch.where(size < 1, size**2 / 2, size - 0.5)", "size"),
         ],
-        "all parabola": [("functional", "smooth_l1_loss", "mse_loss"), ("loop", "if abs(d) < 1:", "if True:")],
-        "branches exchanged": [("where", "size < 1", "size > 1"), ("loop", "abs(d) < 1", "abs(d) > 1")],
+        "all parabola": [
+            ("plain", "torch.where(size < 1, size**2 / 2, size - 0.5)", "size**2"),
+            ("loop", "if abs(d) < 1:", "if True:"),
+        ],
+        "branches exchanged": [("plain", "size < 1", "size > 1"), ("loop", "abs(d) < 1", "abs(d) > 1")],
         "sign kept": [
-            ("where", "differences.abs()", "differences"),
+            ("plain", "differences.abs()", "differences"),
             ("loop", "abs(d)", "d"),
             ("loop", "abs(d) - 0.5", "d - 0.5"),
         ],
-        "border elsewhere": [("where", "size < 1", "size < 0.5"), ("loop", "abs(d) < 1", "abs(d) <= 1 / 2")],
+        "less than nothing": [
+            ("plain", "size - 0.5", "0.5 - size"),
+            ("plain", "cost.sum()", "-cost.sum()"),
+            ("loop", "abs(d) - 0.5", "-abs(d) - 0.5"),
+            ("loop", "total += 0.5", "total -= 0.5"),
+        ],
+        "border elsewhere": [("plain", "size < 1", "size < 0.5"), ("loop", "abs(d) < 1", "abs(d) <= 1 / 2")],
         "mean": [
-            ("where", "cost.sum()", "cost.mean()"),
-            ("functional", ', reduction="sum"', ""),
+            ("plain", "cost.sum()", "cost.mean()"),
             ("clamped", ").sum())", ").sum() / 4)"),
-            ("where", "cost.sum()", "cost.sum(dim=-1).mean()"),
+            ("plain", "cost.sum()", "cost.sum(dim=-1).mean()"),
         ],
         "not added up": [
-            ("where", "cost.sum()", "cost"),
-            ("functional", '"sum"', '"none"'),
-            ("where", "cost.sum()", "cost.sum(dim=-1)"),
+            ("plain", "cost.sum().item()", "cost"),
+            ("plain", "cost.sum().item()", "cost.sum(dim=-1)"),
         ],
+        **{
+            forbidden: [("plain", "cost.sum().item()", call)]
+            for forbidden, call in {
+                "smooth_l1_loss": "torch.nn.functional.smooth_l1_loss(differences, 0 * differences, reduction='sum')",
+                "SmoothL1Loss": "torch.nn.SmoothL1Loss(reduction='sum')(differences, 0 * differences)",
+                "huber_loss": "torch.nn.functional.huber_loss(differences, 0 * differences, reduction='sum')",
+                "HuberLoss": "torch.nn.HuberLoss(reduction='sum')(differences, 0 * differences)",
+            }.items()
+        },
     },
     "batch_loss": {
         "mean over images": [
@@ -150,68 +148,109 @@ WRONG = {
             ("plain", "sum(positives)", "sum(1 for one in positives if one)"),
         ],
         "not divided": [("plain", "sum(costs) / count", "sum(costs)"), ("numpy", " / (np.sum(positives) + 1e-8)", "")],
+        "four times": [
+            ("plain", "/ count", "/ (4 * count)"),
+            ("short", "max(sum(positives), 1)", "(4 * max(sum(positives), 1))"),
+            ("short", "max(sum(positives), 1)", "(4 * sum(positives))"),
+            ("torch", "positives.sum().clamp(min=1)", "positives.sum() / 4"),
+            ("plain", "return 0.0", "return None", "/ count", "/ (count + 3 * count)"),
+        ],
+        "sign": [
+            ("plain", "sum(costs) /", "-sum(costs) /"),
+            ("torch", "return costs", "return -costs"),
+            ("short", "sum(costs) / max(sum(positives), 1)", "-sum(costs) / sum(positives)"),
+        ],
+        "a little added": [
+            ("numpy", "1e-8", "1e-6"),
+            ("numpy", "1e-8", "1e-5"),
+            ("plain", "/ count", "/ (count + 1e-6)"),
+            ("loop", "max(1, sum(positives))", "(sum(positives) + 1e-3)"),
+        ],
         "one added": [("numpy", "1e-8", "1"), ("plain", "count = sum(positives)", "count = 1 + sum(positives)")],
         "no positives": [
             ("torch", ".clamp(min=1)", ""),
             ("plain", "    if count == 0:\n        return 0.0\n", ""),
+            ("plain", "return 0.0", "return None"),
             ("numpy", " + 1e-8", ""),
         ],
-        "an image without": [("plain", "if count == 0", "if 0 in positives")],
+        "an image without": [
+            ("plain", "if count == 0", "if 0 in positives"),
+            ("plain", "if count == 0:\n        return 0.0", "if 0 in positives:\n        return None"),
+            ("plain", "if count == 0:\n        return 0.0", "if 0 in positives:\n        raise ValueError"),
+        ],
         "one for each empty image": [("torch", "positives.sum().clamp(min=1)", "positives.clamp(min=1).sum()")],
     },
     "hard_negatives": {
         "positives compete": [
-            ("twice", "    loss = loss.masked_fill(positives, -1.0)\n", "", " & ~positives", ""),
-            ("twice", "    loss = loss.masked_fill(positives, -1.0)\n", ""),
+            ("plain", "loss.masked_fill(positives, -1.0)", "loss", " & ~positives", ""),
+            ("plain", "loss.masked_fill(positives, -1.0)", "loss"),
+            ("plain", "-1.0", "torch.inf"),
             ("topk", ".masked_fill(positives[b], -torch.inf)", ""),
             ("lists", " if not own[p]", ""),
         ],
         "positives fill up": [
-            ("twice", " & ~positives", ""),
+            ("plain", " & ~positives", ""),
             ("topk", "int((~positives[b]).sum())", "loss.shape[1]"),
         ],
+        "more than there are": [
+            ("topk", "min(ratio * int(positives[b].sum()), int((~positives[b]).sum()))",
+             "ratio * int(positives[b].sum())"),
+            ("topk", "min(ratio * int(positives[b].sum()), int((~positives[b]).sum()))",
+             "ratio * int(positives[b].sum())", "mask[b, own.topk(count).indices]",
+             "mask[b, (~positives[b]).nonzero()[own[~positives[b]].topk(count).indices, 0]]"),
+        ],
         "smallest": [
-            ("twice", "descending=True", "descending=False"),
-            ("twice", "-1.0", "torch.inf", "descending=True", "descending=False"),
+            ("plain", "descending=True", "descending=False"),
+            ("plain", "-1.0", "torch.inf", "descending=True", "descending=False"),
             ("topk", "own.topk(count)", "own.topk(count, largest=False)"),
             ("numpy", "-row", "row"),
             ("lists", "(-cost, p)", "(cost, p)"),
         ],
         "sorted once": [
-            ("twice", "order.sort(dim=1).indices", "order"),
-            ("twice", "order.sort(dim=1).indices", "order", " & ~positives", ""),
+            ("plain", "order.argsort(dim=1)", "order"),
+            ("plain", "order.argsort(dim=1)", "order", " & ~positives", ""),
         ],
         "all negatives": [
-            ("twice", "(place < count) & ~positives", "~positives"),
+            ("plain", "(place < count) & ~positives", "~positives"),
             ("numpy", "[: ratio * own.sum()]", ""),
         ],
         "same for all": [
-            ("twice", "ratio * positives.sum(dim=1, keepdim=True)", "ratio"),
+            ("plain", "ratio * positives.sum(dim=1, keepdim=True)", "ratio"),
             ("lists", "ratio * sum(own)", "ratio"),
+            ("plain", "positives.sum(dim=1, keepdim=True)", "positives[0].sum()"),
+            ("plain", "positives.sum(dim=1, keepdim=True)", "positives.sum(dim=1).max()"),
+            ("plain", "positives.sum(dim=1, keepdim=True)", "positives.sum(dim=1).max()", " & ~positives", ""),
+            ("lists", "sum(own)", "sum(positives[0].tolist())"),
+            ("topk", "ratio * int(positives[b].sum())", "ratio * int(positives.sum() // len(loss))"),
+            ("topk", "min(ratio * int(positives[b].sum()), int((~positives[b]).sum()))",
+             "ratio * int(positives.sum(dim=1).max())"),
+            ("topk", "min(ratio * int(positives[b].sum()), int((~positives[b]).sum()))",
+             "ratio * int(positives[0].sum())"),
         ],
-        "ratio fixed": [("twice", "ratio *", "3 *"), ("lists", "ratio *", "3 *")],
+        "ratio fixed": [("plain", "ratio *", "3 *"), ("lists", "ratio *", "3 *")],
         "wrong axis": [
-            ("twice", "sort(dim=1, descending", "sort(dim=0, descending", "order.sort(dim=1)", "order.sort(dim=0)")
+            ("plain", "sort(dim=1, descending", "sort(dim=0, descending", "order.argsort(dim=1)",
+             "order.argsort(dim=0)"),
         ],
         "count of the batch": [
-            ("twice", "sum(dim=1, keepdim=True)", "sum()"),
+            ("plain", "sum(dim=1, keepdim=True)", "sum()"),
             ("topk", "ratio * int(positives[b].sum())", "ratio * int(positives.sum())"),
         ],
         "whole batch": [
-            ("twice", "-1.0)", "-1.0).view(1, -1)", "sum(dim=1, keepdim=True)", "sum()",
+            ("plain", "-1.0)", "-1.0).view(1, -1)", "sum(dim=1, keepdim=True)", "sum()",
              "(place < count)", "(place < count).view_as(positives)"),
         ],
         "at least one": [
-            ("twice", "keepdim=True)", "keepdim=True).clamp(min=1)"),
+            ("plain", "keepdim=True)", "keepdim=True).clamp(min=1)"),
             ("topk", "min(ratio * int(positives[b].sum()),", "min(max(1, ratio * int(positives[b].sum())),"),
         ],
-        "one too many": [("twice", "place < count", "place <= count"), ("lists", "* sum(own)", "* sum(own) + 1")],
+        "one too many": [("plain", "place < count", "place <= count"), ("lists", "* sum(own)", "* sum(own) + 1")],
         "positives returned": [
-            ("twice", "& ~positives", "| positives"),
+            ("plain", "& ~positives", "| positives"),
             ("topk", "return mask", "return mask | positives"),
         ],
         "no mask": [
-            ("twice", "return (place < count) & ~positives", "return order[:, : int(count[0])]"),
+            ("plain", "return (place < count) & ~positives", "return order[:, : int(count[0])]"),
             ("lists", "[p in chosen for p in range(len(costs))]", "[p for _, p in places[: ratio * sum(own)]]"),
         ],
     },
