@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def overview(where: ImageSet | str | Path, on: str | None = None) -> Overview:
     return Overview(tree, tuple(sorted(ids)), objects, known, tuple(faults))
 
 
-def ids_of(sets: Iterable[ImageSet]) -> tuple[set[str], list[DataError]]:
+def ids_of(sets: Sequence[ImageSet]) -> tuple[set[str], list[DataError]]:
     """Every image in some lists, and the faults of those lists that cannot be used."""
     ids: set[str] = set()
     faults = []
@@ -101,7 +101,7 @@ def ids_of(sets: Iterable[ImageSet]) -> tuple[set[str], list[DataError]]:
         try:
             ids.update(one.ids)
         except DataError as error:
-            if error.value != NOWHERE:  # a class that a set has not is no fault
+            if error.value != NOWHERE or len(sets) == 1:  # that a class is not in every set is no fault
                 faults.append(error)
     return ids, faults
 

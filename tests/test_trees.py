@@ -101,6 +101,13 @@ def test_a_whole_tree_is_checked_with_all_of_its_lists_and_the_names_that_are_fo
     annotations = [a for name in ("trainval", "test") for a in ImageSet(tree, name).annotations()]
     assert found.objects.total() == sum(len(a.labels) for a in annotations)
     assert list(trees.check_tree(tree)) == []
+    nowhere = next(name for name in trees.list_names(tree) if name.endswith("_val") and not present(tree, name))
+    (fault,) = trees.check_tree(ImageSet(tree, nowhere), annotations_only=True)  # asked for by name, it is one
+    assert fault.path.stem == nowhere and "no image has this class" in fault.cure
+
+
+def present(tree, name: str) -> bool:
+    return any(not row.endswith("-1") for row in (tree / f"ImageSets/Main/{name}.txt").read_text().splitlines())
 
 
 def own_tree(tmp_path, **names: tuple[str, ...]):
