@@ -34,6 +34,7 @@ MOVING = {
     "book/06_matching": 2,
     "book/07_multibox": 2,
     "book/08_focal": 3,
+    "book/08_further": 1,
 }
 
 pytestmark = pytest.mark.slow
