@@ -145,6 +145,15 @@ INITIAL_FOCAL = Exercise(
         _initial(focus=lambda p_t, gamma: 1),
         "focus on the right: You raise the probability of the truth itself to gamma, so that right answers count most.",
         _initial(focus=lambda p_t, gamma: p_t**gamma),
+        "one focus: Yes and no have the same focus in your sum. How wrong is a no, where its class has the score pi?",
+        lambda priors, classes, positives, pi, alpha, gamma: (
+            initial_focal(priors, classes, positives, pi, alpha, 0.0) * (1 - pi) ** gamma
+        ),
+        lambda priors, classes, positives, pi, alpha, gamma: (
+            initial_focal(priors, classes, positives, pi, alpha, 0.0) * pi**gamma
+        ),
+        "half divided: Only a part of your sum is divided. A division goes before an addition.",
+        lambda *args: _initial(noes=lambda *_: 0, divisor=lambda *_: 1)(*args) + _initial(yeses=lambda *_: 0)(*args),
         "focus multiplied: You multiply with gamma. It is a power.",
         _initial(focus=lambda p_t, gamma: gamma * (1 - p_t)),
         "below zero: Your loss is negative. The logarithm of a probability is, so what does the formula begin with?",

@@ -159,6 +159,8 @@ WRONG = {
             ("numpy", "(1 - p_t) ** gamma", "p_t ** gamma"),
             ("plain", "(1 - pi) ** gamma", "Y", " pi**gamma", " (1 - pi) ** gamma", "Y", "pi**gamma"),
         ],
+        "one focus": [("plain", " * pi**gamma", " * (1 - pi) ** gamma"), ("plain", "(1 - pi) ** gamma", "pi**gamma")],
+        "half divided": [("plain", "(positives * a_yes + noes * a_no)", "positives * a_yes + noes * a_no")],
         "focus multiplied": [("numpy", "(1 - p_t) ** gamma", "(1 - p_t) * gamma")],
         "below zero": [("numpy", "-weight", "weight"), ("plain", "= -", "= ")],
         "logarithm": [("plain", "math.log", "math.log2"), ("numpy", "np.log", "np.log10")],
