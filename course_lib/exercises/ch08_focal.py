@@ -6,6 +6,9 @@ The answers are in here. Try first.
 import math
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from course_lib.exercises.twins import but, stop
 from course_lib.grading import Exercise, mistakes
 
@@ -45,25 +48,31 @@ PRIOR_BIAS = Exercise(
 
 
 def initial_focal(priors: int, classes: int, positives: int, pi: float, alpha: float, gamma: float) -> float:
-    return _initial()(priors, classes, positives, pi, alpha, gamma)
+    a_yes = -alpha * (1 - pi) ** gamma * math.log(pi)
+    a_no = -(1 - alpha) * pi**gamma * math.log(1 - pi)
+    noes = priors * classes - positives
+    return (positives * a_yes + noes * a_no) / max(positives, 1)
+
+
+Counts = Callable[[int, int, int], int]  # of priors, classes and positives
 
 
 def _initial(
-    noes: Callable[[int, int, int], int] = lambda priors, classes, positives: priors * classes - positives,
-    yeses: Callable[[int], int] = lambda positives: positives,
+    noes: Counts = lambda priors, classes, positives: priors * classes - positives,
+    yeses: Counts = lambda priors, classes, positives: positives,
     weights: Callable[[float], tuple[float, float]] = lambda alpha: (alpha, 1 - alpha),
     scores: Callable[[float], tuple[float, float]] = lambda pi: (pi, 1 - pi),
     focus: Callable[[float, float], float] = lambda p_t, gamma: (1 - p_t) ** gamma,
     base: float = math.e,
-    divisor: Callable[[int, int, int], int] = lambda priors, classes, positives: max(positives, 1),
+    divisor: Counts = lambda priors, classes, positives: max(positives, 1),
 ) -> Callable:
     """The first loss with one of its parts exchanged; pairs are for an answer that should be yes, and for a no."""
 
     def twin(priors: int, classes: int, positives: int, pi: float, alpha: float, gamma: float) -> float:
-        counts = yeses(positives), noes(priors, classes, positives)
-        parts = zip(counts, weights(alpha), scores(pi), strict=True)
-        whole = sum(-count * weight * focus(p_t, gamma) * math.log(p_t) for count, weight, p_t in parts)
-        return whole / math.log(base) / divisor(priors, classes, positives)
+        count = priors, classes, positives
+        parts = zip((yeses(*count), noes(*count)), weights(alpha), scores(pi), strict=True)
+        whole = sum(-number * weight * focus(p_t, gamma) * math.log(p_t) for number, weight, p_t in parts)
+        return whole / math.log(base) / divisor(*count)
 
     return twin
 
@@ -91,6 +100,13 @@ INITIAL_FOCAL = Exercise(
         _initial(noes=lambda priors, classes, positives: (priors - positives) * classes),
         "yes and no: You count every answer as a no, and those of the positives as a yes once more.",
         _initial(noes=lambda priors, classes, positives: priors * classes),
+        "yes to every class: Your positives say yes to every class. An object is of one class: what should its priors "
+        "answer to the others?",
+        _initial(
+            yeses=lambda priors, classes, positives: positives * classes,
+            noes=lambda priors, classes, positives: (priors - positives) * classes,
+        ),
+        _initial(yeses=lambda priors, classes, positives: positives * classes),
         "one question: You ask each prior a single question. There is one for each class.",
         _initial(noes=lambda priors, classes, positives: priors - positives),
         _initial(noes=lambda priors, classes, positives: priors),
@@ -99,7 +115,7 @@ INITIAL_FOCAL = Exercise(
         "noes left out: You count the yeses alone. Most of the sum is the noes.",
         _initial(noes=lambda priors, classes, positives: 0),
         "yeses left out: You count the noes alone. Each positive has an answer that should be yes.",
-        _initial(yeses=lambda positives: 0),
+        _initial(yeses=lambda *_: 0),
         "sum not divided: You return the sum. By what does the loss divide it?",
         _initial(divisor=lambda priors, classes, positives: 1),
         "mean: You divide by all priors or by all answers. The normaliser counts something rarer.",
@@ -116,9 +132,10 @@ INITIAL_FOCAL = Exercise(
         "one half: Your answers have a score of one half, whatever pi is.",
         _initial(scores=lambda pi: (0.5, 0.5)),
         "counts exchanged: Your yeses and noes have changed places. Only one answer of each positive is a yes.",
-        lambda priors, classes, positives, *rest: _initial(
-            yeses=lambda _: priors * classes - positives, noes=lambda *_: positives
-        )(priors, classes, positives, *rest),
+        _initial(
+            yeses=lambda priors, classes, positives: priors * classes - positives,
+            noes=lambda priors, classes, positives: positives,
+        ),
         "scores exchanged: Where yes is right the probability of the truth is pi, and where no is right 1 - pi. Yours "
         "have changed places.",
         _initial(scores=lambda pi: (1 - pi, pi)),
@@ -128,6 +145,15 @@ INITIAL_FOCAL = Exercise(
         _initial(focus=lambda p_t, gamma: 1),
         "focus on the right: You raise the probability of the truth itself to gamma, so that right answers count most.",
         _initial(focus=lambda p_t, gamma: p_t**gamma),
+        "one focus: Yes and no have the same focus in your sum. How wrong is a no, where its class has the score pi?",
+        lambda priors, classes, positives, pi, alpha, gamma: (
+            initial_focal(priors, classes, positives, pi, alpha, 0.0) * (1 - pi) ** gamma
+        ),
+        lambda priors, classes, positives, pi, alpha, gamma: (
+            initial_focal(priors, classes, positives, pi, alpha, 0.0) * pi**gamma
+        ),
+        "half divided: Only a part of your sum is divided. A division goes before an addition.",
+        lambda *args: _initial(noes=lambda *_: 0, divisor=lambda *_: 1)(*args) + _initial(yeses=lambda *_: 0)(*args),
         "focus multiplied: You multiply with gamma. It is a power.",
         _initial(focus=lambda p_t, gamma: gamma * (1 - p_t)),
         "below zero: Your loss is negative. The logarithm of a probability is, so what does the formula begin with?",
@@ -145,7 +171,10 @@ INITIAL_FOCAL = Exercise(
 
 
 def focal_term(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
-    return _term()(logit, wanted, alpha, gamma)
+    signed = logit if wanted else -logit
+    weight = alpha if wanted else 1 - alpha
+    wrong = 1 / (1 + math.exp(signed))  # 1 - p_t
+    return weight * wrong**gamma * math.log1p(math.exp(-signed))
 
 
 def _signed(logit: float, wanted: bool) -> float:
@@ -172,30 +201,61 @@ def _term(
     return twin
 
 
-def _logit_as_it_is(logit: float, wanted: bool) -> float:
+def _logit_as_it_is(logit: float, wanted: bool = True) -> float:
     return logit
 
 
-def _badly_wrong(logit: float, wanted: bool, *rest: float) -> bool:
-    return abs(logit) > 30 and (logit > 0) != wanted
+def _turned(logit: float, wanted: bool) -> float:
+    return -_signed(logit, wanted)
 
 
-def _probability_kept_away(least: float) -> Callable[[float, bool, float, float], float]:
-    """One answer's focal loss, its probability never below `least`."""
-    longest = math.log(1 / least - 1)
+def _through_probability(
+    p: Callable[[float], float | Tensor], logarithm: Callable[[float | Tensor, float], float | Tensor]
+) -> Callable[[float, bool, float, float], float | Tensor]:
+    """One answer's focal loss as equation 5 has it: a no has the probability 1 - p, whatever is left of its digits."""
 
-    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
-        return focal_term(max(-longest, min(longest, logit)), wanted, alpha, gamma)
-
-    return twin
-
-
-def _logit_as_probability(logarithm: Callable[[float], float]) -> Callable[[float, bool, float, float], float]:
-    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float:
-        p_t, weight = (logit, alpha) if wanted else (1 - logit, 1 - alpha)
-        return -weight * (1 - p_t) ** gamma * logarithm(p_t)
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float | Tensor:
+        p_t, weight = (p(logit), alpha) if wanted else (1 - p(logit), 1 - alpha)
+        return -weight * (1 - p_t) ** gamma * logarithm(p_t, logit)
 
     return twin
+
+
+def _single(logit: float) -> Tensor:
+    return torch.tensor(logit, dtype=torch.float32).sigmoid()
+
+
+def _one_less_no(logit: float) -> float:
+    return 1 - _sigmoid(-logit)
+
+
+def _caught(p_t: float | Tensor, logit: float) -> float:
+    """Whoever catches the logarithm of 0 puts its limit there."""
+    return math.log(p_t) if p_t > 0 else -abs(logit)
+
+
+def _infinite(p_t: float | Tensor, logit: float) -> float:
+    return math.log(p_t) if p_t > 0 else -math.inf if p_t == 0 else math.nan
+
+
+def _raised(p_t: float | Tensor, logit: float) -> float:
+    return math.log(p_t)
+
+
+# What people keep a probability away from 0 by.
+LITTLE = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)
+
+
+def _never_below(least: float) -> Callable[[float | Tensor, float], float]:
+    return lambda p_t, logit: math.log(max(p_t, least))
+
+
+def _added(little: float) -> Callable[[float | Tensor, float], float]:
+    return lambda p_t, logit: math.log(p_t + little)
+
+
+def _clamped(least: float, kind: torch.dtype) -> Callable[[float], Tensor]:
+    return lambda logit: torch.tensor(logit, dtype=kind).sigmoid().clamp(least, 1 - least)
 
 
 FOCAL_TERM = Exercise(
@@ -209,7 +269,11 @@ FOCAL_TERM = Exercise(
         (1.0, False, 0.25, 5.0),
         (-6.0, True, 0.25, 2.0),
         (3.0, False, 0.75, 0.5),
+        (16.5, False, 0.25, 2.0),  # float32 has one digit of 1 - p left
+        (36.5, False, 0.25, 2.0),  # and so has float64
+        (-36.5, True, 0.25, 2.0),
         (100.0, False, 0.25, 2.0),
+        (-100.0, True, 0.25, 2.0),
     ],
     mistakes=mistakes(
         "focus turned round: You raise p_t itself to gamma. Then the answers that are right count, and the wrong ones "
@@ -240,17 +304,28 @@ FOCAL_TERM = Exercise(
         _term(focus=lambda wrong, gamma: wrong**2),
         "no sigmoid: You take the logit for a probability. It may be any number: which function brings it between 0 "
         "and 1?",
-        _logit_as_probability(math.log),
-        _logit_as_probability(lambda p_t: math.log(p_t) if p_t > 0 else -math.inf if p_t == 0 else math.nan),
-        "logarithm of 0: At a logit of 100 the sigmoid is rounded to 1, so that nothing is left for a no, and the "
-        "logarithm of 0 is infinite. Go from the logit to the logarithm without a probability in between.",
-        but(_badly_wrong, stop, focal_term),
-        but(_badly_wrong, lambda: math.inf, focal_term),
-        but(_badly_wrong, lambda: math.nan, focal_term),
+        *(_through_probability(_logit_as_it_is, logarithm) for logarithm in (_raised, _infinite)),
+        "sign: Your loss is large where the answer is right. Follow the sign of the logit: where yes is right, a large "
+        "one is good.",
+        _term(focus_of=_turned, cost_of=_turned),
+        "yes and no: Your yes and your no have changed places, their weights too.",
+        lambda logit, wanted, alpha, gamma: focal_term(logit, not wanted, alpha, gamma),
+        "digits: Near 1 a probability has few digits left. At a logit of 36.5 1 - p is wrong by half, at 100 it is 0, "
+        "and in float32 that begins at 16. To catch the logarithm of 0 mends only the last of it. A no has a "
+        "probability of its own: it is a sigmoid too, of which number?",
+        *(_through_probability(_sigmoid, logarithm) for logarithm in (_raised, _infinite, _caught)),
+        *(_through_probability(_single, logarithm) for logarithm in (_raised, _infinite, _caught)),
+        *(_through_probability(_one_less_no, logarithm) for logarithm in (_raised, _infinite, _caught)),
         "kept away from 0: You keep the probability away from 0. There the loss stops to grow, and the worst answers "
         "have no slope by which they could be mended.",
-        *map(_probability_kept_away, (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)),
-        *map(_probability_kept_away, (2**-23, 1.0132789611816406e-06)),  # 1 - 1e-7 and 1 - 1e-6 in float32
+        *(
+            _through_probability(p, way(least))
+            for p in (_sigmoid, _single)
+            for way in (_never_below, _added)
+            for least in LITTLE
+        ),
+        *(_through_probability(_clamped(least, torch.float64), _raised) for least in LITTLE),
+        *(_through_probability(_clamped(least, torch.float32), _raised) for least in LITTLE[:3]),  # less is rounded off
     ),
 )
 

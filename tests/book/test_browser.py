@@ -35,6 +35,7 @@ MOVING = {
     "book/07_multibox": 2,
     "book/07_further": 1,
     "book/08_focal": 3,
+    "book/08_further": 1,
 }
 
 pytestmark = pytest.mark.slow

@@ -1,7 +1,12 @@
 """Answers to the exercises of chapter 8, right and wrong: focal loss."""
 
+from inspect import getsource
+
+from course_lib.exercises import ch08_focal
+
 PRIOR_BIAS = {
-    "plain": """
+    "plain": getsource(ch08_focal.prior_bias),
+    "inverse": """
         def prior_bias(pi):
             return -math.log((1 - pi) / pi)
     """,
@@ -21,14 +26,7 @@ PRIOR_BIAS = {
 }
 
 INITIAL_FOCAL = {
-    "plain": """
-        def initial_focal(priors, classes, positives, pi, alpha, gamma):
-            yes = -alpha * (1 - pi) ** gamma * math.log(pi)
-            no = -(1 - alpha) * pi ** gamma * math.log(1 - pi)
-            noes = priors * classes - positives
-            total = positives * yes + noes * no
-            return total / max(positives, 1)
-    """,
+    "plain": getsource(ch08_focal.initial_focal),
     "numpy": """
         def initial_focal(priors, classes, positives, pi, alpha, gamma):
             count = np.array([positives, positives * (classes - 1) + (priors - positives) * classes])
@@ -48,20 +46,13 @@ INITIAL_FOCAL = {
 }
 
 FOCAL_TERM = {
-    "plain": """
+    "plain": getsource(ch08_focal.focal_term),
+    "probability": """
         def focal_term(logit, wanted, alpha, gamma):
-            if not wanted:
-                logit, alpha = -logit, 1 - alpha
-            wrong = 1 / (1 + math.exp(logit))
-            return alpha * wrong ** gamma * math.log1p(math.exp(-logit))
-    """,
-    "naive": """
-        def focal_term(logit, wanted, alpha, gamma):
-            p = 1 / (1 + math.exp(-logit))
-            p_t = p if wanted else 1 - p
+            z = logit if wanted else -logit
+            p_t = 1 / (1 + math.exp(-z))
             weight = alpha if wanted else 1 - alpha
-            log_p_t = math.log(p_t) if p_t > 0 else -abs(logit)
-            return -weight * (1 - p_t) ** gamma * log_p_t
+            return -weight * (1 - p_t) ** gamma * math.log(p_t)
     """,
     "torch": """
         def focal_term(logit, wanted, alpha, gamma):
@@ -80,22 +71,33 @@ FOCAL_TERM = {
 
 RIGHT = {"prior_bias": PRIOR_BIAS, "initial_focal": INITIAL_FOCAL, "focal_term": FOCAL_TERM}
 
+# Edits of the style "probability": 1 - p for a no, and a logarithm of 0 that is caught.
+P_FOR_NO = (
+    "z = logit if wanted else -logit", "p = 1 / (1 + math.exp(-logit))", "1 / (1 + math.exp(-z))",
+    "p if wanted else 1 - p",
+)  # fmt: skip
+CAUGHT = """    try:
+        math.log(p_t)
+    except ValueError:
+        return weight * abs(logit)
+    return"""
+
 WRONG = {
     "prior_bias": {
-        "sign": [("plain", "return -", "return "), ("numpy", "pi / (1 - pi)", "(1 - pi) / pi")],
+        "sign": [("inverse", "return -", "return "), ("numpy", "pi / (1 - pi)", "(1 - pi) / pi")],
         "one probability": [
-            ("plain", "(1 - pi) / pi", "pi"),
+            ("inverse", "(1 - pi) / pi", "pi"),
             ("difference", " - math.log(1 - pi)", ""),
             ("difference", "math.log(pi) - ", "-"),
             ("difference", "math.log(pi) - ", ""),
         ],
-        "odds": [("numpy", "np.log(odds)", "odds"), ("plain", "math.log", "")],
-        "other base": [("plain", "math.log", "math.log10"), ("numpy", "np.log", "np.log2")],
+        "odds": [("numpy", "np.log(odds)", "odds"), ("inverse", "math.log", "")],
+        "other base": [("inverse", "math.log", "math.log10"), ("numpy", "np.log", "np.log2")],
         "sigmoid": [
             ("torch", ".logit()", ".sigmoid()"),
-            ("plain", "-math.log((1 - pi) / pi)", "1 / (1 + math.exp(-pi))"),
+            ("inverse", "-math.log((1 - pi) / pi)", "1 / (1 + math.exp(-pi))"),
         ],
-        "score": [("torch", ".logit()", ""), ("plain", "-math.log((1 - pi) / pi)", "pi")],
+        "score": [("torch", ".logit()", ""), ("inverse", "-math.log((1 - pi) / pi)", "pi")],
         "divided first": [("numpy", "pi / (1 - pi)", "1 - pi / pi"),
                           ("torch", "torch.tensor(pi).logit()", "-torch.log(torch.tensor(1 - pi / pi))")],
     },
@@ -110,11 +112,18 @@ WRONG = {
             ("plain", "priors * classes - positives", "(priors - positives) * classes"),
         ],
         "yes and no": [("plain", " * classes - positives", " * classes"), ("numpy", "(classes - 1)", "classes")],
+        "yes to every class": [
+            ("plain", "noes = priors * classes - positives", "noes = (priors - positives) * classes",
+             "(positives * a_yes", "(positives * classes * a_yes"),
+            ("numpy", "positives, positives * (classes - 1) + ", "positives * classes, "),
+            ("torchvision", "targets[:positives, 0] = 1", "targets[:positives] = 1"),
+            ("plain", "(positives * a_yes", "(positives * classes * a_yes"),
+        ],
         "one question": [("plain", " * classes - positives", " - positives"), ("plain", " * classes - positives", "")],
         "mined": [("plain", "priors * classes - positives", "3 * positives")],
-        "noes left out": [("plain", " + noes * no", "")],
+        "noes left out": [("plain", " + noes * a_no", "")],
         "yeses left out": [
-            ("plain", "positives * yes + ", ""),
+            ("plain", "positives * a_yes + ", ""),
             ("numpy", "(count * cost).sum()", "count[1] * cost[1]"),
         ],
         "sum not divided": [("plain", " / max(positives, 1)", ""), ("torchvision", " / max(1, positives)", "")],
@@ -133,7 +142,7 @@ WRONG = {
             ("torchvision", "alpha, gamma, reduction", "1 - alpha, gamma, reduction"),
         ],
         "counts exchanged": [
-            ("plain", "positives * yes + noes * no", "noes * yes + positives * no"),
+            ("plain", "positives * a_yes + noes * a_no", "noes * a_yes + positives * a_no"),
             ("numpy", "(count * cost)", "(count[::-1] * cost)"),
         ],
         "one half": [("numpy", "[pi, 1 - pi]", "[0.5, 0.5]"), ("torchvision", "math.log(pi / (1 - pi))", "0.0")],
@@ -143,13 +152,15 @@ WRONG = {
         ],
         "one score": [("numpy", "[pi, 1 - pi]", "[pi, pi]")],
         "no focus": [
-            ("plain", " * (1 - pi) ** gamma", "", " * pi ** gamma", ""),
+            ("plain", " * (1 - pi) ** gamma", "", " * pi**gamma", ""),
             ("torchvision", "alpha, gamma, reduction", "alpha, 0, reduction"),
         ],
         "focus on the right": [
             ("numpy", "(1 - p_t) ** gamma", "p_t ** gamma"),
-            ("plain", "(1 - pi) ** gamma", "Y", " pi ** gamma", " (1 - pi) ** gamma", "Y", "pi ** gamma"),
+            ("plain", "(1 - pi) ** gamma", "Y", " pi**gamma", " (1 - pi) ** gamma", "Y", "pi**gamma"),
         ],
+        "one focus": [("plain", " * pi**gamma", " * (1 - pi) ** gamma"), ("plain", "(1 - pi) ** gamma", "pi**gamma")],
+        "half divided": [("plain", "(positives * a_yes + noes * a_no)", "positives * a_yes + noes * a_no")],
         "focus multiplied": [("numpy", "(1 - p_t) ** gamma", "(1 - p_t) * gamma")],
         "below zero": [("numpy", "-weight", "weight"), ("plain", "= -", "= ")],
         "logarithm": [("plain", "math.log", "math.log2"), ("numpy", "np.log", "np.log10")],
@@ -157,23 +168,23 @@ WRONG = {
             ("plain", "max(positives, 1)", "positives"),
             ("numpy", "(positives or 1)", "positives"),
             ("torchvision", "max(1, positives)", "positives"),
-            ("plain", "yes = -", "if positives == 0:\n        return 0.0\n    yes = -"),
+            ("plain", "a_yes = -", "if positives == 0:\n        return 0.0\n    a_yes = -"),
         ],
     },
     "focal_term": {
         "focus turned round": [
-            ("naive", "(1 - p_t) ** gamma", "p_t ** gamma"),
-            ("plain", "wrong ** gamma", "(1 - wrong) ** gamma"),
+            ("probability", "(1 - p_t) ** gamma", "p_t ** gamma"),
+            ("plain", "wrong**gamma", "(1 - wrong) ** gamma"),
             ("torch", "torch.sigmoid(-z)", "torch.sigmoid(z)"),
         ],
         "p for p_t": [
             ("torch", "sign * logit", "logit"),
-            ("naive", "(1 - p_t) ** gamma", "(1 - p) ** gamma"),
+            ("probability", "(1 - p_t) ** gamma", "(1 - 1 / (1 + math.exp(-logit))) ** gamma"),
             ("torch", "torch.sigmoid(-z)", "torch.sigmoid(torch.tensor(-logit))"),
             ("torch", "logsigmoid(z)", "logsigmoid(torch.tensor(logit))"),
         ],
         "alpha for both": [
-            ("plain", "-logit, 1 - alpha", "-logit, alpha"),
+            ("plain", "weight = alpha if wanted else 1 - alpha", "weight = alpha"),
             ("torch", "weight = alpha if wanted else 1 - alpha", "weight = alpha"),
         ],
         "alpha for no": [
@@ -181,38 +192,53 @@ WRONG = {
             ("torchvision", "target, alpha", "target, 1 - alpha"),
         ],
         "no alpha": [
-            ("plain", "alpha * wrong", "wrong"),
+            ("plain", "return weight * ", "return "),
             ("torchvision", "target, alpha", "target, -1"),
         ],
-        "no without a weight": [("torch", "else 1 - alpha", "else 1"), ("plain", "-logit, 1 - alpha", "-logit, 1")],
-        "no minus": [("torch", "-weight", "weight"), ("naive", "-weight", "weight")],
+        "no without a weight": [("torch", "else 1 - alpha", "else 1"), ("plain", "else 1 - alpha", "else 1")],
+        "no minus": [("torch", "-weight", "weight"), ("probability", "-weight", "weight")],
         "base of the logarithm": [
-            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)",
-             "math.log10(p_t) if p_t > 0 else -abs(logit) / math.log(10)"),
-            ("plain", "math.log1p(math.exp(-logit))", "math.log2(1 + math.exp(-logit))"),
+            ("probability", "math.log(p_t)", "math.log10(p_t)"),
+            ("plain", "math.log1p(math.exp(-signed))", "math.log2(1 + math.exp(-signed))"),
         ],
-        "times gamma": [("plain", "wrong ** gamma", "wrong * gamma"), ("torch", "(-z) ** gamma", "(-z) * gamma")],
-        "no gamma": [("plain", "wrong ** gamma * ", ""), ("torchvision", "target, alpha, gamma", "target, alpha, 0")],
+        "times gamma": [("plain", "wrong**gamma", "wrong * gamma"), ("torch", "(-z) ** gamma", "(-z) * gamma")],
+        "no gamma": [("plain", "wrong**gamma * ", ""), ("torchvision", "target, alpha, gamma", "target, alpha, 0")],
         "always squared": [
             ("torchvision", ", gamma)", ")", "wanted, alpha)", "wanted, alpha, gamma)"),
-            ("naive", "** gamma", "** 2"),
+            ("probability", "** gamma", "** 2"),
         ],
         "no sigmoid": [
-            ("naive", "1 / (1 + math.exp(-logit))", "logit", " if p_t > 0 else -abs(logit)", ""),
-            ("naive", "1 / (1 + math.exp(-logit))", "torch.tensor(logit)",
-             "math.log(p_t) if p_t > 0 else -abs(logit)", "torch.log(p_t)"),
+            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "logit"),
+            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit)", "math.log", "torch.log"),
         ],
-        "logarithm of 0": [
-            ("naive", " if p_t > 0 else -abs(logit)", ""),
-            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "np.log(p_t)"),
+        "sign": [
+            ("plain", "logit if wanted else -logit", "-logit if wanted else logit"),
+            ("torch", "1 if wanted else -1", "-1 if wanted else 1"),
+            ("torch", "sign * logit", "-sign * logit"),
+        ],
+        "yes and no": [
+            ("plain", "signed =", "wanted = not wanted\n    signed ="),
+            ("torchvision", "float(wanted)", "1.0 - wanted"),
+        ],
+        "digits": [
+            ("probability", *P_FOR_NO),
+            ("probability", *P_FOR_NO, "math.log", "np.log"),
+            ("probability", *P_FOR_NO, "math.log(p_t)", "(math.log(p_t) if p_t > 0 else -abs(logit))"),
+            ("probability", *P_FOR_NO, "    return", CAUGHT),
+            ("probability", *P_FOR_NO, "math.exp(-logit)", "torch.tensor(-logit).exp()", "math.log", "torch.log"),
+            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid()", "    return",
+             CAUGHT),
             ("torch", "torch.nn.functional.logsigmoid(z)", "torch.log(1 - torch.sigmoid(-z))"),
+            ("probability", "1 / (1 + math.exp(-z))", "1 - 1 / (1 + math.exp(z))"),
         ],
         "kept away from 0": [
-            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "math.log(max(p_t, 1e-8))"),
-            ("naive", "math.log(p_t) if p_t > 0 else -abs(logit)", "np.log(p_t + 1e-12)"),
-            ("naive", "1 / (1 + math.exp(-logit))",
-             "torch.tensor(logit).sigmoid().clamp(1e-7, 1 - 1e-7)",
-             "math.log(p_t) if p_t > 0 else -abs(logit)", "torch.log(p_t)"),
+            ("probability", *P_FOR_NO, "math.log(p_t)", "math.log(max(p_t, 1e-8))"),
+            ("probability", *P_FOR_NO, "math.log(p_t)", "np.log(p_t + 1e-12)"),
+            ("probability", *P_FOR_NO, "math.log(p_t)", "math.log(max(p_t, 1e-16))"),
+            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid()",
+             "math.log(p_t)", "torch.log(p_t + 1e-9)"),
+            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))",
+             "torch.tensor(logit).sigmoid().clamp(1e-7, 1 - 1e-7)", "math.log(p_t)", "torch.log(p_t)"),
         ],
     },
 }  # fmt: skip
