@@ -9,7 +9,6 @@ from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
 from course_lib.annotations import usual_names
-from course_lib.annotations import usual_names
 from course_lib.backbones import PIXEL_STD, VGG, Backbone, convolution
 from course_lib.priors import SSD300, SSD_MINI, PriorSpec
 
