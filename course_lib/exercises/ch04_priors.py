@@ -123,7 +123,6 @@ def prior_shapes(side, next_side, ratios):
     for ratio in ratios:
         if ratio < 1:
             ratio = 1 / ratio
-        ratio = round(ratio, 6)
         if ratio in done:
             continue
         done.append(ratio)
@@ -141,7 +140,7 @@ Sizes = list[Point]
 
 def _wide(ratios: Ratios) -> list[float]:
     """Each ratio once, as that of its wide box; 1 is left to the squares."""
-    return list(dict.fromkeys(round(max(ratio, 1 / ratio), 6) for ratio in ratios if ratio != 1))
+    return list(dict.fromkeys(max(ratio, 1 / ratio) for ratio in ratios if ratio != 1))
 
 
 def _shapes(

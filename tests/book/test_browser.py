@@ -28,7 +28,7 @@ CHAPTER = "book/00_ten_minutes"
 MOVING = {
     "book/01_voc": 2,
     "book/02_augmentation": 2,
-    "book/03_backbone": 2,
+    "book/03_backbone": 3,
     "book/04_priors": 3,
     "book/04_further": 1,
     "book/05_model": 2,
