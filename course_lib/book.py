@@ -11,7 +11,11 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+import torch
 from matplotlib.figure import Figure
+from torch import nn
+
+from course_lib.backbones import L2Norm
 
 
 @dataclass(frozen=True)
@@ -155,3 +159,27 @@ def numbers(**values: object) -> None:
 
     for name, value in values.items():
         glue(name, value, display=False)
+
+
+LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, L2Norm)
+
+
+def walk(
+    model: nn.Module, size: int, kinds: tuple[type[nn.Module], ...] = LAYERS
+) -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """The layers of these kinds in the order in which an image passes them, each with the shape of what it gives.
+
+    Args:
+        model: on PyTorch's device `meta`, where tensors have shapes and no numbers; left in evaluation mode.
+        size: the image's side in pixels.
+    """
+    rows = []
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds)]
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, out: rows.append((layer, tuple(out.shape[1:]))))
+        for layer in layers
+    ]
+    model.eval()(torch.empty(1, 3, size, size, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return rows

@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from course_lib import book, viz
+from course_lib import backbones, book, viz
 
 IMAGE = np.full((60, 100, 3), 255, np.uint8)
 BOXES = torch.tensor([[0.1, 0.2, 0.6, 0.9], [0.5, 0.1, 0.9, 0.5]])
@@ -77,3 +78,14 @@ def test_numbers_are_kept_for_the_prose_and_not_displayed(monkeypatch):
     monkeypatch.setattr("myst_nb.glue", lambda name, value, display: kept.append((name, value, display)))
     book.numbers(priors=12, **{"shift_-2": 0.5})
     assert kept == [("priors", 12, False), ("shift_-2", 0.5, False)]
+
+
+def test_a_walk_meets_every_layer_once_in_the_order_of_the_image():
+    with torch.device("meta"):
+        backbone = backbones.VGG(width=1 / 16)
+    rows = book.walk(backbone, 75, (nn.Conv2d, nn.MaxPool2d))
+    assert [layer for layer, _ in rows] == [
+        part for part in backbone.modules() if isinstance(part, nn.Conv2d | nn.MaxPool2d)
+    ]
+    assert rows[0][1] == (4, 75, 75) and rows[2][1] == (4, 38, 38)
+    assert not any(layer._forward_hooks for layer, _ in rows)

@@ -13,13 +13,18 @@ from course_lib.exercises.twins import but, stop
 from course_lib.grading import Exercise, mistakes
 
 
+def map_size(size, kernel, stride, padding, ceil):
+    room = size + 2 * padding - kernel
+    if not ceil:
+        return room // stride + 1
+    windows = -(-room // stride) + 1
+    if (windows - 1) * stride >= size + padding:
+        windows -= 1
+    return windows
+
+
 def _windows(room: int, stride: int, up: bool) -> int:
     return (-(-room // stride) if up else room // stride) + 1
-
-
-def map_size(size: int, kernel: int, stride: int, padding: int, ceil: bool) -> int:
-    windows = _windows(size + 2 * padding - kernel, stride, ceil)
-    return windows - ((windows - 1) * stride >= size + padding)
 
 
 MAP_SIZE = Exercise(
@@ -92,6 +97,14 @@ MAP_SIZE = Exercise(
 )
 
 
+def receptive_field(layers, cells):
+    field, jump = 1, 1
+    for kernel, stride, dilation in layers:
+        field = field + (kernel - 1) * dilation * jump
+        jump = jump * stride
+    return field + (cells - 1) * jump
+
+
 Layers = list[tuple[int, int, int]]
 
 
@@ -110,10 +123,6 @@ def _field(
         return together(field, jump, cells)
 
     return twin
-
-
-def receptive_field(layers: Layers, cells: int) -> int:
-    return _field()(layers, cells)
 
 
 def _jumps(jump: Callable[[list[int]], int]) -> Callable[[Layers, int], int]:
@@ -220,13 +229,14 @@ RECEPTIVE_FIELD = Exercise(
 )
 
 
+def decimate(weight, side, units, taps):
+    filters = weight.reshape(len(weight), side, side, -1)
+    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]
+
+
 def _filters(weight: Tensor, side: int) -> Tensor:
     """All filters as PyTorch orders them: units, channels, rows, columns."""
     return weight.reshape(len(weight), side, side, -1).permute(0, 3, 1, 2)
-
-
-def decimate(weight: Tensor, side: int, units: int, taps: int) -> Tensor:
-    return _filters(weight, side)[::units, :, ::taps, ::taps]
 
 
 def _count(many: int, every: int) -> int:

@@ -12,13 +12,16 @@ from course_lib.verdicts import Point, rectangle
 Sides = tuple[int, ...]
 
 
+def prior_count(maps, per_cell):
+    total = 0
+    for side, count in zip(maps, per_cell, strict=True):
+        total += side * side * count
+    return total
+
+
 def _summed(count: Callable[[int, int], int]) -> Callable[[Sides, Sides], int]:
     """A count over all levels; `count` gives that of one, from its side and its priors per cell."""
     return lambda maps, per_cell: sum(count(side, priors) for side, priors in zip(maps, per_cell, strict=True))
-
-
-def prior_count(maps: Sides, per_cell: Sides) -> int:
-    return _summed(lambda side, priors: side * side * priors)(maps, per_cell)
 
 
 PRIOR_COUNT = Exercise(
@@ -62,13 +65,15 @@ PRIOR_COUNT = Exercise(
 )
 
 
+def nearest_cell(x, y, step, side):
+    row = min(int(y // step), side - 1)
+    column = min(int(x // step), side - 1)
+    return row, column
+
+
 def _cell(along: Callable[[float, float, int], float]) -> Callable[[float, float, float, int], tuple[float, float]]:
     """A cell's row and column; `along` gives one of them, from a place on its axis, the step and the map's side."""
     return lambda x, y, step, side: (along(y, step, side), along(x, step, side))
-
-
-def nearest_cell(x: float, y: float, step: float, side: int) -> tuple[int, int]:
-    return _cell(lambda place, step, side: min(math.floor(place / step), side - 1))(x, y, step, side)
 
 
 NEAREST_CELL = Exercise(
@@ -113,6 +118,21 @@ NEAREST_CELL = Exercise(
 )
 
 
+def prior_shapes(side, next_side, ratios):
+    larger = math.sqrt(side * next_side)
+    shapes, done = [(side, side), (larger, larger)], [1]
+    for ratio in ratios:
+        if ratio < 1:
+            ratio = 1 / ratio
+        if ratio in done:
+            continue
+        done.append(ratio)
+        root = math.sqrt(ratio)
+        shapes.append((side * root, side / root))
+        shapes.append((side / root, side * root))
+    return shapes
+
+
 Ratios = tuple[float, ...]
 
 
@@ -121,7 +141,7 @@ Sizes = list[Point]
 
 def _wide(ratios: Ratios) -> list[float]:
     """Each ratio once, as that of its wide box; 1 is left to the squares."""
-    return list(dict.fromkeys(round(max(ratio, 1 / ratio), 6) for ratio in ratios if ratio != 1))
+    return list(dict.fromkeys(max(ratio, 1 / ratio) for ratio in ratios if ratio != 1))
 
 
 def _shapes(
@@ -136,10 +156,6 @@ def _shapes(
         return squares + [shape for ratio in meant(ratios) for shape in pair(side, math.sqrt(ratio))]
 
     return twin
-
-
-def prior_shapes(side: float, next_side: float, ratios: Ratios) -> Sizes:
-    return _shapes()(side, next_side, ratios)
 
 
 def _reordered(order: Callable[[Sizes], Sizes]) -> Callable[[float, float, Ratios], Sizes]:

@@ -24,12 +24,13 @@ QUIET = (
 ).split()
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 CHAPTER = "book/00_ten_minutes"
-# How many figures of a chapter move, at least.
+# How many figures of a page move, at least.
 MOVING = {
     "book/01_voc": 2,
     "book/02_augmentation": 2,
-    "book/03_backbone": 2,
+    "book/03_backbone": 3,
     "book/04_priors": 3,
+    "book/04_further": 1,
     "book/05_model": 2,
     "book/06_matching": 2,
     "book/07_multibox": 2,

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from myst_parser.config.main import MdParserConfig
@@ -253,6 +254,16 @@ def test_every_citation_has_its_work_and_every_work_is_cited(bibliography):
     keys = set().union(*(cited(page.read_text(encoding="utf-8")) for page in PAGES))
     assert keys == set(bibliography.entries)
     assert incomplete(bibliography) == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("??_further.md")), ids=lambda page: page.stem)
+def test_a_further_page_stands_below_its_chapter_and_each_leads_to_the_other(page):
+    (chapter,) = {one for one in PAGES if one.name[:3] == page.name[:3]} - {page}
+    assert f"({page.name}" in chapter.read_text(encoding="utf-8")
+    assert f"({chapter.name}" in page.read_text(encoding="utf-8")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = {one["file"]: one for part in toc["parts"] for one in part["chapters"]}
+    assert {"file": f"book/{page.stem}"} in chapters[f"book/{chapter.stem}"]["sections"]
 
 
 # ---- each rule notices what it is for --------------------------------------------------------------------------------

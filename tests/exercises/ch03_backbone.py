@@ -1,16 +1,11 @@
 """Answers to the exercises of chapter 3, right and wrong: sizes of maps, receptive fields, decimation."""
 
+import inspect
+
+from course_lib.exercises import ch03_backbone
+
 MAP_SIZE = {
-    "plain": """
-        def map_size(size, kernel, stride, padding, ceil):
-            room = size + 2 * padding - kernel
-            if not ceil:
-                return room // stride + 1
-            windows = (room + stride - 1) // stride + 1
-            if (windows - 1) * stride >= size + padding:
-                windows -= 1
-            return windows
-    """,
+    "plain": inspect.getsource(ch03_backbone.map_size),
     "math": """
         def map_size(size, kernel, stride, padding, ceil):
             rounded = math.ceil if ceil else math.floor
@@ -28,14 +23,7 @@ MAP_SIZE = {
 }
 
 RECEPTIVE_FIELD = {
-    "forward": """
-        def receptive_field(layers, cells):
-            field, jump = 1, 1
-            for kernel, stride, dilation in layers:
-                field = field + (kernel - 1) * dilation * jump
-                jump = jump * stride
-            return field + (cells - 1) * jump
-    """,
+    "plain": inspect.getsource(ch03_backbone.receptive_field),
     "backward": """
         def receptive_field(layers, cells):
             field = cells
@@ -60,11 +48,7 @@ RECEPTIVE_FIELD = {
 }
 
 DECIMATE = {
-    "slices": """
-        def decimate(weight, side, units, taps):
-            filters = weight.reshape(len(weight), side, side, -1)
-            return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]
-    """,
+    "plain": inspect.getsource(ch03_backbone.decimate),
     "loops": """
         def decimate(weight, side, units, taps):
             channels = weight.shape[1] // (side * side)
@@ -106,7 +90,7 @@ WRONG = {
         "one more": [
             ("math", "math.ceil if ceil else math.floor", "math.floor", "+ 1\n", "+ 1 + ceil\n"),
             ("plain", "    if not ceil:\n        return room // stride + 1\n", "",
-             "(room + stride - 1) // stride + 1", "room // stride + 1 + ceil",
+             "-(-room // stride) + 1", "room // stride + 1 + ceil",
              "    if (windows - 1) * stride >= size + padding:\n        windows -= 1\n", ""),
         ],
         "steps counted": [
@@ -144,45 +128,45 @@ WRONG = {
     },
     "receptive_field": {
         "own stride": [
-            ("forward", "dilation * jump", "dilation * stride"),
-            ("forward", "        jump = jump * stride\n", "",
+            ("plain", "dilation * jump", "dilation * stride"),
+            ("plain", "        jump = jump * stride\n", "",
              "        field =", "        jump = jump * stride\n        field ="),
             ("numpy", "np.cumprod(stride) // stride", "np.cumprod(stride)"),
         ],
         "strides left out": [
-            ("forward", "dilation * jump", "dilation"),
+            ("plain", "dilation * jump", "dilation"),
             ("backward", "(field - 1) * stride", "(field - 1)"),
         ],
-        "last stride only": [("forward", "jump = jump * stride", "jump = stride")],
+        "last stride only": [("plain", "jump = jump * stride", "jump = stride")],
         "strides added": [
-            ("forward", "jump * stride", "jump + stride"),
-            ("forward", "jump * stride", "jump + stride - 1"),
+            ("plain", "jump * stride", "jump + stride"),
+            ("plain", "jump * stride", "jump + stride - 1"),
             ("numpy", "np.cumprod(stride) // stride", "np.maximum(np.cumsum(stride) - stride, 1)"),
         ],
         "dilation in the stride": [
-            ("forward", "jump * stride", "jump * stride * dilation"),
-            ("forward", "jump * stride", "jump * max(stride, dilation)"),
+            ("plain", "jump * stride", "jump * stride * dilation"),
+            ("plain", "jump * stride", "jump * max(stride, dilation)"),
         ],
         "stride and dilation exchanged": [
-            ("forward", "kernel, stride, dilation in", "kernel, dilation, stride in"),
+            ("plain", "kernel, stride, dilation in", "kernel, dilation, stride in"),
             ("numpy", "kernel, stride, dilation =", "kernel, dilation, stride ="),
         ],
         "dilation left out": [
-            ("forward", " * dilation", ""),
+            ("plain", " * dilation", ""),
             ("backward", " * dilation", ""),
             ("numpy", " * dilation", ""),
         ],
         "dilation of all taps": [
-            ("forward", "(kernel - 1) * dilation", "(kernel * dilation - 1)"),
+            ("plain", "(kernel - 1) * dilation", "(kernel * dilation - 1)"),
             ("numpy", "(kernel - 1) * dilation", "(dilation * kernel - 1)"),
         ],
         "whole kernel": [
-            ("forward", "(kernel - 1)", "kernel"),
-            ("forward", "(kernel - 1) * dilation", "((kernel - 1) * dilation + 1)"),
+            ("plain", "(kernel - 1)", "kernel"),
+            ("plain", "(kernel - 1) * dilation", "((kernel - 1) * dilation + 1)"),
             ("numpy", "(kernel - 1)", "kernel"),
         ],
         "begun with nothing": [
-            ("forward", "field, jump = 1, 1", "field, jump = 0, 1"),
+            ("plain", "field, jump = 1, 1", "field, jump = 0, 1"),
             ("numpy", "1 + ", ""),
             ("first and last", " + 1\n", "\n"),
         ],
@@ -190,89 +174,89 @@ WRONG = {
         "cells in place of gaps": [
             ("backward", "(field - 1) * stride", "field * stride", "dilation + 1", "dilation"),
         ],
-        "distance": [("forward", "return field + (cells - 1) * jump", "return jump")],
-        "one cell": [("forward", " + (cells - 1) * jump", ""), ("backward", "field = cells", "field = 1")],
-        "fields added": [("forward", "field + (cells - 1) * jump", "field * cells")],
-        "cells of one pixel": [("forward", "(cells - 1) * jump", "cells - 1")],
+        "distance": [("plain", "return field + (cells - 1) * jump", "return jump")],
+        "one cell": [("plain", " + (cells - 1) * jump", ""), ("backward", "field = cells", "field = 1")],
+        "fields added": [("plain", "field + (cells - 1) * jump", "field * cells")],
+        "cells of one pixel": [("plain", "(cells - 1) * jump", "cells - 1")],
         "last stride left out": [("numpy", "stride.prod()", "stride[:-1].prod()")],
         "one step too many": [
-            ("forward", "(cells - 1)", "cells"),
+            ("plain", "(cells - 1)", "cells"),
             ("first and last", "first, last = 0, cells - 1", "first, last = 0, cells"),
         ],
         "no integer": [
-            ("forward", "field, jump = 1, 1", "field, jump = 1.0, 1"),
+            ("plain", "field, jump = 1, 1", "field, jump = 1.0, 1"),
             ("numpy", "int(", "float("),
         ],
         "no layers": [
             ("numpy", ".reshape(-1, 3)", ""),
-            ("forward", "    field, jump = 1, 1\n", "    if not layers:\n        return 0\n    field, jump = 1, 1\n"),
+            ("plain", "    field, jump = 1, 1\n", "    if not layers:\n        return 0\n    field, jump = 1, 1\n"),
         ],
     },
     "decimate": {
         "channels first": [
-            ("slices", "side, side, -1)\n", "-1, side, side)\n", "permute(0, 3, 1, 2)", "clone()"),
+            ("plain", "side, side, -1)\n", "-1, side, side)\n", "permute(0, 3, 1, 2)", "clone()"),
             ("loops", "(y * side + x) * channels + c", "(c * side + y) * side + x"),
         ],
         "units not first": [
-            ("slices", "len(weight), side, side, -1", "-1, len(weight), side, side",
+            ("plain", "len(weight), side, side, -1", "-1, len(weight), side, side",
              "permute(0, 3, 1, 2)", "transpose(0, 1)"),
-            ("slices", "len(weight), side, side, -1", "side, side, -1, len(weight)", "(0, 3, 1, 2)", "(3, 2, 0, 1)"),
+            ("plain", "len(weight), side, side, -1", "side, side, -1, len(weight)", "(0, 3, 1, 2)", "(3, 2, 0, 1)"),
         ],
         "axes as they came": [
-            ("slices", ".permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]", "[::units, ::taps, ::taps]"),
+            ("plain", ".permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]", "[::units, ::taps, ::taps]"),
             ("numpy", "[:, :, :, index]", "[:, :, :, index].transpose(2, 3, 1, 0)"),
         ],
         "rows and columns": [
             ("loops", "for x in kept] for y in kept]", "for y in kept] for x in kept]"),
-            ("slices", "::taps]", "::taps].transpose(2, 3)"),
+            ("plain", "::taps]", "::taps].transpose(2, 3)"),
         ],
         "first taps": [
             ("loops", "range(0, side, taps)", "range(len(range(0, side, taps)))"),
-            ("slices", "::taps, ::taps", ":taps, :taps"),
+            ("plain", "::taps, ::taps", ":taps, :taps"),
             ("numpy", "np.arange(0, side, taps)", "np.arange((side + taps - 1) // taps)"),
         ],
         "reshaped": [
-            ("slices", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
+            ("plain", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
              "    filters = filters[::units, ::taps, ::taps]\n"
              "    return filters.reshape(len(filters), -1, *filters.shape[1:3])"),
         ],
         "zeros between": [
-            ("slices", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
+            ("plain", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
              "    filters = filters.permute(0, 3, 1, 2)\n    kept = torch.zeros_like(filters)\n"
              "    kept[::units, :, ::taps, ::taps] = filters[::units, :, ::taps, ::taps]\n    return kept"),
-            ("slices", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
+            ("plain", "    return filters.permute(0, 3, 1, 2)[::units, :, ::taps, ::taps]",
              "    filters = filters.permute(0, 3, 1, 2)[::units]\n    kept = torch.zeros_like(filters)\n"
              "    kept[:, :, ::taps, ::taps] = filters[:, :, ::taps, ::taps]\n    return kept"),
         ],
         "first units": [
             ("loops", "range(0, weight.shape[0], units)", "range(weight.shape[0] // units)"),
-            ("slices", "[::units,", "[: len(filters[::units]),"),
+            ("plain", "[::units,", "[: len(filters[::units]),"),
         ],
         "first one left out": [
-            ("slices", "[::units", "[units - 1 :: units"),
+            ("plain", "[::units", "[units - 1 :: units"),
             ("numpy", "np.arange(0, side, taps)", "np.arange(taps - 1, side, taps)"),
             ("loops", "range(0, side", "range(taps - 1, side", "range(0, weight", "range(units - 1, weight"),
         ],
         "one direction": [
-            ("slices", "::taps, ::taps]", "::taps]"),
-            ("slices", "::taps, ::taps]", ":, ::taps]"),
+            ("plain", "::taps, ::taps]", "::taps]"),
+            ("plain", "::taps, ::taps]", ":, ::taps]"),
             ("numpy", "[:, :, :, index]", ""),
         ],
         "channels thinned": [
-            ("slices", "[::units, :,", "[::units, ::units,"),
-            ("slices", "[::units, :,", "[::units, ::taps,"),
+            ("plain", "[::units, :,", "[::units, ::units,"),
+            ("plain", "[::units, :,", "[::units, ::taps,"),
         ],
         "units kept": [
-            ("slices", "::units", ":"),
+            ("plain", "::units", ":"),
             ("loops", "weight.shape[0], units)", "weight.shape[0])"),
         ],
         "taps kept": [
-            ("slices", "::taps, ::taps", ":, :"),
+            ("plain", "::taps, ::taps", ":, :"),
             ("numpy", "side, taps)\n    return", "side)\n    return"),
         ],
-        "numbers exchanged": [("slices", "side, units, taps", "side, taps, units")],
+        "numbers exchanged": [("plain", "side, units, taps", "side, taps, units")],
         "still flat": [
-            ("slices", "::taps]", "::taps].flatten(1)"),
+            ("plain", "::taps]", "::taps].flatten(1)"),
             ("numpy", "[:, :, :, index]", "[:, :, :, index].reshape(len(filters[::units]), -1)"),
         ],
     },

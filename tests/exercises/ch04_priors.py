@@ -1,13 +1,11 @@
 """Answers to the exercises of chapter 4, right and wrong: priors."""
 
+import inspect
+
+from course_lib.exercises import ch04_priors
+
 PRIOR_COUNT = {
-    "loop": """
-        def prior_count(maps, per_cell):
-            total = 0
-            for side, count in zip(maps, per_cell):
-                total += side * side * count
-            return total
-    """,
+    "plain": inspect.getsource(ch04_priors.prior_count),
     "sum": """
         def prior_count(maps, per_cell):
             return sum(side ** 2 * count for side, count in zip(maps, per_cell))
@@ -20,12 +18,7 @@ PRIOR_COUNT = {
 }
 
 NEAREST_CELL = {
-    "plain": """
-        def nearest_cell(x, y, step, side):
-            row = min(int(y // step), side - 1)
-            column = min(int(x // step), side - 1)
-            return row, column
-    """,
+    "plain": inspect.getsource(ch04_priors.nearest_cell),
     "numpy": """
         def nearest_cell(x, y, step, side):
             cell = np.floor(np.array([y, x]) / step).astype(int)
@@ -45,21 +38,7 @@ NEAREST_CELL = {
 }
 
 PRIOR_SHAPES = {
-    "loop": """
-        def prior_shapes(side, next_side, ratios):
-            larger = math.sqrt(side * next_side)
-            shapes, done = [(side, side), (larger, larger)], [1]
-            for ratio in ratios:
-                if ratio < 1:
-                    ratio = round(1 / ratio, 6)
-                if ratio in done:
-                    continue
-                done.append(ratio)
-                root = math.sqrt(ratio)
-                shapes.append((side * root, side / root))
-                shapes.append((side / root, side * root))
-            return shapes
-    """,
+    "plain": inspect.getsource(ch04_priors.prior_shapes),
     "expanded": """
         def prior_shapes(side, next_side, ratios):
             larger = (side * next_side) ** 0.5
@@ -85,8 +64,8 @@ RIGHT = {"prior_count": PRIOR_COUNT, "nearest_cell": NEAREST_CELL, "prior_shapes
 
 WRONG = {
     "prior_count": {
-        "not squared": [("loop", "side * side", "side"), ("numpy", " ** 2", "")],
-        "cells only": [("loop", " * count", ""), ("numpy", " * np.array(per_cell)", "")],
+        "not squared": [("plain", "side * side", "side"), ("numpy", " ** 2", "")],
+        "cells only": [("plain", " * count", ""), ("numpy", " * np.array(per_cell)", "")],
         "sums multiplied": [
             ("numpy", "(cells * np.array(per_cell)).sum()", "cells.sum() * sum(per_cell)"),
             ("sum", "sum(side ** 2 * count for side, count in zip(maps, per_cell))", "sum(maps) ** 2 * sum(per_cell)"),
@@ -95,11 +74,11 @@ WRONG = {
             ("sum", "side ** 2 * count", "side * count ** 2"),
             ("sum", "side ** 2 * count", "(side * count) ** 2"),
         ],
-        "one level": [("loop", "    return total", "        return total"), ("loop", "total +=", "total =")],
-        "numbers of a box": [("loop", "* count", "* count * 4"), ("numpy", "** 2", "** 2 * 4")],
-        "rows and columns added": [("loop", "side * side", "(side + side)"), ("numpy", " ** 2", " * 2")],
+        "one level": [("plain", "    return total", "        return total"), ("plain", "total +=", "total =")],
+        "numbers of a box": [("plain", "* count", "* count * 4"), ("numpy", "** 2", "** 2 * 4")],
+        "rows and columns added": [("plain", "side * side", "(side + side)"), ("numpy", " ** 2", " * 2")],
         "one level's priors": [
-            ("loop", "* count", "* per_cell[0]"),
+            ("plain", "* count", "* per_cell[0]"),
             ("numpy", "np.array(per_cell)", "per_cell[-1]"),
         ],
         "not summed": [("numpy", ".sum()", ""), ("sum", "sum(side", "list(side")],
@@ -140,16 +119,16 @@ WRONG = {
     },
     "prior_shapes": {
         "mean of the sides": [
-            ("loop", "math.sqrt(side * next_side)", "(side + next_side) / 2"),
+            ("plain", "math.sqrt(side * next_side)", "(side + next_side) / 2"),
             ("torch", "math.sqrt(side * next_side)", "0.5 * side + 0.5 * next_side"),
         ],
         "next side itself": [
-            ("loop", "math.sqrt(side * next_side)", "next_side"),
+            ("plain", "math.sqrt(side * next_side)", "next_side"),
             ("expanded", "(larger, larger)", "(next_side, next_side)"),
         ],
-        "no root": [("loop", "math.sqrt(ratio)", "ratio"), ("expanded", "r ** 0.5", "r")],
+        "no root": [("plain", "math.sqrt(ratio)", "ratio"), ("expanded", "r ** 0.5", "r")],
         "one side stretched": [
-            ("loop", "math.sqrt(ratio)", "ratio", "side / root))", "side))", "(side / root, ", "(side, "),
+            ("plain", "math.sqrt(ratio)", "ratio", "side / root))", "side))", "(side / root, ", "(side, "),
             ("torch", "side * r.sqrt(), side / r.sqrt()", "side * r, torch.full_like(r, side)"),
         ],
         "all squares": [
@@ -157,11 +136,11 @@ WRONG = {
             ("torch", "side / r.sqrt()", "side * r.sqrt()"),
         ],
         "inverse left out": [
-            ("loop", "        shapes.append((side / root, side * root))\n", ""),
+            ("plain", "        shapes.append((side / root, side * root))\n", ""),
             ("expanded", "in (ratio, 1 / ratio)", "in (ratio,)"),
         ],
         "same box twice": [
-            ("loop", "(side / root, side * root)", "(side * root, side / root)"),
+            ("plain", "(side / root, side * root)", "(side * root, side / root)"),
             ("expanded", "in (ratio, 1 / ratio)", "in (ratio, ratio)"),
         ],
         "tall one first": [
@@ -173,42 +152,42 @@ WRONG = {
              "[*wide] + [1 / ratio for ratio in wide]"),
         ],
         "larger square elsewhere": [
-            ("loop", "[(side, side), (larger, larger)]", "[(larger, larger), (side, side)]"),
-            ("loop", "(side, side), (larger, larger)", "(side, side)",
+            ("plain", "[(side, side), (larger, larger)]", "[(larger, larger), (side, side)]"),
+            ("plain", "(side, side), (larger, larger)", "(side, side)",
              "return shapes", "return shapes + [(larger, larger)]"),
         ],
         "larger square left out": [
-            ("loop", ", (larger, larger)", ""),
+            ("plain", ", (larger, larger)", ""),
             ("torch", "[side, math.sqrt(side * next_side)]", "[side]"),
         ],
         "larger one stretched": [
-            ("loop", "(side * root, side / root)", "(larger * root, larger / root)",
+            ("plain", "(side * root, side / root)", "(larger * root, larger / root)",
              "(side / root, side * root)", "(larger / root, larger * root)"),
             ("expanded", "(side * r ** 0.5, side / r ** 0.5)", "(larger * r ** 0.5, larger / r ** 0.5)"),
         ],
         "ratios as listed": [
             ("expanded", "[max(ratio, 1 / ratio) for ratio in ratios if ratio != 1]", "ratios"),
             ("expanded", "max(ratio, 1 / ratio)", "ratio"),
-            ("loop", "ratio = round(1 / ratio, 6)\n", "pass\n"),
+            ("plain", "ratio = 1 / ratio\n", "pass\n"),
             ("expanded", "    wide = list(dict.fromkeys(wide))\n", "    wide = ratios\n"),
         ],
         "boxes twice": [
             ("expanded", "    wide = list(dict.fromkeys(wide))\n", ""),
-            ("loop", "        done.append(ratio)\n", ""),
-            ("loop", "        done.append(ratio)\n", "", "[1]", "[]"),
+            ("plain", "        done.append(ratio)\n", ""),
+            ("plain", "        done.append(ratio)\n", "", "[1]", "[]"),
         ],
         "ratio of 1": [("expanded", " if ratio != 1", ""), ("torch", "[1, *wide]", "wide")],
         "ratios below 1 left out": [
             ("expanded", "max(ratio, 1 / ratio)", "ratio", "ratio != 1", "ratio > 1"),
-            ("loop", "ratio = round(1 / ratio, 6)\n", "continue\n"),
+            ("plain", "ratio = 1 / ratio\n", "continue\n"),
         ],
         "sorted": [
             ("expanded", "list(dict.fromkeys(wide))", "sorted(set(wide))"),
             ("expanded", "list(dict.fromkeys(wide))", "sorted(set(wide), reverse=True)"),
         ],
-        "fractions": [("loop", "return shapes", "return [(w / 300, h / 300) for w, h in shapes]")],
+        "fractions": [("plain", "return shapes", "return [(w / 300, h / 300) for w, h in shapes]")],
         "root of the side": [
-            ("loop", "side * root", "math.sqrt(side * ratio)", "side / root", "math.sqrt(side / ratio)"),
+            ("plain", "side * root", "math.sqrt(side * ratio)", "side / root", "math.sqrt(side / ratio)"),
         ],
     },
 }  # fmt: skip
