@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -754,14 +753,16 @@ def command(tmp_path, server, monkeypatch):
     monkeypatch.setattr(download, "MIRRORS", (server.address,))
 
     def run(*arguments: str):
-        folders = ("--devkit", str(tmp_path / "devkit"), "--archives", str(tmp_path / "archives"))
+        folders = ("--devkit", str(tmp_path / "VOCdevkit"), "--archives", str(tmp_path / "archives"))
         return CliRunner().invoke(cli.app, ["download", *arguments, *folders])
 
     return run
 
 
-def test_after_the_command_the_gpu_profile_finds_its_data(command, tmp_path, server):
-    profile = replace(profiles.gpu(), devkit=tmp_path / "devkit")
+def test_after_the_command_the_gpu_profile_finds_its_data(command, tmp_path, server, monkeypatch):
+    monkeypatch.setattr(profiles, "DATA", tmp_path)
+    monkeypatch.delenv(profiles.DEVKIT_VARIABLE, raising=False)
+    profile = profiles.gpu()
     with pytest.raises(
         DataError, match=r"VOC2007 and VOC2012 is 'missing': python -m course_lib download voc2007 voc2012"
     ):
@@ -771,7 +772,7 @@ def test_after_the_command_the_gpu_profile_finds_its_data(command, tmp_path, ser
     with pytest.raises(DataError, match="VOC2012 is 'missing': python -m course_lib download voc2012,"):
         profile.prepare()
     done = command("voc2007", "voc2012")
-    assert done.exit_code == 0 and f"Pascal VOC 2012 is in {tmp_path}/devkit/VOC2012" in done.stdout
+    assert done.exit_code == 0 and f"Pascal VOC 2012 is in {tmp_path}/VOCdevkit/VOC2012" in done.stdout
     profile.prepare()
     assert len(server.asked) == 3
 
