@@ -97,16 +97,18 @@ def run_once(profile: profiles.Profile, name: str, contestant: Contestant, seed:
 
 
 def compare(question: str, contestants: Mapping[str, Contestant]) -> None:
-    """Train each contestant from each seed; the result is in results/<question>.json."""
+    """Train each contestant from each seed, but for those that results/<question>.json has; the result is there."""
     path = RESULTS / f"{question}.json"
-    if path.exists():
+    recorded = json.loads(path.read_text())["runs"] if path.exists() else {}
+    if recorded.keys() == contestants.keys():
         return
     profile = profiles.cpu()
     profile.prepare(show_progress=True)
-    runs: dict[str, list[dict]] = {name: [] for name in contestants}
+    runs: dict[str, list[dict]] = {name: recorded.get(name, []) for name in contestants}
+    missing = [name for name in contestants if name not in recorded]
     for seed in SEEDS:
-        for name, contestant in contestants.items():
-            runs[name].append(run_once(profile, name, contestant, seed))
+        for name in missing:
+            runs[name].append(run_once(profile, name, contestants[name], seed))
     seconds = sum(run["provenance"]["seconds"] for some in runs.values() for run in some)
     provenance = training.environment() | {"seconds": round(seconds)}
     RESULTS.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Focal loss or hard negatives, at equal budget? And does focal loss need its start? For chapter 8.
+"""Focal loss or hard negatives, at equal budget? Does focal loss need its start? Does its focus help? For chapter 8.
 
 Runs of some minutes each, of which those with the multibox loss are shared with class_loss.py; result in
 experiments/results/focal_loss.json.
@@ -16,6 +16,8 @@ def main() -> None:
             "focal": Contestant(FocalLoss(), expect_background),
             "softmax-focal": Contestant(SoftmaxFocalLoss(), expect_background),
             "focal-from-zero": Contestant(FocalLoss()),
+            # Cross entropy over all priors, halved.
+            "no-focus": Contestant(SoftmaxFocalLoss(alpha=0.5, gamma=0.0), expect_background),
             "3-to-1": MULTIBOX,
         },
     )
