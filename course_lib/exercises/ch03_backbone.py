@@ -33,6 +33,7 @@ MAP_SIZE = Exercise(
         (6, 2, 2, 0, False),
         (5, 3, 1, 0, False),
         (150, 2, 2, 0, True),
+        (7, 2, 3, 0, True),
         (75, 2, 2, 0, False),
         (75, 2, 2, 0, True),
         (19, 3, 1, 1, False),
@@ -89,6 +90,31 @@ MAP_SIZE = Exercise(
         lambda size, kernel, stride, padding, ceil: (
             (windows := _windows(size + 2 * padding - kernel, stride, ceil)) - ((windows - 1) * stride >= size)
         ),
+        "dropped with padding only: You drop a last window only where there is padding. A kernel smaller than the "
+        "stride can begin outside without any.",
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, ceil))
+            - (padding > 0 and (windows - 1) * stride >= size + padding)
+        ),
+        "window after the last: You look at where one more window would begin. The first one begins at 0, so the last "
+        "has taken one step less than there are windows.",
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, ceil))
+            - (ceil and windows * stride >= size + padding)
+        ),
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := _windows(size + 2 * padding - kernel, stride, ceil)) - (windows * stride >= size + padding)
+        ),
+        "to the nearest: You round to the nearest integer. `ceil` says whether a part of a step counts or not, however "
+        "large it is.",
+        lambda size, kernel, stride, padding, ceil: (
+            (windows := (round if ceil else math.floor)((size + 2 * padding - kernel) / stride) + 1)
+            - (ceil and (windows - 1) * stride >= size + padding)
+        ),
+        lambda size, kernel, stride, padding, ceil: (
+            (round if ceil else math.floor)((size + 2 * padding - kernel) / stride) + 1
+        ),
+        lambda size, kernel, stride, padding, ceil: round((size + 2 * padding - kernel) / stride) + 1,
         "no integer: The side of a map is an integer. A division with `/` gives a float, and so do NumPy's floor and "
         "ceil.",
         lambda size, kernel, stride, padding, ceil: (size + 2 * padding - kernel) / stride + 1,
@@ -213,6 +239,8 @@ RECEPTIVE_FIELD = Exercise(
         lambda layers, cells: cells * receptive_field(layers, 1),
         "cells of one pixel: You take the next cell to see one pixel further. How far apart are two cells of this map?",
         lambda layers, cells: receptive_field(layers, 1) + cells - 1,
+        "cells squared: You count the cells of the whole block. Its side has only `cells` of them.",
+        _field(together=lambda field, jump, cells: field + (cells**2 - 1) * jump),
         "last stride left out: Your cells lie too close. They are cells of the last layer's map, so its stride counts "
         "for them.",
         lambda layers, cells: (
@@ -303,6 +331,14 @@ DECIMATE = Exercise(
         "first units: You keep the units at the front. Every `units`-th of all of them is wanted.",
         lambda weight, side, units, taps: _filters(weight, side)[: _count(len(weight), units), :, ::taps, ::taps],
         lambda weight, side, units, taps: _filters(weight, side)[: len(weight) // units, :, ::taps, ::taps],
+        "a number of units: `units` is a step, not how many to keep.",
+        lambda weight, side, units, taps: _filters(weight, side)[:units, :, ::taps, ::taps],
+        lambda weight, side, units, taps: _filters(weight, side)[:: max(len(weight) // units, 1), :, ::taps, ::taps],
+        lambda weight, side, units, taps: _filters(weight, side)[:: max(len(weight) // units, 1), :, ::taps, ::taps][
+            :units
+        ],
+        "taps from the middle: You begin with a tap that lies further in. The first tap in both directions is kept.",
+        lambda weight, side, units, taps: _filters(weight, side)[::units, :, taps // 2 :: taps, taps // 2 :: taps],
         "first one left out: You begin with the last of the first group. Begin with the first.",
         lambda weight, side, units, taps: _filters(weight, side)[units - 1 :: units, :, ::taps, ::taps],
         lambda weight, side, units, taps: _filters(weight, side)[::units, :, taps - 1 :: taps, taps - 1 :: taps],

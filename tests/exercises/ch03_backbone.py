@@ -120,6 +120,21 @@ WRONG = {
             ("plain", ">= size + padding", ">= size"),
             ("torch", ">= size + padding", ">= size"),
         ],
+        "dropped with padding only": [
+            ("math", "if ceil and (n", "if ceil and padding and (n"),
+            ("plain", "if (windows", "if padding > 0 and (windows"),
+        ],
+        "window after the last": [
+            ("plain", "(windows - 1) * stride", "windows * stride"),
+            ("math", "(n - 1) * stride", "n * stride"),
+            ("torch", "(n - 1) * stride", "n * stride"),
+        ],
+        "to the nearest": [
+            ("math", "math.ceil if", "round if"),
+            ("math", "math.ceil if ceil else math.floor", "round",
+             "    if ceil and (n - 1) * stride >= size + padding:\n        n = n - 1\n", ""),
+            ("torch", "torch.ceil", "torch.round"),
+        ],
         "no integer": [
             ("math", "math.ceil if ceil else math.floor", "np.ceil if ceil else np.floor"),
             ("plain", "//", "/"),
@@ -178,6 +193,10 @@ WRONG = {
         "one cell": [("plain", " + (cells - 1) * jump", ""), ("backward", "field = cells", "field = 1")],
         "fields added": [("plain", "field + (cells - 1) * jump", "field * cells")],
         "cells of one pixel": [("plain", "(cells - 1) * jump", "cells - 1")],
+        "cells squared": [
+            ("plain", "(cells - 1)", "(cells**2 - 1)"),
+            ("numpy", "(cells - 1)", "(cells * cells - 1)"),
+        ],
         "last stride left out": [("numpy", "stride.prod()", "stride[:-1].prod()")],
         "one step too many": [
             ("plain", "(cells - 1)", "cells"),
@@ -231,6 +250,16 @@ WRONG = {
         "first units": [
             ("loops", "range(0, weight.shape[0], units)", "range(weight.shape[0] // units)"),
             ("plain", "[::units,", "[: len(filters[::units]),"),
+        ],
+        "a number of units": [
+            ("plain", "[::units,", "[:units,"),
+            ("plain", "[::units,", "[:: max(len(weight) // units, 1),"),
+            ("loops", "range(0, weight.shape[0], units)", "range(units)"),
+            ("numpy", "[::units]", "[:units]"),
+        ],
+        "taps from the middle": [
+            ("plain", "::taps, ::taps]", "taps // 2 :: taps, taps // 2 :: taps]"),
+            ("numpy", "np.arange(0, side, taps)", "np.arange(taps // 2, side, taps)"),
         ],
         "first one left out": [
             ("plain", "[::units", "[units - 1 :: units"),
