@@ -114,7 +114,7 @@ class FocalLoss:
 
     Args:
         alpha: weight of a yes; a no weighs 1 - alpha.
-        gamma: how fast an answer that is nearly right stops to count; 0 gives cross entropy weighed by alpha.
+        gamma: how fast an answer that is nearly right stops counting; 0 gives cross entropy weighed by alpha.
 
     Called as `MultiBoxLoss` is, and normalised alike: the sum over all priors is divided by the number
     of positives in the batch, so start the heads with `expect_background`. Without any positive

@@ -77,6 +77,14 @@ def _initial(
     return twin
 
 
+# What people keep a divisor, or a probability, away from 0 by.
+LITTLE = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)
+
+
+def _a_little_more(little: float) -> Counts:
+    return lambda priors, classes, positives: positives + little
+
+
 def _no_positive(priors: int, classes: int, positives: int, *rest: float) -> bool:
     return positives == 0
 
@@ -110,6 +118,9 @@ INITIAL_FOCAL = Exercise(
         "one question: You ask each prior a single question. There is one for each class.",
         _initial(noes=lambda priors, classes, positives: priors - positives),
         _initial(noes=lambda priors, classes, positives: priors),
+        "a class too few: You ask each prior one question too few. Your classes are the object classes, and background "
+        "is none of them.",
+        _initial(noes=lambda priors, classes, positives: priors * (classes - 1) - positives),
         "mined: You take three noes for each positive. Focal loss mines nothing: all priors count.",
         _initial(noes=lambda priors, classes, positives: 3 * positives),
         "noes left out: You count the yeses alone. Most of the sum is the noes.",
@@ -121,6 +132,8 @@ INITIAL_FOCAL = Exercise(
         "mean: You divide by all priors or by all answers. The normaliser counts something rarer.",
         _initial(divisor=lambda priors, classes, positives: priors),
         _initial(divisor=lambda priors, classes, positives: priors * classes),
+        "one too many: You add 1 to the positives before you divide. The divisor only has to be kept from being 0.",
+        _initial(divisor=lambda priors, classes, positives: positives + 1),
         "no weights: Your answers all weigh 1. Where is alpha?",
         _initial(weights=lambda alpha: (1, 1)),
         "one weight: Yes and no have the same weight in your sum. The two weights add up to 1.",
@@ -152,6 +165,8 @@ INITIAL_FOCAL = Exercise(
         lambda priors, classes, positives, pi, alpha, gamma: (
             initial_focal(priors, classes, positives, pi, alpha, 0.0) * pi**gamma
         ),
+        "always squared: You square, whatever gamma is.",
+        _initial(focus=lambda p_t, gamma: (1 - p_t) ** 2),
         "half divided: Only a part of your sum is divided. A division goes before an addition.",
         lambda *args: _initial(noes=lambda *_: 0, divisor=lambda *_: 1)(*args) + _initial(yeses=lambda *_: 0)(*args),
         "focus multiplied: You multiply with gamma. It is a power.",
@@ -166,6 +181,7 @@ INITIAL_FOCAL = Exercise(
         but(_no_positive, lambda: 0.0, initial_focal),
         but(_no_positive, lambda: math.inf, initial_focal),
         but(_no_positive, lambda: math.nan, initial_focal),
+        *(_initial(divisor=_a_little_more(little)) for little in LITTLE),
     ),
 )
 
@@ -242,10 +258,6 @@ def _raised(p_t: float | Tensor, logit: float) -> float:
     return math.log(p_t)
 
 
-# What people keep a probability away from 0 by.
-LITTLE = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)
-
-
 def _never_below(least: float) -> Callable[[float | Tensor, float], float]:
     return lambda p_t, logit: math.log(max(p_t, least))
 
@@ -310,13 +322,16 @@ FOCAL_TERM = Exercise(
         _term(focus_of=_turned, cost_of=_turned),
         "yes and no: Your yes and your no have changed places, their weights too.",
         lambda logit, wanted, alpha, gamma: focal_term(logit, not wanted, alpha, gamma),
+        "wanted ignored: Your loss is the same whatever is wanted. The formula tells yes from no in two places.",
+        lambda logit, wanted, alpha, gamma: focal_term(logit, True, alpha, gamma),
+        lambda logit, wanted, alpha, gamma: focal_term(logit, False, alpha, gamma),
         "digits: Near 1 a probability has few digits left. At a logit of 36.5 1 - p is wrong by half, at 100 it is 0, "
-        "and in float32 that begins at 16. To catch the logarithm of 0 mends only the last of it. A no has a "
+        "and in float32 that begins at 16.6. To catch the logarithm of 0 mends only the last of it. A no has a "
         "probability of its own: it is a sigmoid too, of which number?",
         *(_through_probability(_sigmoid, logarithm) for logarithm in (_raised, _infinite, _caught)),
         *(_through_probability(_single, logarithm) for logarithm in (_raised, _infinite, _caught)),
         *(_through_probability(_one_less_no, logarithm) for logarithm in (_raised, _infinite, _caught)),
-        "kept away from 0: You keep the probability away from 0. There the loss stops to grow, and the worst answers "
+        "kept away from 0: You keep the probability away from 0. There the loss stops growing, and the worst answers "
         "have no slope by which they could be mended.",
         *(
             _through_probability(p, way(least))

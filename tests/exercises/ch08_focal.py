@@ -120,6 +120,16 @@ WRONG = {
             ("plain", "(positives * a_yes", "(positives * classes * a_yes"),
         ],
         "one question": [("plain", " * classes - positives", " - positives"), ("plain", " * classes - positives", "")],
+        "a class too few": [
+            ("plain", "priors * classes - positives", "priors * (classes - 1) - positives"),
+            ("plain", "priors * classes", "priors * (classes - 1)"),
+        ],
+        "one too many": [("plain", "max(positives, 1)", "(positives + 1)")],
+        "always squared": [
+            ("plain", "** gamma", "** 2", "pi**gamma", "pi**2"),
+            ("numpy", "** gamma", "** 2"),
+            ("torchvision", "alpha, gamma, reduction", "alpha, 2.0, reduction"),
+        ],
         "mined": [("plain", "priors * classes - positives", "3 * positives")],
         "noes left out": [("plain", " + noes * a_no", "")],
         "yeses left out": [
@@ -167,6 +177,9 @@ WRONG = {
         "no positive": [
             ("plain", "max(positives, 1)", "positives"),
             ("numpy", "(positives or 1)", "positives"),
+            ("plain", "max(positives, 1)", "(positives + 1e-6)"),
+            ("numpy", "(positives or 1)", "(positives + 1e-8)"),
+            ("plain", "max(positives, 1)", "max(positives, 1e-6)"),
             ("torchvision", "max(1, positives)", "positives"),
             ("plain", "a_yes = -", "if positives == 0:\n        return 0.0\n    a_yes = -"),
         ],
@@ -219,6 +232,11 @@ WRONG = {
         "yes and no": [
             ("plain", "signed =", "wanted = not wanted\n    signed ="),
             ("torchvision", "float(wanted)", "1.0 - wanted"),
+        ],
+        "wanted ignored": [
+            ("torchvision", "float(wanted)", "1.0"),
+            ("plain", "signed =", "wanted = True\n    signed ="),
+            ("plain", "signed =", "wanted = False\n    signed ="),
         ],
         "digits": [
             ("probability", *P_FOR_NO),
