@@ -36,6 +36,12 @@ def _smooth(
     return twin
 
 
+def _halves(differences: Tensor, near: Callable, far: Callable) -> float:
+    """Both branches added up by themselves, each where a comparison with 1 holds."""
+    size, one = differences.abs(), torch.ones(())
+    return ((size**2 / 2)[near(size, one)].sum() + (size - 0.5)[far(size, one)].sum()).item()
+
+
 SMOOTH_L1_SUM = Exercise(
     solution=smooth_l1_sum,
     cases=[
@@ -52,6 +58,8 @@ SMOOTH_L1_SUM = Exercise(
         "line not lowered: Your straight branch lies too high. At a difference of 1 both branches give the same.",
         _smooth(large=lambda size: size),
         _smooth(large=lambda size: size + 0.5),
+        "line too low: Your straight branch lies too low. At a difference of 1 both branches give the same.",
+        _smooth(large=lambda size: size - 1),
         "both too high: Both of your branches lie too high. At a difference of 1 the loss is one half.",
         _smooth(lambda size: size**2, lambda size: size),
         "all straight: You use the straight branch everywhere. Small differences have a parabola.",
@@ -72,6 +80,12 @@ SMOOTH_L1_SUM = Exercise(
         _smooth(small=lambda size: -(size**2) / 2),
         "border elsewhere: You change from parabola to line at another place. The border is a difference of 1.",
         _smooth(border=0.5),
+        "border counted wrongly: A difference of exactly 1 belongs to one branch, not to none and not to both.",
+        lambda differences: _halves(differences, torch.lt, torch.gt),
+        lambda differences: _halves(differences, torch.le, torch.ge),
+        "added up first: You add up before you take the loss. Each difference has a loss of its own; add those.",
+        lambda differences: _smooth()(differences.sum()),
+        lambda differences: _smooth()(differences.abs().sum()),
         "mean: You take a mean. The sum over all differences is wanted; what it is divided by comes later.",
         _smooth(gather=torch.mean),
         _smooth(gather=lambda cost: cost.sum(dim=-1).mean()),
@@ -153,6 +167,22 @@ BATCH_LOSS = Exercise(
         but(_no_objects, lambda: math.nan, _divided(lambda count: 4 * count)),
         but(_no_objects, stop, _divided(lambda count: 4 * count)),
         but(_no_objects, lambda: None, _divided(lambda count: 4 * count)),
+        "mean of the costs: You divide the costs by the number of images as well. Add them up.",
+        lambda costs, positives: sum(costs) / len(costs) / max(sum(positives), 1),
+        but(_no_objects, lambda: math.nan, lambda costs, positives: sum(costs) / len(costs) / sum(positives)),
+        but(_no_objects, stop, lambda costs, positives: sum(costs) / len(costs) / sum(positives)),
+        "mean of the positives: You divide by a mean of the positives, and it is the whole batch's number that counts.",
+        lambda costs, positives: sum(costs) * len(costs) / max(sum(positives), 1),
+        lambda costs, positives: sum(costs) / max(sum(positives) / len(positives), 1),
+        but(_no_objects, lambda: math.nan, lambda costs, positives: sum(costs) * len(costs) / sum(positives)),
+        but(_no_objects, stop, lambda costs, positives: sum(costs) * len(costs) / sum(positives)),
+        "guard on a mean: Both of your numbers are means, and a mean of positives may be below 1 where there are some. "
+        "Count them before you ask whether there are any.",
+        lambda costs, positives: sum(costs) / len(costs) / max(sum(positives) / len(positives), 1),
+        "rounded: You cut off what comes after the point, or some of it. A loss is rarely a whole number.",
+        lambda costs, positives: sum(costs) // max(sum(positives), 1),
+        but(_no_objects, stop, lambda costs, positives: sum(costs) // sum(positives)),
+        *(lambda costs, positives, digits=digits: round(batch_loss(costs, positives), digits) for digits in range(5)),
         "sign: Your loss is negative. The costs are losses already, logarithm and minus included.",
         _divided(lambda count: -max(count, 1)),
         but(_no_objects, lambda: math.nan, _divided(lambda count: -count)),
@@ -255,7 +285,7 @@ def _losses(seed: int, images: int, priors: int, share: float) -> tuple[Tensor, 
 HARD_NEGATIVES = Exercise(
     solution=hard_negatives,
     cases=[
-        (torch.tensor([[1.5, 0.1, 2.0, 0.4, 0.3]]), torch.tensor([[False, False, True, False, False]]), 1),
+        (torch.tensor([[1.5, 0.1, 2.0, 0.4, 1.8]]), torch.tensor([[False, False, True, False, True]]), 1),
         (
             torch.tensor([[0.2, 0.9, 0.5, 0.1, 0.7, 0.3, 0.6, 1.1]]),
             torch.tensor([[False, True, False, False, False, False, False, False]]),
@@ -276,6 +306,11 @@ HARD_NEGATIVES = Exercise(
             torch.tensor([[True, False, True, False, True], [False, False, True, False, False]]),
             3,
         ),
+        (
+            torch.tensor([[0.9, 1.7, 0.4, 0.0, 1.1, 0.2], [1.6, 0.3, 0.8, 0.1, 1.2, 0.7]]),
+            torch.tensor([[True, True, False, False, True, False], [False, True, False, False, False, False]]),
+            1,
+        ),
         (*_losses(0, images=4, priors=40, share=0.1), 3),
     ],
     mistakes=mistakes(
@@ -283,6 +318,10 @@ HARD_NEGATIVES = Exercise(
         "background priors are to be mined.",
         _mined(candidates=lambda loss, positives: loss, mask=_unchecked),
         _mined(candidates=lambda loss, positives: loss),
+        "zero: A background prior may cost exactly 0, and 0 does not tell it from a positive. Give positives something "
+        "below every loss.",
+        _mined(candidates=lambda loss, positives: loss.masked_fill(positives, 0.0)),
+        lambda loss, positives, ratio: hard_negatives(loss, positives, ratio) & (loss > 0),
         "positives fill up: Where an image has fewer negatives than you ask for, positives fill the places. Take all "
         "its negatives and stop there.",
         _mined(mask=_unchecked),
@@ -309,10 +348,21 @@ HARD_NEGATIVES = Exercise(
         *_one_count(torch.min),
         *_one_count(lambda counts: counts.sum() // len(counts)),
         *_one_count(lambda counts: counts.double().mean()),
+        "no ratio: You take one for each positive, whatever `ratio` is.",
+        _mined(count=lambda positives, ratio: _wanted(positives, 1)),
+        _mined(count=lambda positives, ratio: _wanted(positives, 1), mask=_unchecked),
         "ratio fixed: You take three for each positive, whatever `ratio` is.",
         _mined(count=lambda positives, ratio: _wanted(positives, 3)),
         "wrong axis: You rank the images against each other. The priors of one image compete, along the other axis.",
         _mined(place=lambda values: values.argsort(dim=0, descending=True, stable=True).argsort(dim=0)),
+        _mined(
+            place=lambda values: values.argsort(dim=0, descending=True, stable=True).argsort(dim=0), mask=_unchecked
+        ),
+        _mined(place=lambda values: values.argsort(dim=0, descending=True, stable=True).argsort(dim=1)),
+        _mined(place=lambda values: _order(values).argsort(dim=0)),
+        "no axis: Your counts are one per image, without an axis for the priors. They do not fit beside the places.",
+        _mined(count=lambda positives, ratio: ratio * positives.sum(dim=1)),
+        _mined(count=lambda positives, ratio: ratio * positives.sum(dim=1), mask=_unchecked),
         "count of the batch: You ask every image for as many negatives as the whole batch should have.",
         _mined(count=lambda positives, ratio: ratio * positives.sum()),
         "whole batch: You let all images compete for the places. Each image has places of its own.",
@@ -322,6 +372,10 @@ HARD_NEGATIVES = Exercise(
         _mined(count=lambda positives, ratio: _wanted(positives, ratio).clamp(min=1)),
         "one too many: You take one more than asked for. The first place has the number 0.",
         _mined(mask=lambda place, count, positives: (place <= count) & ~positives),
+        "one too few: You take one less than asked for. The first place has the number 0.",
+        _mined(mask=lambda place, count, positives: (place < count - 1) & ~positives),
+        "nothing: You mark no prior at all. Each image with positives has hard negatives.",
+        lambda loss, positives, ratio: torch.zeros_like(positives),
         "positives returned: You return the positives as well. Only the mined negatives are wanted.",
         _mined(mask=lambda place, count, positives: (place < count) | positives),
         "no mask: You return numbers of priors. A mask is wanted: true or false for each prior.",

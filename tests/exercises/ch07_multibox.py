@@ -82,6 +82,7 @@ WRONG = {
             ("plain", "size - 0.5", "size + 0.5"),
             ("loop", "abs(d) - 0.5", "abs(d)"),
         ],
+        "line too low": [("plain", "size - 0.5", "size - 1"), ("loop", "abs(d) - 0.5", "abs(d) - 1")],
         "both too high": [
             ("plain", "size**2 / 2", "size**2", "size - 0.5", "size"),
             ("loop", "0.5 * d * d", "d ** 2", "abs(d) - 0.5", "abs(d)"),
@@ -107,6 +108,14 @@ WRONG = {
             ("loop", "total += 0.5", "total -= 0.5"),
         ],
         "border elsewhere": [("plain", "size < 1", "size < 0.5"), ("loop", "abs(d) < 1", "abs(d) <= 1 / 2")],
+        "border counted wrongly": [
+            ("loop", "else:", "elif abs(d) > 1:"),
+            ("loop", "else:", "if abs(d) >= 1:", "if abs(d) < 1:", "if abs(d) <= 1:"),
+        ],
+        "added up first": [
+            ("plain", "differences.abs()", "differences.sum().abs()"),
+            ("plain", "differences.abs()", "differences.abs().sum()"),
+        ],
         "mean": [
             ("plain", "cost.sum()", "cost.mean()"),
             ("clamped", ").sum())", ").sum() / 4)"),
@@ -155,6 +164,28 @@ WRONG = {
             ("torch", "positives.sum().clamp(min=1)", "positives.sum() / 4"),
             ("plain", "return 0.0", "return None", "/ count", "/ (count + 3 * count)"),
         ],
+        "mean of the costs": [
+            ("torch", "costs.sum()", "costs.mean()"),
+            ("short", "sum(costs)", "(sum(costs) / len(costs))", "max(sum(positives), 1)", "sum(positives)"),
+            ("torch", "costs.sum() / positives.sum().clamp(min=1)", "costs.mean() / positives.sum()"),
+        ],
+        "mean of the positives": [
+            ("plain", "/ count", "/ (count / len(positives))"),
+            ("short", "max(sum(positives), 1)", "max(sum(positives) / len(positives), 1)"),
+            ("short", "max(sum(positives), 1)", "(sum(positives) / len(positives))"),
+            ("torch", "positives.sum().clamp(min=1)", "positives.double().mean()"),
+        ],
+        "guard on a mean": [
+            ("torch", "costs.sum() / positives.sum().clamp(min=1)",
+             "costs.mean() / positives.double().mean().clamp(min=1)"),
+        ],
+        "rounded": [
+            ("plain", "sum(costs) / count", "sum(costs) // count"),
+            ("short", "sum(costs) /", "sum(costs) //", "max(sum(positives), 1)", "sum(positives)"),
+            ("plain", "sum(costs) / count", "round(sum(costs) / count)"),
+            ("plain", "sum(costs) / count", "round(sum(costs) / count, 2)"),
+            ("plain", "sum(costs) / count", "round(sum(costs) / count, 4)"),
+        ],
         "sign": [
             ("plain", "sum(costs) /", "-sum(costs) /"),
             ("torch", "return costs", "return -costs"),
@@ -187,6 +218,12 @@ WRONG = {
             ("plain", "-1.0", "torch.inf"),
             ("topk", ".masked_fill(positives[b], -torch.inf)", ""),
             ("lists", " if not own[p]", ""),
+        ],
+        "zero": [
+            ("plain", "-1.0", "0.0"),
+            ("plain", "loss.masked_fill(positives, -1.0)", "loss * ~positives"),
+            ("plain", "loss.masked_fill(positives, -1.0)", "loss * ~positives", "& ~positives", "& (background > 0)"),
+            ("plain", "& ~positives", "& (background > 0)"),
         ],
         "positives fill up": [
             ("plain", " & ~positives", ""),
@@ -227,10 +264,23 @@ WRONG = {
             ("topk", "min(ratio * int(positives[b].sum()), int((~positives[b]).sum()))",
              "ratio * int(positives[0].sum())"),
         ],
+        "no ratio": [
+            ("plain", "ratio *", "1 *"),
+            ("lists", "ratio * sum(own)", "sum(own)"),
+            ("plain", "ratio *", "1 *", " & ~positives", ""),
+        ],
         "ratio fixed": [("plain", "ratio *", "3 *"), ("lists", "ratio *", "3 *")],
         "wrong axis": [
             ("plain", "sort(dim=1, descending", "sort(dim=0, descending", "order.argsort(dim=1)",
              "order.argsort(dim=0)"),
+            ("plain", "sort(dim=1, descending", "sort(dim=0, descending", "order.argsort(dim=1)",
+             "order.argsort(dim=0)", " & ~positives", ""),
+            ("plain", "sort(dim=1, descending", "sort(dim=0, descending"),
+            ("plain", "order.argsort(dim=1)", "order.argsort(dim=0)"),
+        ],
+        "no axis": [
+            ("plain", "dim=1, keepdim=True", "dim=1"),
+            ("plain", "dim=1, keepdim=True", "dim=1", " & ~positives", ""),
         ],
         "count of the batch": [
             ("plain", "sum(dim=1, keepdim=True)", "sum()"),
@@ -245,6 +295,11 @@ WRONG = {
             ("topk", "min(ratio * int(positives[b].sum()),", "min(max(1, ratio * int(positives[b].sum())),"),
         ],
         "one too many": [("plain", "place < count", "place <= count"), ("lists", "* sum(own)", "* sum(own) + 1")],
+        "one too few": [("plain", "place < count", "place < count - 1"), ("lists", "* sum(own)]", "* sum(own) - 1]")],
+        "nothing": [
+            ("topk", "mask[b, own.topk(count).indices] = True", "pass"),
+            ("plain", "return (place < count) & ~positives", "return torch.zeros_like(positives)"),
+        ],
         "positives returned": [
             ("plain", "& ~positives", "| positives"),
             ("topk", "return mask", "return mask | positives"),
