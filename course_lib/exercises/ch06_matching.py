@@ -82,6 +82,17 @@ ENCODE_BOX = Exercise(
             encode_box(box, prior)[1] * prior[3] / prior[2],
             *encode_box(box, prior)[2:],
         ),
+        "x for y: x and y have changed places. The order is dx, dy, dw, dh.",
+        lambda *args: tuple(encode_box(*args)[number] for number in (1, 0, 3, 2)),
+        lambda *args: tuple(encode_box(*args)[number] for number in (1, 0, 2, 3)),
+        "one side twice: Your last two numbers are the same. One is for the width, and the other for the height.",
+        lambda *args: tuple(encode_box(*args)[number] for number in (0, 1, 2, 2)),
+        lambda *args: tuple(encode_box(*args)[number] for number in (0, 1, 3, 3)),
+        "square root: You take the square root of the variances. In spite of their name they are divided by as they "
+        "are.",
+        _encoded(
+            lambda distance, prior_side, _: distance / prior_side / 0.1**0.5, lambda a, b: math.log(a / b) / 0.2**0.5
+        ),
         "shift not divided: Your shift is in fractions of the image. Count it in widths and heights of the prior.",
         _encoded(lambda distance, prior_side, side: distance / 0.1),
         "by the box's size: You divide by the size of the box. When decoding, nobody knows it yet.",
@@ -193,6 +204,35 @@ def _best_total(iou: Tensor) -> list[int]:
     return [prior if row[prior] > 0 else -1 for row, prior in zip(overlap, best, strict=True)]
 
 
+def _walked(
+    order: Callable[[Tensor], Tensor] = lambda flat: flat.argsort(descending=True, stable=True),
+    split: Callable[[int, Tensor], tuple[int, int]] = lambda place, iou: divmod(place, iou.shape[1]),
+    ends: Callable[[bool, bool, bool], bool] = lambda nothing, has_one, is_taken: nothing,
+) -> Callable[[Tensor], list[int]]:
+    """Down the list of all pairs, with one part exchanged: the list, a pair's place in it, and when the walk ends."""
+
+    def twin(iou: Tensor) -> list[int]:
+        found, taken = [-1] * len(iou), set()
+        for place in order(iou.flatten()).tolist():
+            one, prior = split(place, iou)
+            nothing, has_one, is_taken = bool(iou[one, prior] == 0), found[one] >= 0, prior in taken
+            if ends(nothing, has_one, is_taken):
+                break
+            if not (nothing or has_one or is_taken):
+                found[one] = prior
+                taken.add(prior)
+        return found
+
+    return twin
+
+
+def _unstable(flat: Tensor) -> Tensor:
+    """Sorted as it comes; on a machine that happens to sort stably, of equal overlaps the last comes first."""
+    if torch.ones(60).argsort(descending=True).equal(torch.arange(60)):
+        return len(flat) - 1 - flat.flip(0).argsort(descending=True, stable=True)
+    return flat.argsort(descending=True)
+
+
 def _backwards(*axes: int) -> Callable[[Tensor], list[int]]:
     """Of equal overlaps the last one of an axis comes first."""
 
@@ -218,6 +258,7 @@ GREEDY = Exercise(
         (torch.tensor([[0.7, 0.2], [0.6, 0.5], [0.4, 0.3]]),),
         (torch.tensor([[0.6, 0.6, 0.0], [0.6, 0.2, 0.3]]),),
         (torch.tensor([[0.5, 0.3], [0.5, 0.4]]),),
+        (torch.full((3, 20), 0.5),),
         (torch.zeros(0, 3),),
     ],
     mistakes=mistakes(
@@ -252,6 +293,17 @@ GREEDY = Exercise(
         _backwards(0),
         _backwards(1),
         _backwards(0, 1),
+        _walked(_unstable),
+        "smallest first: You begin with the smallest overlap. The best pair of the whole matrix comes first.",
+        _walked(torch.argsort),
+        _walked(torch.argsort, ends=lambda nothing, has_one, is_taken: False),
+        "walk ends: You stop at the first pair whose object or prior is taken. Pass over it: others come after it.",
+        _walked(ends=lambda nothing, has_one, is_taken: nothing or is_taken),
+        _walked(ends=lambda nothing, has_one, is_taken: nothing or has_one or is_taken),
+        _walked(ends=lambda nothing, has_one, is_taken: nothing or has_one),
+        "place in the list: You read a place in the flat list as the wrong pair. It goes through the matrix row by "
+        "row, and a row holds as many as there are priors.",
+        _walked(split=lambda place, iou: (place % len(iou), place // len(iou))),
         "no objects: A picture may have no objects, and then the matrix has no rows. There is no largest number then.",
         but(lambda iou: len(iou) == 0, stop, greedy),
     ),
@@ -295,6 +347,11 @@ def _threshold_last(iou: Tensor, threshold: float) -> Tensor:
     return torch.where(best >= threshold, first, owners(iou, threshold))
 
 
+def _only_below(iou: Tensor, threshold: float) -> list[int]:
+    """The pairs of the objects that reach the threshold nowhere."""
+    return [-1 if row.max() >= threshold else prior for row, prior in zip(iou, greedy(iou), strict=True)]
+
+
 def _in_turn(keep_first: bool) -> Callable[[Tensor, float], Tensor]:
     """A prior joins the first or the last object that reaches the threshold, not the one that it overlaps most."""
 
@@ -328,6 +385,8 @@ OWNERS = Exercise(
         (torch.tensor([[0.9, 0.55, 0.65, 0.2], [0.1, 0.8, 0.6, 0.3]]), 0.7),
         (torch.tensor([[0.6, 0.2, 0.7, 0.1], [0.0, 0.0, 0.0, 0.0]]), 0.5),
         (torch.tensor([[0.4, 0.0, 0.2], [0.3, 0.0, 0.0], [0.6, 0.0, 0.7]]), 0.5),
+        (torch.tensor([[0.9, 0.1, 0.7], [0.2, 0.8, 0.6]]), 0.5),
+        (torch.tensor([[0.65, 0.6, 0.3], [0.8, 0.0, 0.9]]), 0.5),
         (torch.tensor([[0.5, 0.5, 0.9, 0.5], [0.5, 0.8, 0.0, 0.5]]), 0.5),
     ],
     mistakes=mistakes(
@@ -339,6 +398,16 @@ OWNERS = Exercise(
         "threshold last: Your threshold takes a prior from the object that it was given to. The pairs of the first "
         "rule have the last word.",
         _threshold_last,
+        "pairs where needed: Every pair of the first rule counts, also of an object that already has priors by the "
+        "threshold.",
+        _owned(
+            write=lambda owner, number, prior: (
+                owner.__setitem__(prior, number) if prior >= 0 and not (owner == number).any() else None
+            )
+        ),
+        "reaches the threshold: Every pair of the first rule counts, also of an object whose best overlap reaches the "
+        "threshold: another may have that prior.",
+        lambda iou, threshold: _owned(paired=lambda iou: _only_below(iou, threshold))(iou, threshold),
         "pairs only: Your priors have the pairs of the first rule. A free prior that reaches the threshold joins its "
         "best object, too.",
         _owned(lambda iou, threshold: torch.full((iou.shape[1],), -1)),
@@ -354,6 +423,12 @@ OWNERS = Exercise(
         "some object: A prior that reaches the threshold with several objects joins the one that it overlaps most.",
         _in_turn(keep_first=True),
         _in_turn(keep_first=False),
+        "ties: Of equal overlaps you take a later object. The first one wins.",
+        _owned(
+            lambda iou, threshold: torch.where(
+                iou.amax(dim=0) >= threshold, len(iou) - 1 - iou.flip(0).argmax(dim=0), -1
+            )
+        ),
         "no threshold: You give every prior to its best object, however little they overlap. Below the threshold a "
         "free prior is background: -1.",
         lambda iou, threshold: iou.argmax(dim=0),
