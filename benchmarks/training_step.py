@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from course_lib import losses, runs, ssd, training, voc
 from course_lib.files import write_whole
+from course_lib.matching import match
 
 BATCH, SLOTS, ROUNDS, THREADS = 4, 3, 5, 2
 WHOLE_BATCH, CROWDS = 32, (15, 40, 100)  # images of a step as the profiles take it; objects in each of them
