@@ -165,7 +165,7 @@ INITIAL_FOCAL = Exercise(
         lambda priors, classes, positives, pi, alpha, gamma: (
             initial_focal(priors, classes, positives, pi, alpha, 0.0) * pi**gamma
         ),
-        "always squared: You square, whatever gamma is.",
+        "always squared: You square the focus. The power is gamma, and gamma need not be 2.",
         _initial(focus=lambda p_t, gamma: (1 - p_t) ** 2),
         "half divided: Only a part of your sum is divided. A division goes before an addition.",
         lambda *args: _initial(noes=lambda *_: 0, divisor=lambda *_: 1)(*args) + _initial(yeses=lambda *_: 0)(*args),
