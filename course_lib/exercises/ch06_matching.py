@@ -435,7 +435,7 @@ OWNERS = Exercise(
         "place in the matrix: You find the pair at a wrong place. A row of the matrix is as long as there are priors.",
         _rounds(lambda place, iou: divmod(place, len(iou))),
         _owned(paired=_by_rows),
-        "first prior: 0 is a prior like any other, the first. Only -1 says that an object has none.",
+        "first: 0 is a number like any other, the first object or the first prior. Only -1 says that there is none.",
         _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number) if prior > 0 else None),
         "threshold last: Your threshold takes a prior from the object that it was given to. The pairs of the first "
         "rule have the last word.",

@@ -241,7 +241,7 @@ WRONG = {
             ("plain", "iou.shape[1]", "len(iou)", "while free.max() > 0:",
              "for _ in iou:\n        if free.max() <= 0:\n            break"),
         ],
-        "first prior": [("greedy", "prior >= 0", "prior > 0")],
+        "first": [("greedy", "prior >= 0", "prior > 0")],
         "threshold last": [("filled", "owner[p] == -1 and ", "")],
         "pairs where needed": [
             ("greedy", "if prior >= 0:", "if prior >= 0 and not (owner == number).any():"),
