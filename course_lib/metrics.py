@@ -154,13 +154,10 @@ def by_class(
     """
     classes = class_names(classes)
     image_ids = list(positions_of_ids(ground_truth))
-    found = found_by_position(detections, ground_truth, classes)
-    result = {}
-    for position, name in enumerate(classes):
-        rows = np.flatnonzero(found.classes == position)
-        of_class = [image_ids[image] for image in found.images[rows]]
-        result[name] = ClassDetections(of_class, found.scores[rows], found.boxes_px[rows])
-    return result
+    return {
+        classes[position]: ClassDetections([image_ids[image] for image in found.images], found.scores, found.boxes_px)
+        for position, found in found_by_position(detections, ground_truth, classes).items()
+    }
 
 
 def read_ground_truth(
