@@ -121,11 +121,24 @@ def of_class(sorted_classes: Int[np.ndarray, " N"], position: int) -> slice:
 
 def _ranked(by_class: Sequence[Found]) -> Found:
     """The detections of several classes, one after the other, each by falling score; equal scores keep their order."""
-    orders = [np.argsort(-found.scores, kind="stable") for found in by_class]
+    orders = [by_falling_score(found.scores) for found in by_class]
     ranked = [
         Found(*(part.take(order, axis=0) for part in found)) for found, order in zip(by_class, orders, strict=True)
     ]
     return Found(*map(np.concatenate, zip(_NOTHING, *ranked, strict=True)))
+
+
+def by_falling_score(scores: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """`np.argsort(-scores, kind="stable")`, faster: numpy sorts numbers several at once where it may mix up equal ones.
+
+    It sorts the scores so, and then (rank of the score, position) as one whole number.
+    """
+    order = np.argsort(-scores)
+    ranked = scores[order]
+    rank = np.cumsum(ranked[1:] != ranked[:-1])
+    order[1:] += rank * len(scores)
+    order.sort()
+    return order % max(len(scores), 1)
 
 
 def pairs_of_images(

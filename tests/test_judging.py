@@ -74,6 +74,13 @@ def test_a_class_that_nothing_was_handed_in_for_is_known():
     assert judging.judge({}, [], 0.5, CLASSES).handed_in == ()
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from([0.0, -0.0, 0.5, 1.0, -1.0, 1e300, -1e300, 5e-324]) | st.floats(-1, 1), max_size=40))
+def test_equal_scores_keep_their_order_however_they_are_sorted(scores):
+    scores = np.array(scores, np.float64)
+    np.testing.assert_array_equal(judging.by_falling_score(scores), np.argsort(-scores, kind="stable"))
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 4), max_size=8), st.lists(st.integers(0, 4), max_size=8))
 def test_pairs_are_all_that_are_of_one_image(images, others):
