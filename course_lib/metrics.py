@@ -109,7 +109,8 @@ def by_size(
 
     An object is as large as its box, in pixels of the image as it is on disk: small below the area of a square of the
     first edge, large from that of the second, else medium. For each size the objects of the others are as difficult
-    ones: finding them counts neither way. A false detection counts for the size that its own box has.
+    ones: finding them counts neither way. A false detection counts for the size that its own box has, a duplicate only
+    if its object has it too.
 
     Args:
         edges_px: sides of the two squares, pixels; the defaults are COCO's.

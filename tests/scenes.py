@@ -23,21 +23,29 @@ def found(boxes, scores, labels, size=(SIDE, SIDE)):
 
 @st.composite
 def scenes(draw, ties=False, classes=2):
-    """Boxes on a coarse grid, so that equal overlaps, duplicates and misses are common; with `ties` few scores."""
+    """Boxes on a coarse grid, detections often near objects: equal overlaps, duplicates and misses are common.
+
+    With `ties` there are only three scores, else no two are equal.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**20)))
     truths, detections = [], []
     for image in range(draw(st.integers(1, 4))):
-
-        def boxes(count):
-            low = rng.integers(0, 8, (count, 2)) * 10
-            return np.concatenate([low, low + rng.integers(1, 4, (count, 2)) * 8], axis=1).tolist()
-
         n, m = rng.integers(0, 5), rng.integers(0, 8)
-        difficult = (rng.random(n) < 0.3).tolist()
-        truths.append(target(f"{image}", boxes(n), rng.integers(1, classes + 1, n).tolist(), difficult))
+        objects, boxes = _boxes(rng, n), _boxes(rng, m)
+        labels, found_labels = rng.integers(1, classes + 1, n), rng.integers(1, classes + 1, m)
+        if n:
+            near, which = rng.random(m) < 0.7, rng.integers(0, n, m)
+            boxes[near] = objects[which[near]] + rng.choice([0, 0, 0, 4], (near.sum(), 4))
+            found_labels = np.where(near & (rng.random(m) < 0.7), labels[which], found_labels)
         scores = rng.integers(0, 3, m) / 2 if ties else rng.permutation(1000)[:m] / 1000 + image / 10_000_000
-        detections.append(found(boxes(m), scores.tolist(), rng.integers(1, classes + 1, m).tolist()))
+        truths.append(target(f"{image}", objects.tolist(), labels.tolist(), (rng.random(n) < 0.3).tolist()))
+        detections.append(found(boxes.tolist(), scores.tolist(), found_labels.tolist()))
     return detections, truths
+
+
+def _boxes(rng, count):
+    low = rng.integers(0, 8, (count, 2)) * 10
+    return np.concatenate([low, low + rng.integers(1, 4, (count, 2)) * 8], axis=1)
 
 
 @st.composite

@@ -156,10 +156,9 @@ def test_sizes_share_the_objects_and_one_size_for_all_is_the_whole(scene):
     parts = metrics.by_size(detections, truths, edges_px=(10, 20), classes=classes)
     for name, curve in whole.curves.items():
         assert sum(result.curves[name].objects for result in parts.values()) == curve.objects
-        for value in (0, 1):
-            assert (
-                sum((r.curves[name].outcome == value).sum() for r in parts.values()) == (curve.outcome == value).sum()
-            )
+        true, false = (sum((r.curves[name].outcome == kind).sum() for r in parts.values()) for kind in (1, 0))
+        assert true == (curve.outcome == 1).sum()
+        assert false <= (curve.outcome == 0).sum()  # a duplicate of another size than its object's counts for neither
     assert metrics.by_size(detections, truths, edges_px=(1000, 2000), classes=classes)["small"].ap == whole.ap
 
 
