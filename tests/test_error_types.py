@@ -87,6 +87,15 @@ def test_costs_by_hand():
     assert result["missed"] == (0, 0)
 
 
+def test_of_two_wrong_classes_the_surer_is_repaired():
+    """The dog is called a cat and, surer, a cow; a dog elsewhere comes between the two."""
+    boxes, classes = [RIGHT[0], RIGHT[0], [101, 101, 120, 120]], ("cat", "cow", "dog")
+    truths = [target("a", RIGHT[:1], [3])]
+    assert error_types([found(boxes, [0.5, 0.9, 0.7], [1, 2, 3])], truths, classes=classes)["class"] == (2, 1.0)
+    assert error_types([found(boxes, [0.9, 0.5, 0.7], [1, 2, 3])], truths, classes=classes)["class"] == (2, 1.0)
+    assert error_types([found(boxes, [0.6, 0.5, 0.7], [1, 2, 3])], truths, classes=classes)["class"] == (2, 0.5)
+
+
 def test_a_blind_detector_only_misses():
     result = error_types([found([], [], [])], TRUTH, classes=("dog", "cat"))
     assert result.pop("missed") == (2, 1.0)
