@@ -58,12 +58,15 @@ def _literal(shown: str) -> object:
         return shown
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
+def write_whole(path: str | Path, content: str | bytes, before: Path | None = None) -> None:
     """Write a file whole or not at all: after a crash there is the old content or the new, never a part.
 
     The content goes to a file beside it first, reaches the disk, and then takes the name. Where the
     disk is full, the old content stays and the part is removed; the part of a process that was killed
     is removed by `clear_unfinished`.
+
+    Args:
+        before: what the old content is called from then on, instead of going.
 
     Raises:
         OSError: what the system says, with the name of the file that was to be written.
@@ -75,6 +78,8 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
+        if before is not None and path.exists():
+            path.replace(before)
         unfinished.replace(path)
     except OSError as error:
         _remove(unfinished)

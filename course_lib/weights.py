@@ -81,15 +81,23 @@ def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> 
         ValueError: some weights are NaN or infinite, perhaps only as `dtype`; nothing is written.
         OSError: the file cannot be written; it is named.
     """
-    path = Path(path)
+    write(model.state_dict(), describe(model), Path(path), dtype)
+
+
+def write(tensors: Mapping[str, Tensor], about: dict[str, str], path: Path, dtype: torch.dtype | None = None) -> None:
+    """As `save`, of tensors that no model holds any more.
+
+    Args:
+        about: what `describe` says of their model.
+    """
     tensors = {
         name: tensor.detach().cpu().contiguous().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in tensors.items()
     }
     if names := not_finite(tensors):
         raise ValueError(f"{path} is not written: {some_of(names, 3)} hold NaN or infinity, which would detect nothing")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, safetensors_bytes(tensors, describe(model)))
+    write_whole(path, safetensors_bytes(tensors, about))
 
 
 def describe(model: ssd.SSD) -> dict[str, str]:
@@ -178,8 +186,11 @@ def read_classes(path: Path, metadata: Mapping[str, str], num_classes: int) -> t
         raise DataError(path, "classes", metadata["classes"], cure) from None
 
 
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
+def write_state(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
     """Write what a training goes on from, whole or not at all; every part of it with a checksum (a zip file's CRC-32).
+
+    Args:
+        before: what the state that is there is called from then on.
 
     Raises:
         OSError: the file cannot be written; it is named.
@@ -187,7 +198,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue(), before)
 
 
 def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
