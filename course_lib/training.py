@@ -1,7 +1,7 @@
 """Training: what a step computes, the loop of steps and epochs, and a run that can stop and go on at any moment."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from course_lib import losses, runs
 from course_lib.augment import Augment
+from course_lib.loaders import Augmented, Shuffled, rank, world_size
 from course_lib.matching import Matches, match
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
@@ -150,49 +151,6 @@ def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
         case "auto":
             return None
     raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
-
-
-class Shuffled(Sampler):
-    """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
-
-    The last images of an epoch that would not fill a batch are left out; each epoch others.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length // batch_size * batch_size, seed, 0
-        self.population = length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.population, generator=generator)[: self.length].tolist()
-        return iter([(self.epoch, index) for index in order[rank() :: world_size()]])
-
-    def __len__(self) -> int:
-        return self.length // world_size()
-
-
-class Augmented(Dataset):
-    """A data set whose sample depends on `(epoch, index)` and the seed, and on nothing else.
-
-    So it does not matter which worker makes a sample, or whether a run was interrupted.
-    """
-
-    def __init__(self, dataset: ImageDataset, transform: Augment, seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]):
-        epoch, index = key
-        image, target = self.dataset.load(index)
-        self.transform.seed((self.seed * 1_000_003 + epoch) * len(self.dataset) + index)
-        return self.transform(image, target)
-
-
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 class Trainer:
