@@ -25,16 +25,20 @@ class Shuffled(Sampler):
     """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
 
     The last images of an epoch that would not fill a batch are left out; each epoch others.
+
+    Attributes:
+        skipped: of this process's images, how many come no more, since an interrupted epoch has had them. The length
+            is the whole epoch's all the same.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         self.length, self.seed, self.epoch = length // batch_size * batch_size, seed, 0
-        self.population = length
+        self.population, self.skipped = length, 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.population, generator=generator)[: self.length].tolist()
-        return iter([(self.epoch, index) for index in order[rank() :: world_size()]])
+        return iter([(self.epoch, index) for index in order[rank() :: world_size()][self.skipped :]])
 
     def __len__(self) -> int:
         return self.length // world_size()
