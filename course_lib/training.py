@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,49 +18,10 @@ from course_lib import losses, runs
 from course_lib.augment import Augment
 from course_lib.loaders import Augmented, Shuffled, rank, world_size
 from course_lib.matching import Matches, match
-from course_lib.schedules import warmup_cosine
+from course_lib.recipes import Recipe
+from course_lib.schedules import SCHEDULES
 from course_lib.ssd import SSD
 from course_lib.voc import Batch, ImageDataset, collate
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what a run learns, beside its data and its model.
-
-    Attributes:
-        epochs: passes over the training set.
-        batch_size: images per step, over all processes together.
-        optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate: peak rate.
-        backbone_factor: rate of the backbone, as a multiple of `learning_rate`: what it has learned already
-            should not be lost while the heads still guess.
-        bias_factor: rate of biases and norms, as a multiple of `learning_rate`.
-        weight_decay: on convolutions' weights only.
-        warmup_steps: steps of the rise to the peak.
-        clip_norm: gradients longer than this are shortened to it.
-        amp: "off", "bf16", "fp16", or "auto": the best that the device has.
-        evaluate_every: epochs between two measurements of mAP; the last epoch is always measured.
-        frozen_blocks: of the backbone, which stay as they are.
-        match_iou: overlap with an object from which a prior is to answer for it.
-        patience: measurements without a new best before the run stops; None: it never does.
-        seed: of the order of images and of their augmentation.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    backbone_factor: float = 1.0
-    bias_factor: float = 1.0
-    weight_decay: float = 5e-4
-    warmup_steps: int = 100
-    clip_norm: float = 10.0
-    amp: str = "off"
-    evaluate_every: int = 1
-    frozen_blocks: int = 0
-    match_iou: float = 0.5
-    patience: int | None = None
-    seed: int = 0
 
 
 class Step(NamedTuple):
@@ -124,12 +85,9 @@ def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = parameter_groups(model, recipe)
-    match recipe.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups)
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9)
-    raise ValueError(f"optimizer is {recipe.optimizer!r}: use 'adamw' or 'sgd'")
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=0.9)
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, name: str) -> float:
@@ -223,7 +181,8 @@ class Trainer:
         self.model.scoring = self.loss.scoring
         self.model.backbone.freeze(self.recipe.frozen_blocks)
         self.optimizer = make_optimizer(self.model, self.recipe)
-        self.schedule = warmup_cosine(self.optimizer, self.recipe.warmup_steps, self.recipe.epochs * len(self.loader))
+        make_schedule, steps = SCHEDULES[self.recipe.schedule], self.recipe.epochs * len(self.loader)
+        self.schedule = make_schedule(self.optimizer, self.recipe.warmup_steps, steps)
 
     def step(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Compute the losses of one batch, and improve."""
