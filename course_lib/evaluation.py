@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from course_lib import metrics, runs, weights
+from course_lib import loaders, metrics, runs, weights
 from course_lib.detect import Detections, detect_all
 from course_lib.files import write_whole
-from course_lib.loaders import Resized
+from course_lib.loaders import Resized, told
 from course_lib.metrics import ClassDetections
 from course_lib.ssd import SSD
-from course_lib.voc import Annotation, collate
+from course_lib.voc import Annotation
 
 
 def loader(dataset: Dataset, image_size: int, batch_size: int = 32, workers: int = 0) -> DataLoader:
@@ -25,7 +25,7 @@ def loader(dataset: Dataset, image_size: int, batch_size: int = 32, workers: int
         image_size: pixels on each side.
         workers: processes that load images, beside this one.
     """
-    return DataLoader(Resized(dataset, image_size), batch_size, collate_fn=collate, num_workers=workers)
+    return loaders.loader(Resized(dataset, image_size), image_size, batch_size, workers)
 
 
 def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int = 0) -> list[Detections]:
@@ -36,7 +36,8 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
-    return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
+    with told("while detecting"):
+        return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
 
 
 def report(

@@ -12,16 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader
 
 from course_lib import losses, runs
 from course_lib.augment import Augment
-from course_lib.loaders import Augmented, Shuffled, rank, world_size
+from course_lib.loaders import Augmented, Shuffled, loader, rank, told, world_size
 from course_lib.matching import Matches, match
 from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES
 from course_lib.ssd import SSD
-from course_lib.voc import Batch, ImageDataset, collate
+from course_lib.voc import Batch, ImageDataset
 
 
 class Step(NamedTuple):
@@ -157,13 +156,13 @@ class Trainer:
                 f"batch_size={recipe.batch_size} with {len(dataset)} images and {world_size()} processes: it must "
                 "be a multiple of the processes and no larger than the data set"
             )
-        self.loader = DataLoader(
+        self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
-            batch_size=recipe.batch_size // world_size(),
+            model.image_size,
+            recipe.batch_size // world_size(),
+            workers,
             sampler=self.sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            keep_workers=True,
             pin_memory=self.device.type == "cuda",
         )
         self.images = len(dataset)
@@ -234,7 +233,8 @@ class Trainer:
         network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
         while not self.finished():
             started = time.monotonic()
-            record = self.train_epoch(network, epoch=len(self.history))
+            with told(f"in epoch {len(self.history) + 1}"):
+                record = self.train_epoch(network, epoch=len(self.history))
             record |= self.measure(epoch=record["epoch"])
             self.seconds += time.monotonic() - started
             record["seconds"] = round(self.seconds, 1)
