@@ -1,8 +1,11 @@
 """Training: what a step computes, the loop of steps and epochs, and a run that can stop and go on at any moment."""
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +21,7 @@ from course_lib.augment import Augment
 from course_lib.loaders import Augmented, Shuffled, loader, rank, told, world_size
 from course_lib.matching import Matches, match
 from course_lib.recipes import Recipe
-from course_lib.schedules import SCHEDULES
+from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
 from course_lib.voc import Batch, ImageDataset
 
@@ -45,6 +48,7 @@ def compute(
     match_iou: float,
     priors: Float[Tensor, "P 4"] | None = None,
     dtype: torch.dtype | None = None,
+    matches: Matches | None = None,
 ) -> Step:
     """Match, predict, compare: all of a training step but the gradients.
 
@@ -55,9 +59,10 @@ def compute(
         match_iou: overlap with an object from which a prior is to answer for it.
         priors: centre-size; None for those of `network`, which a wrapper does not have.
         dtype: what convolutions compute in; None for float32. Matching and loss stay in float32.
+        matches: of the batch, where they are known.
     """
     priors = network.priors if priors is None else priors
-    matches = match(batch.boxes, batch.labels, priors, match_iou)
+    matches = matches or match(batch.boxes, batch.labels, priors, match_iou)
     with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not None):
         offsets, logits = network(batch.images)
     return Step(matches, offsets, logits, loss(offsets, logits, matches))
@@ -110,6 +115,55 @@ def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
 
 
+def shares(matches: list[Matches]) -> list[Float[Tensor, ""]]:
+    """What to multiply the losses of each part of a batch by, so that all are divided by the positives of all parts.
+
+    A loss divides by the positives of its part, or by 1 where there are none. The parts of all processes count.
+    """
+    own = torch.stack([(matched.labels > 0).sum() for matched in matches])  # [parts]
+    everyone = own.sum()
+    if world_size() > 1:
+        dist.all_reduce(everyone)
+    return list((own.clamp(min=1) / everyone.clamp(min=1)).unbind())
+
+
+def summed(numbers: dict[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
+    """The sums over all processes."""
+    if world_size() == 1:
+        return numbers
+    values = torch.stack(list(numbers.values()))
+    dist.all_reduce(values)
+    return dict(zip(numbers, values.unbind(), strict=True))
+
+
+class Readings:
+    """The numbers of steps, read without waiting for the device: on a GPU one step late, when they are there.
+
+    Attributes:
+        late: steps by which they are late.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.late = 1 if device.type == "cuda" else 0
+        self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
+
+    def add(self, numbers: dict[str, Tensor], known: dict) -> None:
+        """Ask for the numbers of a step, of which something is `known` already."""
+        values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event() if self.late else None
+        if arrived:
+            arrived.record()
+        self.waiting.append((known, list(numbers), values, arrived))
+
+    def read(self, late: int) -> Iterator[dict]:
+        """The numbers of all steps that were not read before, but for the last `late`."""
+        while len(self.waiting) > late:
+            known, names, values, arrived = self.waiting.popleft()
+            if arrived:
+                arrived.synchronize()
+            yield known | dict(zip(names, values.tolist(), strict=True))
+
+
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
@@ -119,13 +173,15 @@ class Trainer:
         transform: the augmentation.
         recipe: the numbers.
         run: folder of the run, which will hold what `runs` says.
-        evaluate: called with the model; gives numbers to record, of which "map" decides what is best:
-            `evaluation.selector` makes one.
+        evaluate: called with the model, in every process; gives what to record, of which "map" decides what is
+            best: `evaluation.selector` makes one.
         loss: called as `losses.MultiBoxLoss` is, with a `scoring` as it has; by its `repr` a run that goes on
             knows it again.
-        workers: processes that load images, beside this one.
+        workers: processes that load images, beside this one, where the recipe does not say.
         notes: further facts for the provenance.
         report: called with every record that goes into the history.
+        follow: called with the numbers of every step: "epoch", "step" and "steps" of the run, "lr", the losses and
+            "grad_norm".
 
     Raises:
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
@@ -139,23 +195,26 @@ class Trainer:
         transform: Augment,
         recipe: Recipe,
         run: str | Path,
-        evaluate: Callable[[SSD], dict[str, float]] | None = None,
+        evaluate: Callable[[SSD], dict] | None = None,
         loss: Callable | None = None,
         workers: int = 0,
         notes: dict | None = None,
         report: Callable[[dict], None] = lambda record: None,
+        follow: Callable[[dict], None] = lambda numbers: None,
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
         self.model, self.recipe, self.run = model, recipe, Path(run)
-        self.evaluate, self.report, self.notes = evaluate, report, notes or {}
+        self.evaluate, self.report, self.follow, self.notes = evaluate, report, follow, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
-        if recipe.batch_size % world_size() or not len(self.sampler):
+        if recipe.batch_size % (world_size() * recipe.micro_batches) or not len(self.sampler):
             raise runs.RunError(
-                f"batch_size={recipe.batch_size} with {len(dataset)} images and {world_size()} processes: it must "
-                "be a multiple of the processes and no larger than the data set"
+                f"batch_size={recipe.batch_size} with {len(dataset)} images, {world_size()} processes and "
+                f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
+                "larger than the data set"
             )
+        workers = workers if recipe.workers is None else recipe.workers
         self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
             model.image_size,
@@ -179,58 +238,128 @@ class Trainer:
         """
         self.model.scoring = self.loss.scoring
         self.model.backbone.freeze(self.recipe.frozen_blocks)
+        self.model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
         self.optimizer = make_optimizer(self.model, self.recipe)
-        make_schedule, steps = SCHEDULES[self.recipe.schedule], self.recipe.epochs * len(self.loader)
-        self.schedule = make_schedule(self.optimizer, self.recipe.warmup_steps, steps)
+        self.steps = self.recipe.epochs * len(self.loader)
+        self.schedule = SCHEDULES[self.recipe.schedule](self.optimizer, self.recipe.warmup_steps, self.steps)
+        self.readings = Readings(self.device)
+
+    def network(self) -> nn.Module:
+        """The model as steps call it: one for several processes, and compiled where the recipe says so."""
+        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+        return torch.compile(network) if self.recipe.compile else network
 
     def step(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Compute the losses of one batch, and improve."""
-        parts = compute(network, batch, self.loss, self.recipe.match_iou, self.model.priors, self.dtype).parts
+        """Compute the losses of one batch, and improve.
+
+        Gives the losses of the whole batch, over all processes and micro-batches, and "grad_norm", the length of its
+        gradient before it is shortened; 0 where float16 overflowed and the step was left out.
+
+        Raises:
+            RunError: a loss or the gradient is not finite, of this step or, on a GPU, of the one before.
+        """
+        parts = batch.parts(self.recipe.micro_batches)
+        matches = [match(part.boxes, part.labels, self.model.priors, self.recipe.match_iou) for part in parts]
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total(parts)).backward()
+        numbers: dict[str, torch.Tensor] = {}
+        for part, matched, share in zip(parts, matches, shares(matches), strict=True):
+            exchanged_later = part is not parts[-1] and world_size() > 1
+            with network.no_sync() if exchanged_later else nullcontext():
+                computed = compute(
+                    network, part, self.loss, self.recipe.match_iou, self.model.priors, self.dtype, matched
+                )
+                own = {name: value * share for name, value in computed.parts.items()}
+                # The mean of the processes' gradients is to be the sum of their shares.
+                self.scaler.scale(losses.total(own) * world_size()).backward()
+            numbers = {name: numbers.get(name, 0.0) + value.detach() for name, value in own.items()}
+        numbers = summed(numbers) | {"grad_norm": self.shorten()}
+        self.read(numbers, batch.image_ids)
+        self.improve()
+        return numbers
+
+    def shorten(self) -> torch.Tensor:
+        """Shorten the gradient to the recipe's `clip_norm`; gives its length before.
+
+        No weight is ever to become NaN: a gradient that is not finite becomes 0. So does its length with float16,
+        where that happens now and then.
+        """
         self.scaler.unscale_(self.optimizer)
-        norm = clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = clip_grad_norm_(parameters, self.recipe.clip_norm)
+        broken = ~norm.isfinite()
+        for parameter in parameters:
+            parameter.grad.masked_fill_(broken, 0.0)
+        return norm.masked_fill(broken, 0.0) if self.scaler.is_enabled() else norm
+
+    def improve(self) -> None:
+        """Let optimizer and schedule take their step; where float16 overflowed both leave it out."""
         self.scaler.step(self.optimizer)
-        scale = self.scaler.get_scale()
+        scale = self.scaler.get_scale()  # with float16, and only there, the host waits for the device here
         self.scaler.update()
-        if self.scaler.get_scale() < scale:  # float16 overflowed: the optimiser left this step out
-            norm = torch.zeros_like(norm)
-        else:
+        if self.scaler.get_scale() >= scale:
             self.schedule.step()
-        return {name: value.detach() for name, value in parts.items()} | {"grad_norm": norm}
+        elif scale < 1:
+            raise runs.RunError(f"{self.run}: in float16 the gradients overflow, however small: --recipe amp=off")
+
+    def read(self, numbers: dict[str, torch.Tensor], image_ids: list[str]) -> None:
+        """Pass the numbers of a step on, unless they are not finite: then the run stops."""
+        step = {"epoch": self.sampler.epoch + 1, "step": self.schedule.last_epoch + 1, "steps": self.steps}
+        rate = learning_rate(self.optimizer, "head kernels")
+        self.readings.add(numbers, step | {"lr": rate, "images": image_ids})
+        self.pass_on(self.readings.late)
+
+    def pass_on(self, late: int) -> None:
+        for numbers in self.readings.read(late):
+            images = ", ".join(numbers.pop("images"))
+            wrong = {name: value for name, value in numbers.items() if not isfinite(value)}
+            if wrong:
+                state = self.run / "state.pt"
+                raise runs.RunError(
+                    f"{self.run}: epoch {numbers['epoch']}, step {numbers['step']} gave "
+                    f"{', '.join(f'{name}={value}' for name, value in wrong.items())} on the images {images}. "
+                    "Halve the learning rate, or lengthen the warmup; "
+                    + (f"{state} is as it was before" if state.exists() else "nothing of this run was saved before")
+                )
+            self.follow(numbers)
 
     def train_epoch(self, network: nn.Module, epoch: int) -> dict:
         """One pass over the training set; the means of its losses and of the gradient's length."""
         self.sampler.epoch = epoch
         network.train()
+        started = time.monotonic()
         sums: dict[str, torch.Tensor] = {}
+        longest = torch.zeros((), device=self.device)
         for batch in self.loader:
-            parts = self.step(network, batch.to(self.device))
+            numbers = self.step(network, batch.to(self.device))
             # Summed on the device: reading a number here would make the CPU wait for the GPU.
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+            sums = {name: sums.get(name, 0.0) + value for name, value in numbers.items()}
+            longest = torch.maximum(longest, numbers["grad_norm"])
+        self.pass_on(late=0)
         means = {name: value.item() / len(self.loader) for name, value in sums.items()}
-        if not all(torch.isfinite(torch.tensor(list(means.values())))):
-            raise runs.RunError(
-                f"{self.run}: in epoch {epoch + 1} the losses became {means}. Halve the learning rate, or lengthen "
-                "the warmup; the run is as it was after the last epoch"
-            )
-        rate = learning_rate(self.optimizer, "head kernels")
-        return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": rate} | means
+        pace = self.sampler.length / (time.monotonic() - started)
+        record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length}
+        record |= {"lr": learning_rate(self.optimizer, "head kernels")} | means
+        return record | {"grad_norm_max": longest.item(), "images_per_second": round(pace, 1)}
 
-    def measure(self, epoch: int) -> dict[str, float]:
-        """The evaluation, when it is due; only one process does it, and the others wait for the result."""
+    def measure(self, epoch: int) -> dict:
+        """The evaluation, when it is due, of one model in all processes; what the first one finds counts."""
         due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
         if self.evaluate is None or not due:
             return {}
-        measured = [self.evaluate(self.model) if rank() == 0 else {}]
+        if world_size() > 1:  # batch norm's statistics are each process's own, and the first one's are kept
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
+        measured = [self.evaluate(self.model)]
         if world_size() > 1:
             dist.broadcast_object_list(measured)
+        if isinstance(self.schedule, Plateau):
+            self.schedule.measured(measured[0]["map"])
         return measured[0]
 
     def fit(self) -> list[dict]:
         """Train to the end, from wherever the run folder stands; gives the history."""
         self.start_or_resume()
-        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+        network = self.network()
         while not self.finished():
             started = time.monotonic()
             with told(f"in epoch {len(self.history) + 1}"):
