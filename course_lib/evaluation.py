@@ -10,14 +10,14 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from course_lib import metrics, runs, weights
+from course_lib import loaders, metrics, runs, weights
 from course_lib.detect import Detections, detect, detect_all
 from course_lib.files import write_whole
-from course_lib.loaders import Resized, rank, world_size
+from course_lib.loaders import Resized, rank, told, world_size
 from course_lib.matching import match
 from course_lib.metrics import ClassDetections
 from course_lib.ssd import SSD
-from course_lib.voc import Annotation, Batch, collate
+from course_lib.voc import Annotation, Batch
 
 
 def loader(
@@ -31,7 +31,7 @@ def loader(
         workers: processes that load images, beside this one.
         only: indices of some images; None for all.
     """
-    return DataLoader(Resized(dataset, image_size), batch_size, sampler=only, collate_fn=collate, num_workers=workers)
+    return loaders.loader(Resized(dataset, image_size), image_size, batch_size, workers, sampler=only)
 
 
 def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int = 0) -> list[Detections]:
@@ -42,7 +42,8 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
-    return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
+    with told("while detecting"):
+        return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
 
 
 def report(
