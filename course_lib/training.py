@@ -15,18 +15,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader
 
 from course_lib import losses, runs
 from course_lib.augment import Augment
 from course_lib.files import plain
-from course_lib.loaders import Augmented, Shuffled, rank, world_size
+from course_lib.loaders import Augmented, Shuffled, loader, rank, told, world_size
 from course_lib.matching import Matches, match
 from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
 from course_lib.stopping import Stop, outlive_signals, stop_signals
-from course_lib.voc import Batch, ImageDataset, collate
+from course_lib.voc import Batch, ImageDataset
 
 
 class Step(NamedTuple):
@@ -147,13 +146,13 @@ class Readings:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.late = 1 if device.type == "cuda" else 0
+        self.device, self.late = device, 1 if device.type == "cuda" else 0
         self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, numbers: dict[str, Tensor], known: dict) -> None:
         """Ask for the numbers of a step, of which something is `known` already."""
         values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event() if self.late else None
+        arrived = torch.cuda.Event() if self.device.type == "cuda" else None
         if arrived:
             arrived.record()
         self.waiting.append((known, list(numbers), values, arrived))
@@ -255,13 +254,13 @@ class Trainer:
                 "larger than the data set"
             )
         workers = workers if recipe.workers is None else recipe.workers
-        self.loader = DataLoader(
+        self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
-            batch_size=recipe.batch_size // world_size(),
+            model.image_size,
+            recipe.batch_size // world_size(),
+            workers,
             sampler=self.sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            keep_workers=True,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=outlive_signals,
             generator=torch.Generator(),  # an epoch that is begun twice takes nothing from torch's own
@@ -445,7 +444,8 @@ class Trainer:
 
     def fit_epoch(self, network: nn.Module) -> None:
         """What is left of an epoch, its measurement and its record. What is computed is kept before it is measured."""
-        record = self.train_epoch(network, epoch=len(self.history))
+        with told(f"in epoch {len(self.history) + 1}"):
+            record = self.train_epoch(network, epoch=len(self.history))
         if self.is_due(record["epoch"]):
             self.save()
             with self.stop.at_once():
