@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from course_lib.augment import Augment
 from course_lib.files import DataError
 from course_lib.images import resized
 from course_lib.runs import RunError
+from course_lib.stopping import outlive_signals
 from course_lib.voc import Batch, ImageDataset, Target, collate
 
 AHEAD = 2  # batches that each worker may have made before they are asked for
@@ -120,6 +122,7 @@ def loader(
         prefetch_factor=AHEAD if workers else None,
         persistent_workers=keep_workers and workers > 0,
         pin_memory=pin_memory,
+        worker_init_fn=outlive_signals,
     )
 
 
@@ -210,11 +213,32 @@ def told(when: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
+        release(error)
         raise DataError(error.path, error.field, error.value, f"{error.cure} (found {when})") from None
     except (RuntimeError, OSError) as error:
         if reason := reason_of(error):
+            release(error)
             raise RunError(f"{when}: {reason}") from error
         raise
+
+
+def release(error: Exception) -> None:
+    """Let go of the loader's iterator, which the frames of an error hold: so its workers end at once.
+
+    Found by the garbage collector instead, it would have lost the pipe by which it tells them, and wait.
+    """
+    traceback.clear_frames(error.__traceback__)
+
+
+@contextmanager
+def ending(loader: DataLoader) -> Iterator[None]:
+    """End the workers that a loader keeps, however the block ends: they do not listen to signals for long enough."""
+    try:
+        yield
+    finally:
+        if loader._iterator is not None:  # torch has no public name for it
+            loader._iterator._shutdown_workers()
+            loader._iterator = None
 
 
 FEWER = "the run goes on where it was saved last, and with fewer workers if you say so: --recipe workers=1"

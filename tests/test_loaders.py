@@ -192,7 +192,7 @@ def end_at(index: int, how: int | None):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*images come through pipes")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGBUS, signal.SIGTERM, None])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGBUS, None])
 def test_a_worker_that_dies_ends_the_run_with_one_line(way, how):
     loader = loaders.loader(Plain(meet=end_at(7, how)), 64, 2, workers=2)
     said = r"^in epoch 4: .*(worker|room in /dev/shm).*--recipe workers=1$"
