@@ -36,7 +36,7 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
-    with told("while detecting"):
+    with told(lambda: "while detecting"):
         return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
 
 

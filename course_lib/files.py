@@ -125,18 +125,22 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def finite(value: Any) -> Any:
-    """The same lists, dictionaries and numbers with None for NaN and infinity, which JSON does not have."""
+def plain(value: Any) -> Any:
+    """A value as JSON has it: None for NaN and infinity, Python's numbers for numpy's and torch's, lists for tuples."""
     match value:
         case float():
-            return value if isfinite(value) else None
+            return float(value) if isfinite(value) else None
+        case str():
+            return str(value)
         case dict():
-            return {name: finite(part) for name, part in value.items()}
+            return {name: plain(part) for name, part in value.items()}
         case list() | tuple():
-            return [finite(part) for part in value]
+            return [plain(part) for part in value]
+    if getattr(value, "ndim", None) == 0:
+        return plain(value.item())
     return value
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """JSON that every parser reads: null where a number is NaN or infinite."""
-    return json.dumps(finite(value), indent=indent, allow_nan=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False)

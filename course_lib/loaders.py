@@ -37,16 +37,20 @@ class Shuffled(Sampler):
     """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
 
     The last images of an epoch that would not fill a batch are left out; each epoch others.
+
+    Attributes:
+        skipped: of this process's images, how many come no more, since an interrupted epoch has had them. The length
+            is the whole epoch's all the same.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         self.length, self.seed, self.epoch = length // batch_size * batch_size, seed, 0
-        self.population = length
+        self.population, self.skipped = length, 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.population, generator=generator)[: self.length].tolist()
-        return iter([(self.epoch, index) for index in order[rank() :: world_size()]])
+        return iter([(self.epoch, index) for index in order[rank() :: world_size()][self.skipped :]])
 
     def __len__(self) -> int:
         return self.length // world_size()
@@ -123,6 +127,7 @@ def loader(
         persistent_workers=keep_workers and workers > 0,
         pin_memory=pin_memory,
         worker_init_fn=outlive_signals,
+        generator=torch.Generator(),  # an epoch that is begun twice takes nothing from torch's own
     )
 
 
@@ -198,13 +203,13 @@ def unpacked(images, boxes, labels, difficult, image_ids, sizes) -> Batch:
 
 
 @contextmanager
-def told(when: str) -> Iterator[None]:
+def told(when: Callable[[], str]) -> Iterator[None]:
     """Say what happened to the images or their workers, and when, in one line that names the cure.
 
     A worker that dies interrupts whatever this process is doing, so all of an epoch belongs into this block.
 
     Args:
-        when: "in epoch 3".
+        when: gives words such as "in epoch 3".
 
     Raises:
         DataError: as a worker raised it, with `when`.
@@ -214,11 +219,11 @@ def told(when: str) -> Iterator[None]:
         yield
     except DataError as error:
         release(error)
-        raise DataError(error.path, error.field, error.value, f"{error.cure} (found {when})") from None
+        raise DataError(error.path, error.field, error.value, f"{error.cure} (found {when()})") from None
     except (RuntimeError, OSError) as error:
         if reason := reason_of(error):
             release(error)
-            raise RunError(f"{when}: {reason}") from error
+            raise RunError(f"{when()}: {reason}") from error
         raise
 
 

@@ -16,6 +16,7 @@ import textwrap
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from itertools import count
 from math import isfinite
@@ -25,7 +26,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from course_lib import weights
-from course_lib.files import DataError, as_json, clear_unfinished, write_whole
+from course_lib.files import DataError, as_json, clear_unfinished, plain, write_whole
+from course_lib.recipes import BY_MACHINE, Recipe
 from course_lib.ssd import SSD
 
 STATE, BEFORE, LOCK = "state.pt", "state.before.pt", ".lock"
@@ -33,6 +35,7 @@ STATE, BEFORE, LOCK = "state.pt", "state.before.pt", ".lock"
 # Fields of a recipe with which a run may go on otherwise than it began, where that is asked for by name: the way on
 # from the last good state of a run whose losses became NaN. More epochs may be asked for besides.
 CHANGEABLE = ("learning_rate", "warmup_steps", "clip_norm")
+DEFAULTS = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
 
 ANEW = "choose another folder, or --fresh, which moves this one aside"
 REMADE = "the run's train command makes it again from state.pt"
@@ -73,7 +76,6 @@ def take_up(
     model: SSD,
     asked: dict,
     device: torch.device,
-    defaults: dict | None = None,
     may_change: Collection[str] = (),
 ) -> dict | None:
     """The state from which a run goes on; None where it begins.
@@ -81,7 +83,6 @@ def take_up(
     Args:
         model: the one that is to go on; it stays as it is.
         asked: what must be the same: the recipe, the loss, the number of images, and `identity_of` the model.
-        defaults: values of the recipe's fields which a state from before there were any of them stands for.
         may_change: fields of the recipe, of `CHANGEABLE`, that may differ. More epochs are always allowed.
 
     Returns:
@@ -97,7 +98,7 @@ def take_up(
             require(asked, identity_of(weights.load(last)), last)
         return None
     begun = {name: saved[name] for name in asked if name in saved}
-    begun["recipe"] = (defaults or {}) | begun["recipe"]
+    begun["recipe"] = DEFAULTS | begun["recipe"]  # a field that a later edition has added
     # Older states name no model, or none of its classes; whether theirs is the same, the tensors tell.
     changes = require(asked, begun, run, may_change)
     if misfits := weights.compare(model.state_dict(), saved["model"]):
@@ -120,7 +121,8 @@ def require(asked: dict, begun: dict, path: Path, may_change: Collection[str] = 
     """
     asked = flat({name: value for name, value in asked.items() if name in begun})
     begun = flat(begun)
-    differing = [name for name in asked | begun if asked.get(name) != begun.get(name)]
+    names = [name for name in asked | begun if name not in BY_MACHINE]
+    differing = [name for name in names if asked.get(name) != begun.get(name)]
     changed = [name for name in differing if name in may_change and name in CHANGEABLE]
     if "epochs" in differing and asked["epochs"] > begun["epochs"]:
         changed.append("epochs")
@@ -155,7 +157,9 @@ def save(run: Path, model: SSD, state: dict) -> None:
         f"momentum {number}": one for number, one in state["optimizer"]["state"].items()
     }
     if names := [f"{part} {name}" for part, one in kept.items() for name in weights.not_finite(one)]:
-        raise RunError(f"{run}: {weights.some_of(names, 3)} became NaN or infinite, and are not saved")
+        became = f"{weights.some_of(names, 3)} became NaN or infinite, and are not saved"
+        raise RunError(f"{run}: {became}; {way_on(run, state['recipe'])}")
+    state = state | {name: plain(state[name]) for name in ("history", "provenance")}
     try:
         weights.write_state(run / STATE, state, run / BEFORE)
         write_results(run, model, state)
@@ -164,6 +168,14 @@ def save(run: Path, model: SSD, state: dict) -> None:
             f"{error.filename or run} cannot be written ({error.strerror}): give it room, and the same command goes on "
             f"from the state in {run}"
         ) from None
+
+
+def way_on(run: Path, recipe: dict) -> str:
+    """What to do where the losses became NaN."""
+    lower = f"--recipe learning_rate={recipe['learning_rate'] / 2:g}"
+    if has_state(run):
+        return f"{run / STATE} is as it was before: the same command with {lower} goes on from there"
+    return f"nothing of this run was saved before: begin it with {lower}"
 
 
 def write_results(run: Path, model: SSD, state: dict) -> None:
@@ -212,18 +224,19 @@ def read_state(run: Path, device: torch.device) -> dict | None:
         RunError: none of them is whole, or a run's.
     """
     faults = []
-    for path in (run / STATE, run / BEFORE) if has_state(run) else ():
+    for path in filter(Path.exists, (run / STATE, run / BEFORE)):
         try:
             saved = sound_state(path, device)
         except DataError as error:
             faults.append(str(error))
             continue
-        if faults:
+        if path.name == BEFORE:
+            fault = faults[0] if faults else f"{run / STATE} is missing"
             stands = f"the run goes on from the state before, {path.name}: {standing(saved)}"
-            warnings.warn(f"{faults[0]}; {stands}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{fault}; {stands}", RuntimeWarning, stacklevel=2)
         return saved
     if faults:
-        raise RunError(f"{'; '.join(faults)}: restore one of them, or {ANEW}")
+        raise RunError(f"{'; '.join(faults)}: restore {STATE} or {BEFORE}, or {ANEW}")
     return None
 
 
@@ -231,10 +244,8 @@ def sound_state(path: Path, device: torch.device) -> dict:
     """The state in a file, under today's names.
 
     Raises:
-        DataError: it is missing, broken, no run's, or holds weights that are not finite.
+        DataError: it is broken, no run's, or holds weights that are not finite.
     """
-    if not path.exists():
-        raise DataError(path, "file", "missing", "it was never written, or somebody has removed it")
     saved = weights.read_state(path, device)
     names = ("recipe", "loss", "images", "model", "optimizer", "schedule", "scaler", "history", "seconds")
     if missing := [name for name in names if name not in saved]:
@@ -247,9 +258,11 @@ def sound_state(path: Path, device: torch.device) -> dict:
 
 def completed(saved: dict, run: Path) -> dict:
     """A state with all that today's have: an earlier edition's was of a whole epoch, and knew no best weights."""
-    saved = {"done": 0, "sums": {}, "random": {}, "changes": [], "provenance": {}} | saved
     if "best" in saved:
         return saved
+    saved = saved | {"done": 0, "elapsed": 0.0, "sums": {}, "random": {}, "changes": [], "provenance": {}}
+    with suppress(RunError, DataError):
+        saved["provenance"] = read_provenance(run)
     best = best_epoch(saved["history"])
     if best in (None, len(saved["history"])):
         return saved | {"best": saved["model"] if best else None}

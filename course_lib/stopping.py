@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -23,17 +24,30 @@ class Stop:
 
     Attributes:
         number: the signal's; None as long as there was none.
-        at_once: while this is True a signal ends what is being done, as a second one always does.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.at_once = False
+        self.since, self.immediate = 0.0, False
 
     def __call__(self, number: int, frame: object) -> None:
-        again, self.number = self.number is not None, number
-        if again or self.at_once:
+        """Take note of a signal; Ctrl-C a second time, and not just from two senders, ends what is being done."""
+        again = number == self.number == signal.SIGINT and time.monotonic() - self.since > TWICE
+        if self.number is None:
+            self.number, self.since = number, time.monotonic()
+        if again or self.immediate:
             self.end()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a signal ends what is being done: all that counts is kept already."""
+        self.immediate = True
+        try:
+            if self.number is not None:
+                self.end()
+            yield
+        finally:
+            self.immediate = False
 
     def end(self) -> NoReturn:
         """End the process as the signal would have: Ctrl-C as ever, the others by `Stopped`."""
@@ -42,6 +56,7 @@ class Stop:
 
 # Ctrl-C; a machine that is taken away (a spot machine's two minutes); a terminal that is closed.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+TWICE = 1  # second; torchrun and the terminal both tell every process of one Ctrl-C
 GRACE = 30  # seconds that a loader outlives a signal
 
 

@@ -10,13 +10,15 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from failures import FIELDS, Broken, fail
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from course_lib.files import NOTE, DataError, as_json, clear_unfinished, finite, write_whole
+from course_lib.files import NOTE, DataError, as_json, clear_unfinished, plain, write_whole
 from course_lib.runs import RunError
 from course_lib.voc import VOCDetection
 
@@ -173,5 +175,12 @@ def test_json_has_null_where_a_number_is_none_and_is_the_same_elsewhere(value):
         raise AssertionError(constant)
 
     read = json.loads(as_json(value), parse_constant=fail)
-    assert read == finite(value) == finite(finite(value))
+    assert read == plain(value) == plain(plain(value))
     assert as_json({"a": (0.5, float("nan"), [float("-inf")])}) == '{"a": [0.5, null, [null]]}'
+
+
+def test_numbers_of_numpy_and_torch_are_numbers_of_json():
+    """One that an `evaluate` of a reader's gave made a state that nothing could read."""
+    values = [np.float64(0.5), np.float32(0.5), np.array(np.nan), np.int64(3), torch.tensor(0.5), torch.tensor(True)]
+    assert plain([*values, torch.__version__]) == [0.5, 0.5, None, 3, 0.5, True, str(torch.__version__)]
+    assert {type(value) for value in plain([*values, torch.__version__])} == {float, type(None), int, bool, str}
