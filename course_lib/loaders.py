@@ -103,7 +103,7 @@ def loader(
     image_size: int,
     batch_size: int,
     workers: int = 0,
-    sampler: Sampler | None = None,
+    sampler: Sampler | Sequence[int] | None = None,
     keep_workers: bool = False,
     pin_memory: bool = False,
 ) -> DataLoader:

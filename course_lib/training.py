@@ -146,13 +146,13 @@ class Readings:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.late = 1 if device.type == "cuda" else 0
+        self.device, self.late = device, 1 if device.type == "cuda" else 0
         self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, numbers: dict[str, Tensor], known: dict) -> None:
         """Ask for the numbers of a step, of which something is `known` already."""
         values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event() if self.late else None
+        arrived = torch.cuda.Event() if self.device.type == "cuda" else None
         if arrived:
             arrived.record()
         self.waiting.append((known, list(numbers), values, arrived))
