@@ -428,18 +428,23 @@ class Trainer:
     def fit(self) -> list[dict]:
         """Train to the end, from wherever the run folder stands; gives the history."""
         held = runs.held(self.run) if rank() == 0 else nullcontext()
-        with held, stop_signals() as self.stop, ending(self.loader), told(self.when):
+        with held, stop_signals() as self.stop, ending(self.loader):
             self.start_or_resume()
             network = self.network()
             self.hosts = dist.new_group(backend="gloo") if world_size() > 1 else None
-            try:
-                while not self.finished():
-                    self.fit_epoch(network)
-            except RuntimeError as error:
-                if self.stop.number is None or isinstance(error, runs.RunError):
-                    raise
-                self.stop.end()  # torch's word for a loader that the signal has ended too
+            with told(self.when):
+                self.fit_epochs(network)
         return self.history
+
+    def fit_epochs(self, network: nn.Module) -> None:
+        """All epochs that are left."""
+        try:
+            while not self.finished():
+                self.fit_epoch(network)
+        except RuntimeError as error:
+            if self.stop.number is None or isinstance(error, runs.RunError):
+                raise
+            self.stop.end()  # torch's word for a loader that the signal has ended too
 
     def when(self) -> str:
         """Where the run stands, for an error."""
