@@ -1,6 +1,5 @@
 """From a model and a data set to a report: the one place that puts it together."""
 
-import json
 import math
 import warnings
 from collections import Counter
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from course_lib import loaders, metrics, runs, weights
 from course_lib.detect import Detections, detect, detect_all
-from course_lib.files import DataError, write_whole
+from course_lib.files import DataError, as_json, write_whole
 from course_lib.loaders import Resized, rank, told, world_size
 from course_lib.matching import match
 from course_lib.metrics import ClassDetections
@@ -124,7 +123,10 @@ def evaluate_run(
         raise runs.RunError(f"{run}/best.safetensors is {model.architecture}, and this run trained {trained}")
     measured = evaluate(model, dataset, method, split, batch_size, workers)
     measured["weights_of_epoch"] = provenance["best_epoch"]
-    write_whole(run / f"evaluation_{method}.json", json.dumps(measured, indent=2) + "\n")
+    try:
+        write_whole(run / f"evaluation_{method}.json", as_json(measured, indent=2) + "\n")
+    except OSError as error:  # a read-only folder, a full disk: the result is there all the same
+        warnings.warn(f"the result is not kept: {error}", RuntimeWarning, stacklevel=2)
     return measured
 
 

@@ -220,6 +220,7 @@ class Trainer:
     More epochs than the run was begun with may always be asked for, of a finished one too. A cosine is then another:
     where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
 
+    Raises:
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
             (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
         stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
