@@ -193,6 +193,20 @@ def restore_random(states: dict[str, torch.Tensor], device: torch.device) -> Non
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
+def require_batches(recipe: Recipe, images: int) -> None:
+    """Refuse a batch that cannot be divided among processes and micro-batches, or that a data set does not fill.
+
+    Raises:
+        RunError: with all four numbers.
+    """
+    if recipe.batch_size % (world_size() * recipe.micro_batches) or recipe.batch_size > images:
+        raise runs.RunError(
+            f"batch_size={recipe.batch_size} with {images} images, {world_size()} processes and "
+            f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
+            "larger than the data set"
+        )
+
+
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
@@ -248,12 +262,7 @@ class Trainer:
         self.loss = loss or losses.MultiBoxLoss()
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
-        if recipe.batch_size % (world_size() * recipe.micro_batches) or not len(self.sampler):
-            raise runs.RunError(
-                f"batch_size={recipe.batch_size} with {len(dataset)} images, {world_size()} processes and "
-                f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
-                "larger than the data set"
-            )
+        require_batches(recipe, len(dataset))
         workers = workers if recipe.workers is None else recipe.workers
         self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
