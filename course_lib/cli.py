@@ -234,7 +234,6 @@ def check_report(found: trees.Overview, on: str | None, faults: list[DataError])
 @app.command()
 @warnings_in_lines()
 def train(
-    context: typer.Context,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
@@ -272,8 +271,8 @@ def train(
         require_data(chosen)
         if fresh and (aside := runs.move_aside(run)):
             say(f"The old run is now {aside}.")
-        context.with_resource(runs.held(run))  # until the command ends
-        chosen.start(run, recipe.seed, print_pretraining)
+        with runs.held(run):
+            chosen.start(run, recipe.seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
     model = chosen.start(run, recipe.seed)
