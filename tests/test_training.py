@@ -324,7 +324,7 @@ def test_a_step_of_the_compiled_network_is_that_of_the_plain_one(small_devkit, t
         process.start()
         process.join()
         assert process.exitcode == 0
-        # A sum of thousands of costs; the compiler adds and multiplies in another order.
+        # The compiler adds and multiplies in another order.
         assert results[True] == pytest.approx(results[False], rel=1e-3)
 
 
