@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from elsewhere import elsewhere
+from small_backbone import SMALL
 
 from course_lib import augment, evaluation, pretraining, profiles, runs, ssd, weights
 from course_lib.losses import MultiBoxLoss
@@ -133,3 +134,17 @@ def measure_as_process(rank, devkit, folder, store, results):
     measured = one.measure(epoch=1)
     results[rank] = {"measured": measured, "statistics": own, "state": one.model.state_dict()}
     dist.destroy_process_group()
+
+
+def compile_as_process(devkit, folder, results):
+    """The losses of a step as it is, and of one that is compiled."""
+    dataset = VOCDetection(devkit, "2007", "val")
+    for compiled in (False, True):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = SMALL()
+        recipe = replace(RECIPE, compile=compiled)
+        one = Trainer(model, dataset, augment.training_mini(160), recipe, folder)
+        one.prepare()
+        numbers = one.step(one.network(), next(iter(one.loader)))
+        results[compiled] = [value.item() for value in numbers.values()]
