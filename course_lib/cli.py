@@ -234,7 +234,6 @@ def check_report(found: trees.Overview, on: str | None, faults: list[DataError])
 @app.command()
 @warnings_in_lines()
 def train(
-    context: typer.Context,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
@@ -272,8 +271,8 @@ def train(
         require_data(chosen)
         if fresh and (aside := runs.move_aside(run)):
             say(f"The old run is now {aside}.")
-        context.with_resource(runs.held(run))  # until the command ends
-        chosen.start(run, recipe.seed, print_pretraining)
+        with runs.held(run):
+            chosen.start(run, recipe.seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
     model = chosen.start(run, recipe.seed)
@@ -300,7 +299,7 @@ def train(
         may_change=[setting.partition("=")[0] for setting in settings or []],
         **shows,
     )
-    with enough_memory(recipe), live if shows else nullcontext():
+    with live if shows else nullcontext():
         trainer.fit()
     if training.rank() == 0:
         say(f"The run is complete: {run}.")
@@ -335,28 +334,6 @@ def require_data(chosen: Profile) -> None:
         warnings.warn(
             f"{names}: no object that counts, so no epoch can be measured: the last is the best", stacklevel=2
         )
-
-
-@contextmanager
-def enough_memory(recipe: Recipe) -> Iterator[None]:
-    """Say in one line what to do where a batch does not fit into memory.
-
-    Raises:
-        RunError: with what to add to the command.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        parts, images = 2 * recipe.micro_batches, recipe.batch_size // training.world_size()
-        if images % parts == 0:
-            cure = f"--recipe micro_batches={parts} reads a batch in {parts} parts, learns the same, and goes on"
-        else:
-            half = f"batch_size={max(1, recipe.batch_size // 2)} --recipe learning_rate={recipe.learning_rate / 2:g}"
-            cure = f"--fresh --recipe {half} needs half"
-        share = f"{images // recipe.micro_batches} of a batch of {recipe.batch_size} images"
-        raise RunError(f"memory is full with {share} at once: the same command with {cure}") from None
 
 
 def join_processes(device: str) -> str:
