@@ -275,12 +275,12 @@ def test_the_recipe_names_the_schedule(small_devkit, tmp_path, name):
 
 
 def test_a_plateau_of_map_lowers_the_rate(small_devkit, tmp_path):
-    scores = iter([0.2, 0.2, math.nan, 0.1, 0.9])
-    recipe = replace(RECIPE, epochs=5, warmup_steps=0, schedule="plateau")
+    scores = iter([0.2, 0.2, 0.1, math.nan, 0.1, 0.9])
+    recipe = replace(RECIPE, epochs=6, warmup_steps=0, schedule="plateau")
     one = trainer(small_devkit, tmp_path, recipe, evaluate=lambda model: {"map": next(scores)})
     one.prepare()
-    rates = [one.measure(epoch) and learning_rate(one.optimizer, "head kernels") for epoch in range(1, 6)]
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
+    rates = [one.measure(epoch) and learning_rate(one.optimizer, "head kernels") for epoch in range(1, 7)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
