@@ -75,7 +75,6 @@ def take_up(
     run: Path,
     model: SSD,
     asked: dict,
-    device: torch.device,
     may_change: Collection[str] = (),
 ) -> dict | None:
     """The state from which a run goes on; None where it begins.
@@ -92,7 +91,7 @@ def take_up(
     Raises:
         RunError: the folder holds a run of another model, recipe, loss or size, or a broken one.
     """
-    saved, last = read_state(run, device), run / "last.safetensors"
+    saved, last = read_state(run), run / "last.safetensors"
     if saved is None:
         if last.exists():  # weights that someone keeps here, or what an earlier edition wrote before its first state
             require(asked, identity_of(weights.load(last)), last)
@@ -217,8 +216,10 @@ def has_state(run: Path) -> bool:
     return (run / STATE).exists() or (run / BEFORE).exists()
 
 
-def read_state(run: Path, device: torch.device) -> dict | None:
+def read_state(run: Path) -> dict | None:
     """The state from which a run goes on, or with a warning the one before where that is broken; None without any.
+
+    Its tensors are on the CPU.
 
     Raises:
         RunError: none of them is whole, or a run's.
@@ -226,7 +227,7 @@ def read_state(run: Path, device: torch.device) -> dict | None:
     faults = []
     for path in filter(Path.exists, (run / STATE, run / BEFORE)):
         try:
-            saved = sound_state(path, device)
+            saved = sound_state(path)
         except DataError as error:
             faults.append(str(error))
             continue
@@ -240,13 +241,13 @@ def read_state(run: Path, device: torch.device) -> dict | None:
     return None
 
 
-def sound_state(path: Path, device: torch.device) -> dict:
+def sound_state(path: Path) -> dict:
     """The state in a file, under today's names.
 
     Raises:
         DataError: it is broken, no run's, or holds weights that are not finite.
     """
-    saved = weights.read_state(path, device)
+    saved = weights.read_state(path)
     names = ("recipe", "loss", "images", "model", "optimizer", "schedule", "scaler", "history", "seconds")
     if missing := [name for name in names if name not in saved]:
         raise DataError(path, ", ".join(missing), "missing", "this is no run's state")

@@ -188,9 +188,9 @@ def random_states(device: torch.device) -> dict[str, torch.Tensor]:
 def restore_random(states: dict[str, torch.Tensor], device: torch.device) -> None:
     """Go on with random numbers where `random_states` was."""
     if "cpu" in states:
-        torch.set_rng_state(states["cpu"].cpu())
+        torch.set_rng_state(states["cpu"])
     if "cuda" in states and device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def require_batches(recipe: Recipe, images: int) -> None:
@@ -505,7 +505,7 @@ class Trainer:
 
     def start_or_resume(self) -> None:
         """Begin, or go on from the state that the run folder holds; where that is refused, nothing has changed."""
-        saved = runs.take_up(self.run, self.model, self.asked(), self.device, self.may_change)
+        saved = runs.take_up(self.run, self.model, self.asked(), self.may_change)
         self.prepare()
         if saved is None:
             return
@@ -519,8 +519,8 @@ class Trainer:
             group |= {"name": name, "initial_lr": peak, "lr": peak * factor}  # older states have no names
         self.scaler.load_state_dict(saved["scaler"])
         self.history, self.seconds, self.changes = saved["history"], saved["seconds"], saved["changes"]
-        self.done, self.elapsed, self.sums = saved["done"], saved["elapsed"], saved["sums"]
-        self.best = saved["best"] and {name: tensor.cpu() for name, tensor in saved["best"].items()}
+        self.done, self.elapsed, self.best = saved["done"], saved["elapsed"], saved["best"]
+        self.sums = {name: value.to(self.device) for name, value in saved["sums"].items()}
         restore_random(saved["random"], self.device)
         if rank() == 0:
             provenance = saved["provenance"] or self.provenance()

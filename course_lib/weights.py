@@ -201,8 +201,8 @@ def write_state(path: Path, state: Mapping[str, Any], before: Path | None = None
     write_whole(path, buffer.getvalue(), before)
 
 
-def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `write_state` wrote; nothing that a file brings along is run.
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_state` wrote, on the CPU; nothing that a file brings along is run.
 
     Raises:
         DataError: the file is missing, cut short or changed, or holds something else.
@@ -212,7 +212,7 @@ def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
         with ZipFile(path) as archive:
             if broken := archive.testzip():  # torch does not look at the checksums
                 raise BadZipFile(f"the checksum of {broken} is wrong")
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file fails in many ways
         raise DataError(path, "state", f"{type(error).__name__}: {error}".splitlines()[0], cure) from None
     if not isinstance(state, dict):

@@ -1,5 +1,7 @@
 """What only a GPU can show: that it gives what the CPU gives, and that a run on it learns, stops and goes on."""
 
+import os
+import signal
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,12 +11,13 @@ import torch.distributed as dist
 from processes import RECIPE, fresh_model
 from torch.nn.parallel import DistributedDataParallel
 
-from course_lib import augment, ssd, weights
+from course_lib import augment, runs, ssd, weights
 from course_lib.detect import detect
 from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss, total
 from course_lib.matching import Matches, match
 from course_lib.nms import nms
 from course_lib.priors import SSD300, SSD_MINI
+from course_lib.stopping import Stopped
 from course_lib.training import Trainer
 from course_lib.voc import VOCDetection
 
@@ -155,6 +158,26 @@ def test_a_run_learns_stops_and_goes_on(small_devkit, tmp_path, amp):
     parts = gpu_trainer(small_devkit, tmp_path / "parts", amp)
     assert_alike(parts.fit(), history)
     assert parts.scaler.get_scale() == whole.scaler.get_scale()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amp", ["off", "fp16"])
+def test_a_run_stopped_within_an_epoch_goes_on_there(small_devkit, tmp_path, amp):
+    history = gpu_trainer(small_devkit, tmp_path / "whole", amp).fit()
+    one = gpu_trainer(small_devkit, tmp_path / "parts", amp)
+    step = one.step
+
+    def told(network, batch):
+        if one.done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(network, batch)
+
+    one.step = told
+    with pytest.raises(Stopped):
+        one.fit()
+    state = runs.read_state(tmp_path / "parts")
+    assert state["done"] == 5 and state["random"].keys() == {"cpu", "cuda"}
+    assert_alike(gpu_trainer(small_devkit, tmp_path / "parts", amp).fit(), history)
 
 
 @pytest.mark.slow

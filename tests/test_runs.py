@@ -470,7 +470,7 @@ def test_a_signal_within_an_epoch_loses_nothing_and_the_run_ends_with_the_same_b
     with pytest.raises(end):
         one.fit()
     assert signal.getsignal(number) == usual and one.loss.calls == call
-    state = runs.read_state(tmp_path, torch.device("cpu"))
+    state = runs.read_state(tmp_path)
     assert 3 * len(state["history"]) + state["done"] == call
     torch.manual_seed(0)
     again = of_twelve(small_devkit, tmp_path, loss=Telling())
@@ -510,7 +510,7 @@ def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(small_de
         return [process.exitcode for process in both]
 
     assert train("run", "first", signal.SIGTERM) == [143, 143]
-    state = runs.read_state(tmp_path / "run", torch.device("cpu"))
+    state = runs.read_state(tmp_path / "run")
     assert (state["done"], state["history"]) == (2, [])
     assert train("run", "second", 0) == train("whole", "third", 0) == [0, 0]
     assert_same_bits(tmp_path / "run", tmp_path / "whole")
@@ -558,7 +558,7 @@ def test_killed_at_ten_moments_a_run_ends_with_the_same_bits_and_a_state_loads_a
         assert train(run, kind, moment) == -signal.SIGKILL
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the state before, between two renames
-            state = runs.read_state(run, torch.device("cpu"))
+            state = runs.read_state(run)
         stands = 3 * len(state["history"]) + state["done"] if state else 0
         assert stands >= stood, "work was lost"
         stood = stands
