@@ -77,6 +77,23 @@ def hold(run, told):
         os._exit(0)
 
 
+def stop_as_process(rank, devkit, run, store, number):
+    """One of two processes, of which the second is sent a signal, or none, before the second step."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    one = trainer(devkit, run, replace(RECIPE, epochs=2), "test", evaluate=None)
+    step = one.step
+
+    def told(network, batch):
+        if number and rank == 1 and one.done == 1:
+            os.kill(os.getpid(), number)
+        return step(network, batch)
+
+    one.step = told
+    one.fit()
+    dist.destroy_process_group()
+
+
 def train_slowly(devkit, run):
     torch.set_num_threads(1)
     trainer(devkit, run, evaluate=None, report=lambda record: time.sleep(5)).fit()

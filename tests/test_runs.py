@@ -16,8 +16,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import RECIPE, dice, fresh_model, hold, train_and_be_killed, trainer
+from processes import RECIPE, dice, fresh_model, hold, stop_as_process, train_and_be_killed, trainer
 
+from conftest import loopback_works
 from course_lib import augment, pretraining, runs, ssd, training, weights
 from course_lib.files import DataError, is_alive
 from course_lib.losses import FocalLoss, MultiBoxLoss
@@ -490,6 +491,29 @@ def test_a_signal_during_a_measurement_ends_it_at_once_and_no_step_is_made_again
     again = of_twelve(small_devkit, tmp_path, loss=Telling())
     assert same(again.fit(), read_history(whole)) and again.loss.calls == 3
     assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(small_devkit, tmp_path):
+    """One that went on alone would wait for the other's gradients for ever."""
+    if not loopback_works():
+        pytest.skip("gloo needs the loopback interface, which is down here")
+    context = multiprocessing.get_context("spawn")
+
+    def train(run, store, number):
+        given = (small_devkit, tmp_path / run, tmp_path / store, number)
+        both = [context.Process(target=stop_as_process, args=(rank, *given)) for rank in range(2)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(timeout=300)
+        return [process.exitcode for process in both]
+
+    assert train("run", "first", signal.SIGTERM) == [143, 143]
+    state = runs.read_state(tmp_path / "run", torch.device("cpu"))
+    assert (state["done"], state["history"]) == (2, [])
+    assert train("run", "second", 0) == train("whole", "third", 0) == [0, 0]
+    assert_same_bits(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("minutes", [0, 10, 1e9])
