@@ -85,8 +85,8 @@ def take_up(
         may_change: fields of the recipe, of `CHANGEABLE`, that may differ. More epochs are always allowed.
 
     Returns:
-        What `save` was given, complete also where an earlier edition wrote it; what is asked for otherwise now, and was
-        not refused, is the last of its "changes".
+        What `save` was given, complete also where an earlier edition wrote it, and the name of its "file". What is
+        asked for otherwise now, and was not refused, is the last of its "changes".
 
     Raises:
         RunError: the folder holds a run of another model, recipe, loss or size, or a broken one.
@@ -177,6 +177,16 @@ def way_on(run: Path, recipe: dict) -> str:
     return f"nothing of this run was saved before: begin it with {lower}"
 
 
+def settle(run: Path, model: SSD, state: dict) -> None:
+    """Make a run's files agree with the state that was taken up; a broken one becomes state.broken.pt.
+
+    Else the next save would make it the state before, and there were none to fall back to.
+    """
+    if state["file"] == BEFORE and (run / STATE).exists():
+        (run / STATE).replace(run / "state.broken.pt")
+    write_results(run, model, state)
+
+
 def write_results(run: Path, model: SSD, state: dict) -> None:
     """Write last and best weights, history and provenance, each where the file does not say what the state says."""
     texts = {"history.jsonl": "".join(f"{as_json(record)}\n" for record in state["history"])}
@@ -235,7 +245,7 @@ def read_state(run: Path) -> dict | None:
             fault = faults[0] if faults else f"{run / STATE} is missing"
             stands = f"the run goes on from the state before, {path.name}: {standing(saved)}"
             warnings.warn(f"{fault}; {stands}", RuntimeWarning, stacklevel=2)
-        return saved
+        return saved | {"file": path.name}
     if faults:
         raise RunError(f"{'; '.join(faults)}: restore {STATE} or {BEFORE}, or {ANEW}")
     return None

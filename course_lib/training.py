@@ -524,7 +524,7 @@ class Trainer:
         restore_random(saved["random"], self.device)
         if rank() == 0:
             provenance = saved["provenance"] or self.provenance()
-            runs.write_results(self.run, self.model, saved | {"provenance": provenance})
+            runs.settle(self.run, self.model, saved | {"provenance": provenance})
 
     def asked(self) -> dict:
         """What must be the same when a run goes on."""

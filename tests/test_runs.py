@@ -221,7 +221,13 @@ def test_a_broken_state_falls_back_to_the_one_before_and_with_both_broken_is_nam
         one.start_or_resume()
     assert len(told) == 1 and "\n" not in str(told[0].message)
     assert one.history == read_history(tmp_path) == [{"epoch": 1, "map": 0.1}]
-    spoil(tmp_path / "state.before.pt", how)
+    one.save()  # the good one stays the one before
+    one = other_trainer(small_devkit, tmp_path)
+    one.start_or_resume()
+    assert runs.sound_state(tmp_path / "state.before.pt")["history"] == one.history
+    assert (tmp_path / "state.broken.pt").exists()
+    for name in ("state.pt", "state.before.pt"):
+        spoil(tmp_path / name, how)
     before = contents(tmp_path)
     with pytest.raises(RunError, match=rf"state\.pt: {NAMED}.*state\.before\.pt: {NAMED}.*restore.*--fresh") as error:
         other_trainer(small_devkit, tmp_path).fit()
