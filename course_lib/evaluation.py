@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from course_lib import loaders, metrics, runs, weights
-from course_lib.detect import Detections, detect, detect_all
+from course_lib.detect import Detections, detect
 from course_lib.files import DataError, as_json, write_whole
 from course_lib.loaders import Resized, rank, told, world_size
 from course_lib.matching import match
@@ -38,12 +38,12 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
     """What a model finds in every image of a data set, in its order; computed on the model's device.
 
     Raises:
-        RunError: the model's classes are not the data set's.
+        RunError: the model's classes are not the data set's, or its outputs are not finite.
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
     with told(lambda: "while detecting"):
-        return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
+        return examine(model, loader(dataset, model.image_size, batch_size, workers))[0]
 
 
 def report(
@@ -93,6 +93,8 @@ def evaluate(
     """
     runs.refuse_other_classes(model, dataset.classes)
     truth = dataset.annotations()
+    if not any((~one.difficult).any() for one in truth):
+        warnings.warn("there is no object that counts in these images: nothing can be measured", stacklevel=2)
     found = detections(model, dataset, batch_size, workers)
     return report(found, truth, dataset.classes, method, split(truth) if split else None)
 
@@ -173,7 +175,7 @@ def selector(
 
 @torch.inference_mode()
 def examine(
-    model: SSD, batches: Iterable[Batch], loss: Callable | None, match_iou: float
+    model: SSD, batches: Iterable[Batch], loss: Callable | None = None, match_iou: float = 0.5
 ) -> tuple[list[Detections], dict[str, float]]:
     """What a model finds in some images and what that costs: the sums of its losses by name, and of "positives".
 
@@ -186,6 +188,11 @@ def examine(
         for batch in batches:
             batch = batch.to(model.priors.device)
             offsets, logits = model(batch.images)
+            if not (offsets.isfinite().all() and logits.isfinite().all()):
+                raise runs.RunError(
+                    f"the model's outputs are not finite on the images {', '.join(batch.image_ids)}: its weights or "
+                    "its batch norm's statistics are broken: take those of an earlier epoch"
+                )
             found += detect(offsets, logits, model.priors, scoring=model.scoring)
             if loss is not None:
                 matches = match(batch.boxes, batch.labels, model.priors, match_iou)
