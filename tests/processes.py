@@ -77,6 +77,23 @@ def hold(run, told):
         os._exit(0)
 
 
+def stop_group(devkit, run):
+    """A training whose whole group of processes, loaders and all, is told to end, as where a machine is taken away."""
+    os.setsid()
+    torch.set_num_threads(1)
+    one = trainer(devkit, run, replace(RECIPE, epochs=2), "test", evaluate=None, workers=2)
+    step = one.step
+
+    def told(network, batch):
+        if one.done == 1:
+            os.killpg(0, signal.SIGTERM)
+            os.killpg(0, signal.SIGHUP)
+        return step(network, batch)
+
+    one.step = told
+    one.fit()
+
+
 def stop_as_process(rank, devkit, run, store, number):
     """One of two processes, of which the second is sent a signal, or none, before the second step."""
     torch.set_num_threads(1)

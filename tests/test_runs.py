@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import RECIPE, dice, fresh_model, hold, stop_as_process, train_and_be_killed, trainer
+from processes import RECIPE, dice, fresh_model, hold, stop_as_process, stop_group, train_and_be_killed, trainer
 
 from conftest import loopback_works
 from course_lib import augment, pretraining, runs, ssd, training, weights
@@ -520,6 +520,15 @@ def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(small_de
     assert (state["done"], state["history"]) == (2, [])
     assert train("run", "second", 0) == train("whole", "third", 0) == [0, 0]
     assert_same_bits(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_finds_the_loaders_alive_until_the_step_is_kept(small_devkit, tmp_path):
+    """A worker that is killed interrupts the step, wherever that is."""
+    process = multiprocessing.get_context("spawn").Process(target=stop_group, args=(small_devkit, tmp_path))
+    process.start()
+    process.join(timeout=300)
+    assert process.exitcode == 143 and runs.read_state(tmp_path)["done"] == 2
 
 
 @pytest.mark.parametrize("minutes", [0, 10, 1e9])
