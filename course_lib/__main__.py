@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 
@@ -6,6 +7,9 @@ if __name__ == "__main__":
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+    # Where it cannot write below HOME it says so in two lines, and does without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
     # Before torch loads OpenMP, whose threads else look around for milliseconds before they sleep at a barrier and keep
     # the cores from the workers that load images. A command owns its process and may decide this; an import of the
