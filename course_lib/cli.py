@@ -9,8 +9,8 @@ import time
 import unicodedata
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,10 +22,29 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import download, emoji_voc, evaluation, losses, metrics, profiles, runs, training, trees, viz, weights
+from course_lib import (
+    boards,
+    crowds,
+    download,
+    emoji_voc,
+    evaluation,
+    files,
+    losses,
+    metrics,
+    profiles,
+    runs,
+    training,
+    trees,
+    viz,
+    weights,
+)
 from course_lib.detect import detect_image
 from course_lib.files import DataError
+from course_lib.live import Live
+from course_lib.profiles import Profile
+from course_lib.recipes import Recipe
 from course_lib.runs import RunError
+from course_lib.stopping import Stopped
 from course_lib.training import Trainer
 from course_lib.voc import Annotation, ImageDataset, LeftOut, VOCDetection, read_image
 
@@ -113,6 +132,9 @@ class DataSet(StrEnum):
 
 
 LossName = StrEnum("LossName", {name.replace("-", "_"): name for name in losses.LOSSES})
+
+
+RECIPE = tuple(one.name for one in fields(Recipe))
 
 
 class Method(StrEnum):
@@ -216,39 +238,62 @@ def train(
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of first weights, order and augmentation.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of first weights, order and augmentation.")] = None,
     loss: Annotated[LossName, typer.Option(help="The class loss; the boxes' is the same in all.")] = LossName.multibox,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME=VALUE",
+            help=f"Another value for a number of the profile's recipe; may be repeated: {', '.join(RECIPE)}.",
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Keep the run so often within an epoch too; 0: after every step.")
+    ] = 10.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
 ) -> None:
-    """Train a detector. A finished run is left as it is, an unfinished one goes on."""
+    """Train a detector. A finished run is left as it is, an unfinished one goes on.
+
+    Told to end (Ctrl-C, SIGTERM, SIGHUP) it finishes a step and keeps it; the exit code is then 128 and the signal's
+    number. After losses that became NaN, or to train longer, the same command with --recipe learning_rate=VALUE (or
+    warmup_steps, clip_norm) or more --epochs goes on from the last good state.
+    """
     if os.path.lexists(run) and not run.is_dir():
         refuse(f"--run is {run}, which is a file: name a folder")
     if fresh and run.name in ("", ".."):
         refuse(f"--run is {run}, which --fresh cannot rename: name the folder itself")
-    chosen = profiles.profile(profile)
-    recipe = replace(chosen.recipe, epochs=epochs or chosen.recipe.epochs, seed=seed)
-    device = join_processes(chosen.device)
-    chosen = replace(chosen, device=device)
+    chosen = with_recipe(profiles.profile(profile), settings or [], {"epochs": epochs, "seed": seed})
+    recipe = chosen.recipe
+    chosen = replace(chosen, device=join_processes(chosen.device))
     started = time.monotonic()
     if training.rank() == 0:
         chosen.prepare(show_progress=True)
-        for dataset in (chosen.training_set(), ImageDataset(chosen.select)):
-            annotations_of(dataset)  # a broken one is found now, and not after an hour
+        require_data(chosen)
         if fresh and (aside := runs.move_aside(run)):
             say(f"The old run is now {aside}.")
-        chosen.start(run, seed, print_pretraining)
+        with runs.held(run):
+            chosen.start(run, recipe.seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
-    model = chosen.start(run, seed)
+    model = chosen.start(run, recipe.seed)
     criterion = losses.LOSSES[loss]()
     criterion.prepare(model)
+    live = Live(console, say, recipe.epochs, recipe.batch_size)
+    board = boards.Board(run, model, ImageDataset(chosen.select))
+
+    def report(record: dict) -> None:
+        live.report(record)
+        board.report(record)
+
+    shows = {"report": report, "follow": live.follow} if training.rank() == 0 else {}
     trainer = Trainer(
         model,
         chosen.training_set(),
         chosen.training_transform(),
         recipe,
         run,
-        evaluate=chosen.selector(),
+        evaluate=chosen.selector(criterion, recipe.match_iou),
         loss=criterion,
         workers=chosen.workers,
         notes={
@@ -257,14 +302,45 @@ def train(
             "preparation_seconds": round(time.monotonic() - started, 1),
         }
         | ({} if chosen.on_emoji_voc else {"devkit": str(chosen.devkit)}),
-        report=print_record if training.rank() == 0 else lambda record: None,
+        checkpoint_minutes=checkpoint_minutes,
+        may_change=[setting.partition("=")[0] for setting in settings or []],
+        **shows,
     )
-    trainer.fit()
+    with live if shows else nullcontext(), board:
+        trainer.fit()
     if training.rank() == 0:
         say(f"The run is complete: {run}.")
         say(f"Measure it: {command('evaluate', '--run', run)}")
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def with_recipe(chosen: Profile, settings: list[str], options: dict[str, int | None]) -> Profile:
+    """A profile with another recipe, as `--recipe` and the options of their own say; wrong ones end the command."""
+    try:
+        recipe = chosen.recipe.changed(settings)
+        recipe = replace(recipe, **{name: value for name, value in options.items() if value is not None})
+    except ValueError as error:
+        refuse(f"--recipe: {error}")
+    return replace(chosen, recipe=recipe, workers=chosen.workers if recipe.workers is None else recipe.workers)
+
+
+def require_data(chosen: Profile) -> None:
+    """Say everything that is wrong with a profile's data before anything is trained, each in one line, and end."""
+    most = crowds.most_objects(len(chosen.spec.boxes()))
+    faults = list(trees.check_sets((*chosen.train, *chosen.select), most, show_progress=errors.is_terminal))
+    faults = faults or list(trees.shared_images(chosen.train, chosen.select))
+    for fault in faults:
+        complain("error", fault)
+    if faults:
+        raise typer.Exit(1)
+    training.require_batches(chosen.recipe, len(chosen.training_set()))
+    annotations_of(chosen.training_set())
+    if not any((~one.difficult).any() for one in annotations_of(ImageDataset(chosen.select))):
+        names = " and ".join(str(one.tree / trees.LISTS / f"{one.name}.txt") for one in chosen.select)
+        warnings.warn(
+            f"{names}: no object that counts, so no epoch can be measured: the last is the best", stacklevel=2
+        )
 
 
 def join_processes(device: str) -> str:
@@ -290,14 +366,6 @@ def print_pretraining(step: int, accuracy: float) -> None:
     say(f"pretraining the backbone on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
 
 
-def print_record(record: dict) -> None:
-    measured = f"  mAP {record['map']:.3f}" if "map" in record else ""
-    say(
-        f"epoch {record['epoch']:3d}  {record['images']:7d} images  {record['seconds']:7.0f} s  "
-        f"box {record['loc']:.2f}  class {record['conf']:.2f}{measured}"
-    )
-
-
 @app.command()
 @warnings_in_lines()
 def evaluate(
@@ -307,7 +375,7 @@ def evaluate(
     detections: Annotated[Path | None, typer.Option(help="Folder of comp4_det_test_<class>.txt files.")] = None,
     devkit: Annotated[Path | None, typer.Option(help="Folder that holds VOC2007/; with --detections.")] = None,
     year: Annotated[str, typer.Option(help="With --detections.")] = "2007",
-    image_set: Annotated[str, typer.Option("--set", help="With --detections.")] = "test",
+    image_set: Annotated[str, typer.Option("--on", "--set", help="A list; with --detections.")] = "test",
     method: Annotated[Method, typer.Option(help="How AP is computed.")] = Method.area,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
@@ -319,7 +387,7 @@ def evaluate(
     else:
         report = evaluate_files(detections, devkit, year, image_set, method)
     if as_json:
-        print(json.dumps(report))
+        print(files.as_json(report))
     else:
         print_report(report)
 
@@ -451,6 +519,8 @@ def main() -> None:
         complain("error", error)
         sys.exit(1)
     except SystemExit as end:
+        if isinstance(end, Stopped) and training.rank() == 0:
+            complain("stopped", end, "yellow")
         if end.code == 130:  # typer's silent answer to Ctrl-C
             complain("interrupted", "what was finished is kept", "yellow")
         raise

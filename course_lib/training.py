@@ -1,8 +1,11 @@
 """Training: what a step computes, the loop of steps and epochs, and a run that can stop and go on at any moment."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,54 +15,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from course_lib import losses, runs
 from course_lib.augment import Augment
+from course_lib.files import plain
+from course_lib.loaders import Augmented, Shuffled, ending, loader, rank, told, world_size
 from course_lib.matching import Matches, match
-from course_lib.schedules import warmup_cosine
+from course_lib.recipes import Recipe
+from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
-from course_lib.voc import Batch, ImageDataset, collate
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what a run learns, beside its data and its model.
-
-    Attributes:
-        epochs: passes over the training set.
-        batch_size: images per step, over all processes together.
-        optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate: peak rate.
-        backbone_factor: rate of the backbone, as a multiple of `learning_rate`: what it has learned already
-            should not be lost while the heads still guess.
-        bias_factor: rate of biases and norms, as a multiple of `learning_rate`.
-        weight_decay: on convolutions' weights only.
-        warmup_steps: steps of the rise to the peak.
-        clip_norm: gradients longer than this are shortened to it.
-        amp: "off", "bf16", "fp16", or "auto": the best that the device has.
-        evaluate_every: epochs between two measurements of mAP; the last epoch is always measured.
-        frozen_blocks: of the backbone, which stay as they are.
-        match_iou: overlap with an object from which a prior is to answer for it.
-        patience: measurements without a new best before the run stops; None: it never does.
-        seed: of the order of images and of their augmentation.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    backbone_factor: float = 1.0
-    bias_factor: float = 1.0
-    weight_decay: float = 5e-4
-    warmup_steps: int = 100
-    clip_norm: float = 10.0
-    amp: str = "off"
-    evaluate_every: int = 1
-    frozen_blocks: int = 0
-    match_iou: float = 0.5
-    patience: int | None = None
-    seed: int = 0
+from course_lib.stopping import Stop, stop_signals
+from course_lib.voc import Batch, ImageDataset
 
 
 class Step(NamedTuple):
@@ -84,6 +50,7 @@ def compute(
     match_iou: float,
     priors: Float[Tensor, "P 4"] | None = None,
     dtype: torch.dtype | None = None,
+    matches: Matches | None = None,
 ) -> Step:
     """Match, predict, compare: all of a training step but the gradients.
 
@@ -94,9 +61,10 @@ def compute(
         match_iou: overlap with an object from which a prior is to answer for it.
         priors: centre-size; None for those of `network`, which a wrapper does not have.
         dtype: what convolutions compute in; None for float32. Matching and loss stay in float32.
+        matches: of the batch, where they are known.
     """
     priors = network.priors if priors is None else priors
-    matches = match(batch.boxes, batch.labels, priors, match_iou)
+    matches = matches or match(batch.boxes, batch.labels, priors, match_iou)
     with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not None):
         offsets, logits = network(batch.images)
     return Step(matches, offsets, logits, loss(offsets, logits, matches))
@@ -123,12 +91,9 @@ def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = parameter_groups(model, recipe)
-    match recipe.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups)
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9)
-    raise ValueError(f"optimizer is {recipe.optimizer!r}: use 'adamw' or 'sgd'")
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=0.9)
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, name: str) -> float:
@@ -152,47 +117,94 @@ def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
 
 
-class Shuffled(Sampler):
-    """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
+def shares(matches: list[Matches]) -> list[Float[Tensor, ""]]:
+    """What to multiply the losses of each part of a batch by, so that all are divided by the positives of all parts.
 
-    The last images of an epoch that would not fill a batch are left out; each epoch others.
+    A loss divides by the positives of its part, or by 1 where there are none. The parts of all processes count.
+    """
+    own = torch.stack([(matched.labels > 0).sum() for matched in matches])  # [parts]
+    everyone = own.sum()
+    if world_size() > 1:
+        dist.all_reduce(everyone)
+    return list((own.clamp(min=1) / everyone.clamp(min=1)).unbind())
+
+
+def summed(numbers: dict[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
+    """The sums over all processes."""
+    if world_size() == 1:
+        return numbers
+    values = torch.stack(list(numbers.values()))
+    dist.all_reduce(values)
+    return dict(zip(numbers, values.unbind(), strict=True))
+
+
+class Readings:
+    """The numbers of steps, read without waiting for the device: on a GPU one step late, when they are there.
+
+    Attributes:
+        late: steps by which they are late.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length // batch_size * batch_size, seed, 0
-        self.population = length
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.late = device, 1 if device.type == "cuda" else 0
+        self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.population, generator=generator)[: self.length].tolist()
-        return iter([(self.epoch, index) for index in order[rank() :: world_size()]])
+    def add(self, numbers: dict[str, Tensor], known: dict) -> None:
+        """Ask for the numbers of a step, of which something is `known` already."""
+        values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event() if self.device.type == "cuda" else None
+        if arrived:
+            arrived.record()
+        self.waiting.append((known, list(numbers), values, arrived))
 
-    def __len__(self) -> int:
-        return self.length // world_size()
+    def read(self, late: int) -> Iterator[dict]:
+        """The numbers of all steps that were not read before, but for the last `late`."""
+        while len(self.waiting) > late:
+            known, names, values, arrived = self.waiting.popleft()
+            if arrived:
+                arrived.synchronize()
+            yield known | dict(zip(names, values.tolist(), strict=True))
 
 
-class Augmented(Dataset):
-    """A data set whose sample depends on `(epoch, index)` and the seed, and on nothing else.
+def agreed(number: int | None, group: dist.ProcessGroup | None) -> int | None:
+    """The signal that any process has had, the same for all: they must end after the same step.
 
-    So it does not matter which worker makes a sample, or whether a run was interrupted.
+    Args:
+        group: all processes as they talk without their GPUs, which need not be waited for then.
     """
-
-    def __init__(self, dataset: ImageDataset, transform: Augment, seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]):
-        epoch, index = key
-        image, target = self.dataset.load(index)
-        self.transform.seed((self.seed * 1_000_003 + epoch) * len(self.dataset) + index)
-        return self.transform(image, target)
+    if world_size() == 1:
+        return number
+    highest = torch.tensor(number or 0)
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group)
+    return highest.item() or None
 
 
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's random numbers: the CPU's, and the device's."""
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state()} | on_gpu
 
 
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+def restore_random(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Go on with random numbers where `random_states` was."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def require_batches(recipe: Recipe, images: int) -> None:
+    """Refuse a batch that cannot be divided among processes and micro-batches, or that a data set does not fill.
+
+    Raises:
+        RunError: with all four numbers.
+    """
+    if recipe.batch_size % (world_size() * recipe.micro_batches) or recipe.batch_size > images:
+        raise runs.RunError(
+            f"batch_size={recipe.batch_size} with {images} images, {world_size()} processes and "
+            f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
+            "larger than the data set"
+        )
 
 
 class Trainer:
@@ -204,17 +216,28 @@ class Trainer:
         transform: the augmentation.
         recipe: the numbers.
         run: folder of the run, which will hold what `runs` says.
-        evaluate: called with the model; gives numbers to record, of which "map" decides what is best:
-            `evaluation.selector` makes one.
+        evaluate: called with the model, in every process; gives what to record, of which "map" decides what is
+            best: `evaluation.selector` makes one.
         loss: called as `losses.MultiBoxLoss` is, with a `scoring` as it has; by its `repr` a run that goes on
             knows it again.
-        workers: processes that load images, beside this one.
+        workers: processes that load images, beside this one, where the recipe does not say.
         notes: further facts for the provenance.
         report: called with every record that goes into the history.
+        follow: called with the numbers of every step: "epoch", "step" and "steps" of the run, "lr", the losses and
+            "grad_norm".
+        checkpoint_minutes: the run's state is kept when an epoch ends, and within it whenever so much time has gone
+            by; 0: after every step. `runs.save` says what a state costs.
+        may_change: fields of the recipe that may differ from what the run in the folder has learned with so far, of
+            `runs.CHANGEABLE`: a way on from the last good state where losses became NaN. From there on the rate is
+            what the schedule of today's numbers says at that step, and the provenance lists the change.
+
+    More epochs than the run was begun with may always be asked for, of a finished one too. A cosine is then another:
+    where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
 
     Raises:
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
-            (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one.
+            (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
+        stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
     """
 
     def __init__(
@@ -224,38 +247,49 @@ class Trainer:
         transform: Augment,
         recipe: Recipe,
         run: str | Path,
-        evaluate: Callable[[SSD], dict[str, float]] | None = None,
+        evaluate: Callable[[SSD], dict] | None = None,
         loss: Callable | None = None,
         workers: int = 0,
         notes: dict | None = None,
         report: Callable[[dict], None] = lambda record: None,
+        follow: Callable[[dict], None] = lambda numbers: None,
+        checkpoint_minutes: float = 10.0,
+        may_change: Collection[str] = (),
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
         self.model, self.recipe, self.run = model, recipe, Path(run)
-        self.evaluate, self.report, self.notes = evaluate, report, notes or {}
+        self.evaluate, self.report, self.follow, self.notes = evaluate, report, follow, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
-        if recipe.batch_size % world_size() or not len(self.sampler):
-            raise runs.RunError(
-                f"batch_size={recipe.batch_size} with {len(dataset)} images and {world_size()} processes: it must "
-                "be a multiple of the processes and no larger than the data set"
-            )
-        self.loader = DataLoader(
+        require_batches(recipe, len(dataset))
+        workers = workers if recipe.workers is None else recipe.workers
+        self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
-            batch_size=recipe.batch_size // world_size(),
+            model.image_size,
+            recipe.batch_size // world_size(),
+            workers,
             sampler=self.sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            keep_workers=True,
             pin_memory=self.device.type == "cuda",
         )
         self.images = len(dataset)
         self.dtype = amp_dtype(recipe.amp, self.device)
         # float16 has so small a range that gradients must be scaled up; bfloat16 does not.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.checkpoint_minutes, self.may_change = checkpoint_minutes, may_change
+        self.stop, self.hosts = Stop(), None
         self.history: list[dict] = []
-        self.seconds = 0.0
+        self.changes: list[dict] = []
+        self.best: dict[str, torch.Tensor] | None = None  # the best epoch's weights; None where nothing was measured
+        self.seconds, self.clock = 0.0, time.monotonic()
+        self.kept_at = self.clock
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Nothing of the next epoch is done yet."""
+        self.done, self.elapsed = 0, 0.0
+        self.sums: dict[str, torch.Tensor] = {}
 
     def prepare(self) -> None:
         """Make the model one that learns: read as its loss reads it, its first blocks frozen, with an optimizer.
@@ -264,67 +298,201 @@ class Trainer:
         """
         self.model.scoring = self.loss.scoring
         self.model.backbone.freeze(self.recipe.frozen_blocks)
+        self.model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
         self.optimizer = make_optimizer(self.model, self.recipe)
-        self.schedule = warmup_cosine(self.optimizer, self.recipe.warmup_steps, self.recipe.epochs * len(self.loader))
+        self.steps = self.recipe.epochs * len(self.loader)
+        self.schedule = SCHEDULES[self.recipe.schedule](self.optimizer, self.recipe.warmup_steps, self.steps)
+        self.readings = Readings(self.device)
+
+    def network(self) -> nn.Module:
+        """The model as steps call it: one for several processes, and compiled where the recipe says so."""
+        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+        return torch.compile(network) if self.recipe.compile else network
 
     def step(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Compute the losses of one batch, and improve."""
-        parts = compute(network, batch, self.loss, self.recipe.match_iou, self.model.priors, self.dtype).parts
+        """Compute the losses of one batch, and improve.
+
+        Gives the losses of the whole batch, over all processes and micro-batches, and "grad_norm", the length of its
+        gradient before it is shortened; 0 where float16 overflowed and the step was left out.
+
+        Raises:
+            RunError: a loss or the gradient is not finite, of this step or, on a GPU, of the one before.
+        """
+        parts = batch.parts(self.recipe.micro_batches)
+        matches = [match(part.boxes, part.labels, self.model.priors, self.recipe.match_iou) for part in parts]
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total(parts)).backward()
+        numbers: dict[str, torch.Tensor] = {}
+        for part, matched, share in zip(parts, matches, shares(matches), strict=True):
+            exchanged_later = part is not parts[-1] and world_size() > 1
+            with network.no_sync() if exchanged_later else nullcontext():
+                computed = compute(
+                    network, part, self.loss, self.recipe.match_iou, self.model.priors, self.dtype, matched
+                )
+                own = {name: value * share for name, value in computed.parts.items()}
+                # The mean of the processes' gradients is to be the sum of their shares.
+                self.scaler.scale(losses.total(own) * world_size()).backward()
+            numbers = {name: numbers.get(name, 0.0) + value.detach() for name, value in own.items()}
+        numbers = summed(numbers) | {"grad_norm": self.shorten()}
+        self.read(numbers, batch.image_ids)
+        self.improve()
+        return numbers
+
+    def shorten(self) -> torch.Tensor:
+        """Shorten the gradient to the recipe's `clip_norm`; gives its length before.
+
+        No weight is ever to become NaN: a gradient that is not finite becomes 0. So does its length with float16,
+        where that happens now and then.
+        """
         self.scaler.unscale_(self.optimizer)
-        norm = clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = clip_grad_norm_(parameters, self.recipe.clip_norm)
+        broken = ~norm.isfinite()
+        for parameter in parameters:
+            parameter.grad.masked_fill_(broken, 0.0)
+        return norm.masked_fill(broken, 0.0) if self.scaler.is_enabled() else norm
+
+    def improve(self) -> None:
+        """Let optimizer and schedule take their step; where float16 overflowed both leave it out."""
         self.scaler.step(self.optimizer)
-        scale = self.scaler.get_scale()
+        scale = self.scaler.get_scale()  # with float16, and only there, the host waits for the device here
         self.scaler.update()
-        if self.scaler.get_scale() < scale:  # float16 overflowed: the optimiser left this step out
-            norm = torch.zeros_like(norm)
-        else:
+        if self.scaler.get_scale() >= scale:
             self.schedule.step()
-        return {name: value.detach() for name, value in parts.items()} | {"grad_norm": norm}
+        elif scale < 1:
+            raise runs.RunError(f"{self.run}: in float16 the gradients overflow, however small: --recipe amp=off")
+
+    @contextmanager
+    def advice(self) -> Iterator[None]:
+        """Say what to do where a step cannot be compiled, or has too few images."""
+        try:
+            yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            cure = "batch norm needs two images at a time, in each process and each of its micro_batches"
+            raise runs.RunError(f"{self.run}: batch_size={self.recipe.batch_size}: {cure}") from error
+        except RuntimeError as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                reason = str(error).partition("\n")[0]
+                raise runs.RunError(
+                    f"{self.run}: torch.compile fails here ({reason}): --recipe compile=false"
+                ) from error
+            raise
+
+    def read(self, numbers: dict[str, torch.Tensor], image_ids: list[str]) -> None:
+        """Pass the numbers of a step on, unless they are not finite: then the run stops."""
+        step = {"epoch": self.sampler.epoch + 1, "step": self.schedule.last_epoch + 1, "steps": self.steps}
+        rate = learning_rate(self.optimizer, "head kernels")
+        self.readings.add(numbers, step | {"lr": rate, "images": image_ids})
+        self.pass_on(self.readings.late)
+
+    def pass_on(self, late: int) -> None:
+        for numbers in self.readings.read(late):
+            images = ", ".join(numbers.pop("images"))
+            wrong = {name: value for name, value in numbers.items() if not isfinite(value)}
+            if wrong:
+                raise runs.RunError(
+                    f"{self.run}: epoch {numbers['epoch']}, step {numbers['step']} gave "
+                    f"{', '.join(f'{name}={value}' for name, value in wrong.items())} on the images {images}. "
+                    f"Halve the learning rate, or lengthen the warmup; {runs.way_on(self.run, asdict(self.recipe))}"
+                )
+            self.follow(numbers)
 
     def train_epoch(self, network: nn.Module, epoch: int) -> dict:
         """One pass over the training set; the means of its losses and of the gradient's length."""
-        self.sampler.epoch = epoch
+        self.sampler.epoch, self.sampler.skipped = epoch, self.done * self.loader.batch_size
         network.train()
-        sums: dict[str, torch.Tensor] = {}
+        self.clock = time.monotonic()
         for batch in self.loader:
-            parts = self.step(network, batch.to(self.device))
+            with self.advice():
+                numbers = self.step(network, batch.to(self.device))
             # Summed on the device: reading a number here would make the CPU wait for the GPU.
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
-        means = {name: value.item() / len(self.loader) for name, value in sums.items()}
-        if not all(torch.isfinite(torch.tensor(list(means.values())))):
-            raise runs.RunError(
-                f"{self.run}: in epoch {epoch + 1} the losses became {means}. Halve the learning rate, or lengthen "
-                "the warmup; the run is as it was after the last epoch"
-            )
-        rate = learning_rate(self.optimizer, "head kernels")
-        return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": rate} | means
+            sums = {name: self.sums.get(name, 0.0) + value for name, value in numbers.items()}
+            longest = torch.maximum(self.sums.get("grad_norm_max", numbers["grad_norm"]), numbers["grad_norm"])
+            self.sums = sums | {"grad_norm_max": longest}
+            self.done += 1
+            self.between_steps()
+        self.pass_on(late=0)
+        self.count_time()
+        means = {name: value.item() / len(self.loader) for name, value in self.sums.items()}
+        record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length}
+        record |= {"lr": learning_rate(self.optimizer, "head kernels")} | means
+        pace = round(self.sampler.length / self.elapsed, 1)
+        return record | {"grad_norm_max": self.sums["grad_norm_max"].item(), "images_per_second": pace}
 
-    def measure(self, epoch: int) -> dict[str, float]:
-        """The evaluation, when it is due; only one process does it, and the others wait for the result."""
-        due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
-        if self.evaluate is None or not due:
+    def count_time(self) -> None:
+        """Add what has gone by to the run's seconds, and to the epoch's."""
+        passed = time.monotonic() - self.clock
+        self.clock += passed
+        self.seconds, self.elapsed = self.seconds + passed, self.elapsed + passed
+
+    def between_steps(self) -> None:
+        """Keep the run where it is time for that, and end where a signal has asked for it."""
+        stopped = agreed(self.stop.number, self.hosts)
+        if stopped or time.monotonic() - self.kept_at >= 60 * self.checkpoint_minutes:
+            self.pass_on(late=0)
+            self.save()
+        if stopped:
+            self.stop.number = stopped
+            self.stop.end()
+
+    def measure(self, epoch: int) -> dict:
+        """The evaluation, when it is due, of one model in all processes; what the first one finds counts."""
+        if not self.is_due(epoch):
             return {}
-        measured = [self.evaluate(self.model) if rank() == 0 else {}]
+        if world_size() > 1:  # batch norm's statistics are each process's own, and the first one's are kept
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
+        measured = [self.evaluate(self.model)]
         if world_size() > 1:
             dist.broadcast_object_list(measured)
+        if isinstance(self.schedule, Plateau) and isfinite(measured[0]["map"]):  # one that failed says nothing
+            self.schedule.measured(measured[0]["map"])
         return measured[0]
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether the model is measured after an epoch."""
+        return self.evaluate is not None and (epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs)
 
     def fit(self) -> list[dict]:
         """Train to the end, from wherever the run folder stands; gives the history."""
-        self.start_or_resume()
-        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
-        while not self.finished():
-            started = time.monotonic()
-            record = self.train_epoch(network, epoch=len(self.history))
-            record |= self.measure(epoch=record["epoch"])
-            self.seconds += time.monotonic() - started
-            record["seconds"] = round(self.seconds, 1)
-            self.history.append(record)
-            self.save()
-            self.report(record)
+        held = runs.held(self.run) if rank() == 0 else nullcontext()
+        with held, stop_signals() as self.stop, ending(self.loader):
+            self.start_or_resume()
+            network = self.network()
+            self.hosts = dist.new_group(backend="gloo") if world_size() > 1 else None
+            with told(self.when):
+                self.fit_epochs(network)
         return self.history
+
+    def fit_epochs(self, network: nn.Module) -> None:
+        """All epochs that are left."""
+        try:
+            while not self.finished():
+                self.fit_epoch(network)
+        except RuntimeError as error:
+            if self.stop.number is None or isinstance(error, runs.RunError):
+                raise
+            self.stop.end()  # torch's word for a loader that the signal has ended too
+
+    def when(self) -> str:
+        """Where the run stands, for an error."""
+        return f"in epoch {len(self.history) + 1}"
+
+    def fit_epoch(self, network: nn.Module) -> None:
+        """What is left of an epoch, its measurement and its record. What is computed is kept before it is measured."""
+        record = self.train_epoch(network, epoch=len(self.history))
+        if self.is_due(record["epoch"]):
+            self.save()
+            with self.stop.at_once():
+                record |= plain(self.measure(record["epoch"]))
+        self.count_time()
+        self.history.append(record | {"seconds": round(self.seconds, 1)})
+        if runs.best_epoch(self.history) == len(self.history):
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        self.begin_epoch()
+        self.save()
+        self.report(self.history[-1])
 
     def finished(self) -> bool:
         """Whether all epochs are done, or patience is at its end."""
@@ -333,22 +501,30 @@ class Trainer:
         best = runs.best_epoch(self.history)
         if self.recipe.patience is None or best is None:
             return False
-        return sum(r["epoch"] > best and "map" in r for r in self.history) >= self.recipe.patience
+        return sum(r["epoch"] > best and r.get("map") is not None for r in self.history) >= self.recipe.patience
 
     def start_or_resume(self) -> None:
         """Begin, or go on from the state that the run folder holds; where that is refused, nothing has changed."""
-        saved = runs.take_up(self.run, self.model, self.asked(), self.device)
+        saved = runs.take_up(self.run, self.model, self.asked(), self.may_change)
         self.prepare()
         if saved is None:
             return
         self.model.load_state_dict(saved["model"])
-        names = [group["name"] for group in self.optimizer.param_groups]
+        names, peaks = [group["name"] for group in self.optimizer.param_groups], self.schedule.base_lrs
         self.optimizer.load_state_dict(saved["optimizer"])
-        for group, name in zip(self.optimizer.param_groups, names, strict=True):
-            group["name"] = name  # older states have none
         self.schedule.load_state_dict(saved["schedule"])
+        self.schedule.base_lrs = peaks  # where the recipe was changed, these are today's
+        factors = [factor(self.schedule.last_epoch) for factor in self.schedule.lr_lambdas]
+        for group, name, peak, factor in zip(self.optimizer.param_groups, names, peaks, factors, strict=True):
+            group |= {"name": name, "initial_lr": peak, "lr": peak * factor}  # older states have no names
         self.scaler.load_state_dict(saved["scaler"])
-        self.history, self.seconds = saved["history"], saved["seconds"]
+        self.history, self.seconds, self.changes = saved["history"], saved["seconds"], saved["changes"]
+        self.done, self.elapsed, self.best = saved["done"], saved["elapsed"], saved["best"]
+        self.sums = {name: value.to(self.device) for name, value in saved["sums"].items()}
+        restore_random(saved["random"], self.device)
+        if rank() == 0:
+            provenance = saved["provenance"] or self.provenance()
+            runs.settle(self.run, self.model, saved | {"provenance": provenance})
 
     def asked(self) -> dict:
         """What must be the same when a run goes on."""
@@ -357,18 +533,26 @@ class Trainer:
 
     def save(self) -> None:
         """Keep the run as it stands; only one process writes."""
-        if rank() > 0:
-            return
-        state = {
-            **self.asked(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": self.history,
-            "seconds": self.seconds,
-        }
-        runs.save(self.run, self.model, state, self.provenance())
+        self.count_time()
+        if rank() == 0:
+            state = {
+                **self.asked(),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "history": self.history,
+                "best": self.best,
+                "seconds": self.seconds,
+                "done": self.done,
+                "elapsed": self.elapsed,
+                "sums": self.sums,
+                "random": random_states(self.device),
+                "changes": self.changes,
+                "provenance": self.provenance(),
+            }
+            runs.save(self.run, self.model, state)
+        self.kept_at = time.monotonic()
 
     def provenance(self) -> dict:
         """Where these weights are from."""
@@ -386,5 +570,6 @@ class Trainer:
                 "loss": repr(self.loss),
                 "processes": world_size(),
             }
+            | ({"changes": self.changes} if self.changes else {})
             | runs.environment(self.device)
         )

@@ -93,3 +93,11 @@ def test_an_image_of_few_objects_beside_a_crowd_is_matched_as_alone():
         alone = match(boxes[row, None, :count], labels[row, None, :count], SSD300.boxes())
         assert all(torch.equal(a[row], b[0]) for a, b in zip(together, alone, strict=True))
     assert set(together.gt_index[0].tolist()) == {-1, 0, 1, 2, 3} and (together.labels[2] == 0).all()
+
+
+@pytest.mark.parametrize("spec", [SSD300, SSD_MINI])
+def test_the_most_objects_of_a_picture_are_those_that_a_gigabyte_matches(spec):
+    count = len(spec.boxes())
+    most = crowds.most_objects(count)
+    assert most * count * 4 * crowds.COPIES <= crowds.ROOM < (most + 1) * count * 4 * crowds.COPIES
+    assert 2000 < most < 40_000

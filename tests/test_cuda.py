@@ -1,5 +1,7 @@
 """What only a GPU can show: that it gives what the CPU gives, and that a run on it learns, stops and goes on."""
 
+import os
+import signal
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,16 +11,18 @@ import torch.distributed as dist
 from processes import RECIPE, fresh_model
 from torch.nn.parallel import DistributedDataParallel
 
-from course_lib import augment, ssd, weights
+from course_lib import augment, runs, ssd, weights
 from course_lib.detect import detect
 from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss, total
 from course_lib.matching import Matches, match
 from course_lib.nms import nms
 from course_lib.priors import SSD300, SSD_MINI
+from course_lib.runs import RunError
+from course_lib.stopping import Stopped
 from course_lib.training import Trainer
 from course_lib.voc import VOCDetection
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICE = "cuda"
 
 
@@ -155,6 +159,54 @@ def test_a_run_learns_stops_and_goes_on(small_devkit, tmp_path, amp):
     parts = gpu_trainer(small_devkit, tmp_path / "parts", amp)
     assert_alike(parts.fit(), history)
     assert parts.scaler.get_scale() == whole.scaler.get_scale()
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_a_step_does_not_make_the_host_wait(small_devkit, tmp_path, amp):
+    """But for the event of the step before, which is over by then."""
+    one = ready(small_devkit, tmp_path, amp)
+    batch = next(iter(one.loader)).to(DEVICE)
+    for _ in range(3):  # the first steps make what the optimizer keeps, and choose algorithms
+        one.step(one.model, batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            one.step(one.model, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(one.readings.waiting) == 1
+
+
+def test_what_is_not_finite_stops_the_run_one_step_late_and_breaks_no_weight(small_devkit, tmp_path):
+    one, usual = ready(small_devkit, tmp_path), MultiBoxLoss()
+    batch = next(iter(one.loader)).to(DEVICE)
+    one.step(one.model, batch)
+    one.loss = lambda *given: {name: value * float("nan") for name, value in usual(*given).items()}
+    one.step(one.model, batch)
+    one.loss = usual
+    with pytest.raises(RunError, match="step 2 gave loc=nan"):
+        one.step(one.model, batch)
+    assert all(value.isfinite().all() for value in one.model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amp", ["off", "fp16"])
+def test_a_run_stopped_within_an_epoch_goes_on_there(small_devkit, tmp_path, amp):
+    history = gpu_trainer(small_devkit, tmp_path / "whole", amp).fit()
+    one = gpu_trainer(small_devkit, tmp_path / "parts", amp)
+    step = one.step
+
+    def told(network, batch):
+        if one.done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(network, batch)
+
+    one.step = told
+    with pytest.raises(Stopped):
+        one.fit()
+    state = runs.read_state(tmp_path / "parts")
+    assert state["done"] == 5 and state["random"].keys() == {"cpu", "cuda"}
+    assert_alike(gpu_trainer(small_devkit, tmp_path / "parts", amp).fit(), history)
 
 
 @pytest.mark.slow

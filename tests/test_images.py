@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from course_lib import images
 from course_lib.files import DataError
@@ -371,3 +371,25 @@ def test_an_image_whose_size_is_annotated_the_wrong_way_round_says_so(tmp_path):
         read_image(tmp_path / "a.png", (30, 40))
     with pytest.raises(DataError, match="another version"):
         read_image(tmp_path / "a.png", (30, 41))
+
+
+def test_a_header_tells_what_the_whole_picture_tells_but_for_its_pixels(tmp_path):
+    """Its size as the annotation sees it, also where a camera has turned it; and whether it is a picture at all."""
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "plain.jpg")
+    Image.new("RGB", (40, 30)).save(tmp_path / "turned.jpg", exif=turned)
+    Image.new("L", (40, 30)).save(tmp_path / "grey.png")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "plain.jpg").read_bytes()[:40])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no picture")
+    for name in ("plain.jpg", "turned.jpg", "grey.png", "cut.jpg", "empty.png", "text.jpg", "none.jpg"):
+        for size in (None, (40, 30), (30, 40), (4, 3)):
+            said = []
+            for look in (images.check_header, images.read_image):
+                try:
+                    look(tmp_path / name, size)
+                    said.append("")
+                except DataError as error:
+                    said.append(str(error))
+            assert said[0] == said[1], (name, size)

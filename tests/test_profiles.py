@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_model_and_leaves_torchs_state_alone(small)
 @pytest.mark.slow
 def test_the_selector_measures_the_validation_images(small):
     measured = small.selector()(small.model())
-    assert set(measured) == {"map"} and 0 <= measured["map"] <= 1
+    assert set(measured) == {"map", "ap"} and 0 <= measured["map"] <= 1
     assert len(small.detections(small.model(), small.test)) == 12
 
 
@@ -165,6 +165,25 @@ def test_a_run_that_was_started_with_another_model_is_refused_and_stays(small, t
     with pytest.raises(DataError, match=rf"start\.safetensors: model is '{named}.*: choose another folder.*--fresh"):
         small.start(tmp_path)
     assert (tmp_path / "start.safetensors").read_bytes() == before and (tmp_path / "pretraining.pt").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", None])
+@pytest.mark.parametrize("state", ["state.pt", "state.before.pt"])
+def test_a_start_that_is_broken_or_missing_stops_no_run_that_is_past_it(small, tmp_path, content, state):
+    if content is not None:
+        (tmp_path / "start.safetensors").write_bytes(content)
+    (tmp_path / state).write_text("a state")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model = small.start(tmp_path, seed=3)
+    assert torch.equal(next(model.parameters()), next(small.model(3).parameters()))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("content", [b"", b"cut"])
+def test_a_broken_start_of_a_run_that_needs_it_is_named_with_its_cure(small, tmp_path, content):
+    (tmp_path / "start.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=r"start\.safetensors: weights is .*remove it, and the start is made again"):
+        small.start(tmp_path)
 
 
 def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():

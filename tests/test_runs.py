@@ -1,18 +1,29 @@
+import errno
+import json
+import multiprocessing
+import os
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import RECIPE, fresh_model, trainer
+from processes import RECIPE, dice, fresh_model, hold, stop_as_process, stop_group, train_and_be_killed, trainer
 
-from course_lib import augment, runs, ssd, weights
-from course_lib.files import DataError
-from course_lib.losses import FocalLoss
+from conftest import loopback_works
+from course_lib import augment, pretraining, runs, ssd, training, weights
+from course_lib.files import DataError, is_alive
+from course_lib.losses import FocalLoss, MultiBoxLoss
 from course_lib.runs import RunError, best_epoch, read_history, read_provenance
+from course_lib.stopping import Stopped
 from course_lib.training import Trainer
 from course_lib.voc import VOC_CLASSES, VOCDetection
 
@@ -40,6 +51,11 @@ def other_trainer(devkit, run, model=None, **changed):
     return Trainer(model, dataset, augment.training_mini(160), replace(RECIPE, batch_size=2, **changed), run)
 
 
+def contents(run):
+    """Every file of a run with its bytes; the lock is nobody's property."""
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.name != ".lock"}
+
+
 def three_classes():
     return ssd.ssd_mini(4, VOC_CLASSES[:3])
 
@@ -56,10 +72,10 @@ def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_pat
     names = ["state.pt", "last.safetensors"] if left == "both" else [left]
     for name in names:
         shutil.copy(begun / name, tmp_path / name)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with pytest.raises(RunError, match=rf"was started with .*{was}.*asked for now .*{now}.*another folder, or --fresh"):
         other_trainer(small_devkit, tmp_path, model()).fit()
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == contents(tmp_path)
 
 
 def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small_devkit, begun, tmp_path):
@@ -142,13 +158,88 @@ def test_a_refusal_names_what_differs_and_nothing_else(small_devkit, begun):
     )
 
 
-@pytest.mark.parametrize("left", [0, 1, 100, 5000, -1])
-def test_a_state_that_was_cut_short_is_named_and_kept(small_devkit, begun, tmp_path, left):
-    content = (begun / "state.pt").read_bytes()[:left]
-    (tmp_path / "state.pt").write_bytes(content)
-    with pytest.raises(RunError, match=r"state\.pt is cut short or no run's state .*--fresh") as refused:
+def spoilt(path, how):
+    """A file as a disk may leave it; 64 flipped bytes were once loaded and trained on."""
+    content = bytearray(path.read_bytes())
+    match how:
+        case "empty":
+            content.clear()
+        case "cut":
+            del content[len(content) // 2 :]
+        case "a byte short":
+            content.pop()
+        case "flipped":
+            places = torch.randint(2000, len(content) - 2000, (64,), generator=torch.Generator().manual_seed(0))
+            for place in places.tolist():
+                content[place] ^= 4
+        case "a text":
+            content[:] = b"a text"
+    path.write_bytes(content)
+
+
+def without(path, name):
+    state = torch.load(path, weights_only=True)
+    del state[name]
+    torch.save(state, path)
+
+
+def poisoned(path):
+    """As an earlier edition saved weights that became NaN in an epoch's last step."""
+    state = torch.load(path, weights_only=True)
+    state["model"]["loc_heads.0.bias"][0] = torch.nan
+    torch.save(state, path)
+
+
+SPOILT = [*((spoilt, how) for how in ("empty", "cut", "a byte short", "flipped", "a text"))]
+SPOILT += [*((without, name) for name in ("images", "model", "optimizer")), (lambda path, how: poisoned(path), "NaN")]
+NAMED = r"(state|weights|images|model|optimizer) is "
+
+
+@pytest.fixture(scope="module")
+def twice(small_devkit, tmp_path_factory):
+    """A run that was kept after its first epoch and after its second."""
+    run = tmp_path_factory.mktemp("twice") / "run"
+    one = trainer(small_devkit, run, replace(RECIPE, batch_size=2), image_set="val")
+    one.prepare()
+    for epoch in (1, 2):
+        one.history.append({"epoch": epoch, "map": epoch / 10})
+        one.best = {name: tensor + epoch for name, tensor in one.model.state_dict().items()}
+        one.save()
+    return run
+
+
+@pytest.mark.parametrize(("spoil", "how"), SPOILT, ids=[how for _, how in SPOILT])
+def test_a_broken_state_falls_back_to_the_one_before_and_with_both_broken_is_named(
+    small_devkit, twice, tmp_path, spoil, how
+):
+    """It was a RuntimeError, an EOFError, an UnpicklingError or a KeyError, each with its traceback."""
+    for name in ("state.pt", "state.before.pt"):
+        shutil.copy(twice / name, tmp_path / name)
+    spoil(tmp_path / "state.pt", how)
+    one = other_trainer(small_devkit, tmp_path)
+    with pytest.warns(RuntimeWarning, match=rf"state\.pt: {NAMED}.*goes on from .*state\.before\.pt: 1 epochs") as told:
+        one.start_or_resume()
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    assert one.history == read_history(tmp_path) == [{"epoch": 1, "map": 0.1}]
+    one.save()  # the good one stays the one before
+    one = other_trainer(small_devkit, tmp_path)
+    one.start_or_resume()
+    assert runs.sound_state(tmp_path / "state.before.pt")["history"] == one.history
+    assert (tmp_path / "state.broken.pt").exists()
+    for name in ("state.pt", "state.before.pt"):
+        spoil(tmp_path / name, how)
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=rf"state\.pt: {NAMED}.*state\.before\.pt: {NAMED}.*restore.*--fresh") as error:
         other_trainer(small_devkit, tmp_path).fit()
-    assert "\n" not in str(refused.value) and (tmp_path / "state.pt").read_bytes() == content
+    assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+def test_between_two_renames_of_a_save_there_is_the_state_before(small_devkit, twice, tmp_path):
+    shutil.copy(twice / "state.before.pt", tmp_path)
+    one = other_trainer(small_devkit, tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"state\.pt is missing; the run goes on from the state before"):
+        one.start_or_resume()
+    assert [record["epoch"] for record in one.history] == [1]
 
 
 @pytest.mark.parametrize("what", [b"a text", b"PK\x03\x04", [1, 2], {"model": {}}, 3.0])
@@ -156,25 +247,83 @@ def test_a_file_that_is_no_state_is_named_and_kept(small_devkit, tmp_path, what)
     path = tmp_path / "state.pt"
     path.write_bytes(what) if isinstance(what, bytes) else torch.save(what, path)
     content = path.read_bytes()
-    with pytest.raises(RunError, match=r"state\.pt is (cut short|no run's state, without recipe, ).*--fresh"):
+    with pytest.raises(RunError, match=r"state\.pt: (state|recipe, loss, .*) is .*--fresh"):
         other_trainer(small_devkit, tmp_path).fit()
     assert path.read_bytes() == content
 
 
+MADE = ("last.safetensors", "best.safetensors", "history.jsonl", "provenance.json")
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("how", ["missing", "empty", "cut", "a text", "the other's"])
+def test_what_is_made_from_the_state_is_made_again_where_it_says_something_else(
+    small_devkit, twice, tmp_path, name, how
+):
+    """Killed between best and the state, the best epoch's weights were gone and nothing said so."""
+    run = shutil.copytree(twice, tmp_path / "run")
+    if how == "missing":
+        (run / name).unlink()
+    elif how == "the other's":
+        others = {"last.safetensors": "best.safetensors", "best.safetensors": "last.safetensors"}
+        texts = {"history.jsonl": '{"epoch": 1, "map": 0.9}\n', "provenance.json": '{"best_epoch": 7}'}
+        (run / name).write_bytes((run / others[name]).read_bytes() if name in others else texts[name].encode())
+    else:
+        spoilt(run / name, how)
+    other_trainer(small_devkit, run).start_or_resume()
+    for made in MADE[:2]:
+        found, expected = (weights.load(folder / made).state_dict() for folder in (run, twice))
+        assert all(torch.equal(found[key], expected[key]) for key in expected), made
+    assert all((run / made).read_bytes() == (twice / made).read_bytes() for made in MADE[2:])
+
+
+def test_what_says_what_the_state_says_is_not_written_again(small_devkit, twice, tmp_path):
+    run = shutil.copytree(twice, tmp_path / "run")
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    other_trainer(small_devkit, run).start_or_resume()
+    assert before == {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+
+
+def of_an_earlier_edition(run):
+    """A state that knew no best weights and no place within an epoch."""
+    state = torch.load(run / "state.pt", weights_only=True)
+    for name in ("best", "done", "elapsed", "sums", "random", "changes", "provenance"):
+        del state[name]
+    del state["recipe"]["schedule"]  # a field that an update has added
+    torch.save(state, run / "state.pt")
+
+
+def test_a_state_from_before_it_kept_the_best_weights_takes_them_from_their_file(small_devkit, twice, tmp_path):
+    run = shutil.copytree(twice, tmp_path / "run")
+    state = torch.load(run / "state.pt", weights_only=True)
+    state["history"] = [{"epoch": 1, "map": 0.3}, {"epoch": 2, "map": 0.2}]
+    torch.save(state, run / "state.pt")
+    of_an_earlier_edition(run)
+    one = other_trainer(small_devkit, run)
+    one.start_or_resume()
+    best = weights.load(run / "best.safetensors").state_dict()
+    assert all(torch.equal(tensor, one.best[name]) for name, tensor in best.items())
+    assert (one.done, one.sums, one.changes) == (0, {}, [])
+    (run / "best.safetensors").write_bytes(b"")
+    one = other_trainer(small_devkit, run)
+    with pytest.warns(RuntimeWarning, match=r"best\.safetensors: weights is .*epoch 1 are gone"):
+        one.start_or_resume()
+    assert runs.holds(run / "best.safetensors", one.model.state_dict(), weights.describe(one.model))
+
+
 def test_what_training_leaves_in_the_folder_can_be_read_again(begun):
-    assert {path.name for path in begun.iterdir()} == {
-        *("last.safetensors", "best.safetensors", "history.jsonl", "provenance.json", "state.pt")
-    }
+    assert contents(begun).keys() == {*MADE, "state.pt"}
     assert read_history(begun) == [{"epoch": 1, "map": 0.5}]
     provenance = read_provenance(begun)
     assert (provenance["best_epoch"], provenance["architecture"], provenance["finished"]) == (1, "ssd_mini", False)
     assert tuple(provenance["classes"]) == weights.load(begun / "best.safetensors").classes == VOC_CLASSES
 
 
-@given(st.lists(st.sampled_from([None, 0.1, 0.2, 0.3]), max_size=8))
-def test_the_best_epoch_is_the_first_of_the_highest(measured):
-    history = [{"epoch": e} | ({} if m is None else {"map": m}) for e, m in enumerate(measured, start=1)]
-    known = [m for m in measured if m is not None]
+@given(st.lists(st.sampled_from(["not", None, float("nan"), float("inf"), 0.1, 0.2, 0.3]), max_size=8))
+def test_the_best_epoch_is_the_first_of_the_highest_and_what_is_no_number_never_is(measured):
+    """NaN once was the best for ever: nothing is more than it."""
+    history = [{"epoch": e} | ({} if m == "not" else {"map": m}) for e, m in enumerate(measured, start=1)]
+    known = [m for m in measured if m in (0.1, 0.2, 0.3)]
     assert best_epoch(history) == (measured.index(max(known)) + 1 if known else None)
 
 
@@ -183,14 +332,25 @@ def test_the_best_epoch_is_the_first_of_the_highest(measured):
     [
         (b"{", "JSON"),
         (b"\xff", "JSON"),
+        (b"", "JSON"),
         (b"[]", "best_epoch is 'missing'"),
         (b'{"profile": "cpu"}', "best_epoch is 'missing'"),
     ],
 )
 def test_a_provenance_that_cannot_be_used_is_named(tmp_path, content, said):
     (tmp_path / "provenance.json").write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=rf"provenance\.json: {said}.*makes it again from state\.pt") as error:
         read_provenance(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff\xfe", b"[]", b"3", b"{}", b"", b'{"epoch": 2, "loc": 0.', b"x" * 500])
+def test_a_history_that_cannot_be_used_is_named_with_its_line(tmp_path, line):
+    """It was a JSONDecodeError without a file's name."""
+    (tmp_path / "history.jsonl").write_bytes(b'{"epoch": 1}\n' + line + b"\n")
+    with pytest.raises(DataError, match=r"history\.jsonl: line 2 is .*makes it again from state\.pt") as error:
+        read_history(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "it's", "$HOME `ls`", "[red]x[/red]"])
@@ -251,3 +411,369 @@ def test_a_model_of_other_classes_is_refused_with_both_lists(known, asked, said)
     if len(asked) == 3:
         model.classes = asked  # as the error says
         runs.refuse_other_classes(model, list(asked))
+
+
+def of_twelve(devkit, run, **options):
+    """A trainer of two epochs of three steps each."""
+    options = {"evaluate": dice, "checkpoint_minutes": 1e9} | options
+    return trainer(devkit, run, options.pop("recipe", replace(RECIPE, epochs=2)), "test", **options)
+
+
+def same(one, other):
+    """Whether two histories tell the same, the times aside."""
+    timed = {"seconds", "images_per_second"}
+    return [{k: v for k, v in r.items() if k not in timed} for r in one] == [
+        {k: v for k, v in r.items() if k not in timed} for r in other
+    ]
+
+
+def assert_same_bits(one, other):
+    for name in ("last.safetensors", "best.safetensors"):
+        tensors = [weights.load(run / name).state_dict() for run in (one, other)]
+        assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0]), name
+
+
+@pytest.fixture(scope="module")
+def whole(small_devkit, tmp_path_factory):
+    """A run that nobody interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    torch.manual_seed(5)
+    of_twelve(small_devkit, run).fit()
+    return run
+
+
+class Telling(MultiBoxLoss):
+    """A loss that sends its own process a signal at one of its calls, and counts them."""
+
+    def __init__(self, call=0, number=0):
+        super().__init__()
+        self.__dict__.update(call=call, number=number, calls=0)
+
+    def __call__(self, offsets, logits, matches):
+        self.__dict__["calls"] += 1
+        if self.calls == self.call:
+            os.kill(os.getpid(), self.number)
+        return super().__call__(offsets, logits, matches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "number", "end"),
+    [
+        (1, signal.SIGTERM, Stopped),
+        (2, signal.SIGHUP, Stopped),
+        (3, signal.SIGINT, KeyboardInterrupt),
+        (5, 15, Stopped),
+    ],
+)
+def test_a_signal_within_an_epoch_loses_nothing_and_the_run_ends_with_the_same_bits(
+    small_devkit, whole, tmp_path, call, number, end
+):
+    """SIGTERM and SIGHUP lost the epoch without a word. Random numbers, sums of losses and the order go on."""
+    torch.manual_seed(5)
+    usual = signal.getsignal(number)
+    one = of_twelve(small_devkit, tmp_path, loss=Telling(call, number))
+    with pytest.raises(end):
+        one.fit()
+    assert signal.getsignal(number) == usual and one.loss.calls == call
+    state = runs.read_state(tmp_path)
+    assert 3 * len(state["history"]) + state["done"] == call
+    torch.manual_seed(0)
+    again = of_twelve(small_devkit, tmp_path, loss=Telling())
+    assert same(again.fit(), read_history(whole)) and again.loss.calls == 6 - call
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_a_measurement_ends_it_at_once_and_no_step_is_made_again(small_devkit, whole, tmp_path, number):
+    def measure(model):
+        os.kill(os.getpid(), number)
+        pytest.fail("went on measuring")
+
+    torch.manual_seed(5)
+    with pytest.raises((Stopped, KeyboardInterrupt)):
+        of_twelve(small_devkit, tmp_path, evaluate=measure, loss=Telling()).fit()
+    again = of_twelve(small_devkit, tmp_path, loss=Telling())
+    assert same(again.fit(), read_history(whole)) and again.loss.calls == 3
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(small_devkit, tmp_path):
+    """One that went on alone would wait for the other's gradients for ever."""
+    if not loopback_works():
+        pytest.skip("gloo needs the loopback interface, which is down here")
+    context = multiprocessing.get_context("spawn")
+
+    def train(run, store, number):
+        given = (small_devkit, tmp_path / run, tmp_path / store, number)
+        both = [context.Process(target=stop_as_process, args=(rank, *given)) for rank in range(2)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(timeout=300)
+        return [process.exitcode for process in both]
+
+    assert train("run", "first", signal.SIGTERM) == [143, 143]
+    state = runs.read_state(tmp_path / "run")
+    assert (state["done"], state["history"]) == (2, [])
+    assert train("run", "second", 0) == train("whole", "third", 0) == [0, 0]
+    assert_same_bits(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_finds_the_loaders_alive_until_the_step_is_kept(small_devkit, tmp_path):
+    """A worker that is killed interrupts the step, wherever that is."""
+    process = multiprocessing.get_context("spawn").Process(target=stop_group, args=(small_devkit, tmp_path))
+    process.start()
+    process.join(timeout=300)
+    assert process.exitcode == 143 and runs.read_state(tmp_path)["done"] == 2
+
+
+@pytest.mark.parametrize("minutes", [0, 10, 1e9])
+def test_a_state_is_kept_whenever_the_minutes_have_gone_by(small_devkit, tmp_path, monkeypatch, minutes):
+    now, kept = [0.0], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    one = of_twelve(small_devkit, tmp_path, checkpoint_minutes=minutes)
+    monkeypatch.setattr(runs, "save", lambda run, model, state: kept.append(state["done"]))
+    one.prepare()
+
+    def step(network, batch):
+        now[0] += 301
+        return {"loc": torch.tensor(1.0), "grad_norm": torch.tensor(2.0)}
+
+    one.step = step
+    record = one.train_epoch(one.model, 0)
+    assert kept == {0: [1, 2, 3], 10: [2], 1e9: []}[minutes]
+    assert (record["loc"], record["grad_norm_max"]) == (1.0, 2.0)
+    assert record["images_per_second"] == pytest.approx(12 / 903, abs=0.05)
+
+
+# Each with the most of its kind that may go by before. The files of a step are five or six.
+MOMENTS = [("pretraining", 2), ("write", 2), ("pretraining", 2), ("rename", 3), ("step", 2)]
+MOMENTS += [("write", 6), ("rename", 7), ("step", 2), ("rename", 7), ("write", 6)]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_a_run_ends_with_the_same_bits_and_a_state_loads_at_every_one(small_devkit, tmp_path):
+    """Before steps of pretraining and of training, before contents reach the disk, between the renames of a save."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["processes"])
+
+    def train(run, kind, moment):
+        process = context.Process(target=train_and_be_killed, args=(small_devkit, run, kind, moment))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    run, stood, generator = tmp_path / "run", 0, torch.Generator().manual_seed(0)
+    for kind, most in MOMENTS:
+        moment = torch.randint(1, most + 1, (), generator=generator).item()
+        assert train(run, kind, moment) == -signal.SIGKILL
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the state before, between two renames
+            state = runs.read_state(run)
+        stands = 3 * len(state["history"]) + state["done"] if state else 0
+        assert stands >= stood, "work was lost"
+        stood = stands
+        if (run / "pretraining.pt").exists():
+            assert pretraining.read_state(run / "pretraining.pt")["step"] in (2, 4)
+    assert 0 < stood < 9
+    assert train(run, "step", 0) == train(tmp_path / "whole", "step", 0) == 0
+    assert same(read_history(run), read_history(tmp_path / "whole"))
+    assert_same_bits(run, tmp_path / "whole")
+    assert contents(run).keys() == {*MADE, "state.pt", "state.before.pt", "start.safetensors"}
+
+
+def test_weights_and_momenta_that_are_not_finite_are_never_saved_over_the_good_state(small_devkit, tmp_path):
+    """What became NaN in an epoch's last step was saved, and every resume failed."""
+    one = of_twelve(small_devkit, tmp_path)
+    one.prepare()
+    one.step(one.model, next(iter(one.loader)))
+    momenta = one.optimizer.state[one.optimizer.param_groups[2]["params"][0]]["exp_avg"]
+    named = {"loc_heads.0.bias": one.model.loc_heads[0].bias.data, "momentum .* exp_avg": momenta}
+    for name, tensor in named.items():
+        one.save()
+        good, kept = tensor.clone(), contents(tmp_path)
+        tensor.view(-1)[0] = torch.nan
+        with pytest.raises(
+            RunError, match=rf"{name} became NaN.*state\.pt is as it was.*learning_rate=0\.0005 goes on"
+        ):
+            one.save()
+        assert contents(tmp_path) == kept
+        tensor.copy_(good)
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"learning_rate": 5e-4}, ["learning_rate"]),
+        ({"warmup_steps": 5}, ["warmup_steps"]),
+        ({"clip_norm": 1.0, "learning_rate": 2e-3}, ["clip_norm", "learning_rate"]),
+        ({"epochs": 7}, []),
+        ({"epochs": 4, "learning_rate": 1e-4}, ["learning_rate"]),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_with_another_rate_where_that_is_asked_and_says_since_when(
+    small_devkit, tmp_path, changed, names
+):
+    """A run that met NaN was stuck: the advice, halve the rate, was then refused."""
+    begun = of_twelve(small_devkit, tmp_path)
+    begun.prepare()
+    for batch in begun.loader:
+        begun.step(begun.model, batch)
+    begun.history = [{"epoch": 1}]
+    begun.save()
+    recipe = replace(begun.recipe, **changed)
+    if names:
+        with pytest.raises(RunError, match=rf"was started with {names[-1]}=|was started with {names[0]}=") as refused:
+            of_twelve(small_devkit, tmp_path, recipe=recipe).fit()
+        assert all(f"--recipe {name}={changed[name]}" in str(refused.value) for name in names)
+    one = of_twelve(small_devkit, tmp_path, recipe=recipe, may_change=names)
+    one.start_or_resume()
+    # From there on the rate is what a run of the new recipe would have at that step.
+    fresh = of_twelve(small_devkit, tmp_path / "fresh", recipe=recipe)
+    fresh.prepare()
+    for _ in range(3):
+        fresh.optimizer.step()
+        fresh.schedule.step()
+    rates = [[group["lr"] for group in any_.optimizer.param_groups] for any_ in (one, fresh)]
+    assert rates[0] == rates[1] and one.schedule.get_last_lr() is not None
+    was = {name: getattr(begun.recipe, name) for name in changed}
+    change = {"epochs_done": 1, "batches_done": 0, "was": was, "now": changed}
+    assert one.changes == [change] == one.provenance()["changes"]
+    one.save()
+    again = of_twelve(small_devkit, tmp_path, recipe=recipe)  # the same command once more
+    again.start_or_resume()
+    assert again.changes == [change] and again.optimizer.param_groups[2]["lr"] == rates[0][2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 3}, "seed=0, .*seed=3"),
+        ({"batch_size": 2}, "batch_size=4, .*batch_size=2"),
+        ({"epochs": 1}, "epochs=2, .*epochs=1"),
+        ({"weight_decay": 0.0, "learning_rate": 0.5}, r"weight_decay=0\.0005, .*weight_decay=0\.0"),
+    ],
+    ids=str,
+)
+def test_what_a_run_cannot_change_is_refused_by_name_even_where_it_is_asked(small_devkit, tmp_path, changed, said):
+    """Two dictionaries of 600 characters it was."""
+    begun = of_twelve(small_devkit, tmp_path)
+    begun.prepare()
+    begun.save()
+    recipe = replace(begun.recipe, warmup_steps=2, **changed)
+    with pytest.raises(RunError, match=f"was started with {said}.*--fresh") as refused:
+        of_twelve(small_devkit, tmp_path, recipe=recipe, may_change=[*changed]).fit()
+    assert "learning_rate" not in str(refused.value) and len(str(refused.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("field", ["micro_batches", "workers", "channels_last"])
+def test_how_the_same_is_computed_may_differ_from_one_machine_to_the_next(small_devkit, tmp_path, field):
+    begun = of_twelve(small_devkit, tmp_path)
+    begun.prepare()
+    begun.save()
+    value = {"micro_batches": 2, "workers": 0, "channels_last": False}[field]
+    of_twelve(small_devkit, tmp_path, recipe=replace(begun.recipe, **{field: value})).start_or_resume()
+
+
+@pytest.mark.slow
+def test_a_finished_run_asked_for_more_epochs_goes_on_with_the_longer_cosine(small_devkit, whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    one = of_twelve(small_devkit, run, recipe=replace(RECIPE, epochs=3))
+    history = one.fit()
+    assert same(history[:2], read_history(whole)) and [record["epoch"] for record in history] == [1, 2, 3]
+    assert history[1]["lr"] < 1e-6 * RECIPE.learning_rate  # it had come down
+    assert one.changes == [{"epochs_done": 2, "batches_done": 0, "was": {"epochs": 2}, "now": {"epochs": 3}}]
+    assert read_provenance(run)["finished"] and read_provenance(run)["changes"] == one.changes
+
+
+@pytest.mark.slow
+def test_a_map_that_is_no_number_is_never_best_and_is_null_in_the_files(small_devkit, tmp_path):
+    scores = iter([float("nan"), 0.2, 0.1])
+    recipe = replace(RECIPE, epochs=3)
+    one = trainer(small_devkit, tmp_path, recipe, evaluate=lambda model: {"map": next(scores), "ap": {"dog": np.nan}})
+    assert [record["map"] for record in one.fit()] == [None, 0.2, 0.1]
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert json.loads(lines[0], parse_constant=pytest.fail)["ap"] == {"dog": None}
+    assert read_provenance(tmp_path)["best_epoch"] == 2
+    assert runs.holds(tmp_path / "best.safetensors", one.best, weights.describe(one.model))
+
+
+def test_a_second_process_is_refused_with_one_line_and_the_lock_dies_with_the_first(small_devkit, tmp_path):
+    """Seed 3, then seed 4 two seconds later: both said complete, best was the one's and the state the other's."""
+    context = multiprocessing.get_context("spawn")
+    told, run = context.Queue(), tmp_path / "run"
+    process = context.Process(target=hold, args=(run, told))
+    process.start()
+    pid, loader = told.get(timeout=300)
+    try:
+        for use in (lambda: runs.held(run).__enter__(), of_twelve(small_devkit, run).fit, lambda: runs.move_aside(run)):
+            with pytest.raises(RunError, match=rf"run is trained into by process {pid} on .*another folder$"):
+                use()
+        with pytest.raises(RunError, match=r"history\.jsonl is missing"):  # who only reads needs no lock
+            read_history(run)
+        process.kill()
+        process.join()
+        with runs.held(run), runs.held(run):  # one process may hold it twice
+            assert is_alive(loader)
+    finally:
+        process.kill()
+        os.kill(loader, signal.SIGKILL)
+    assert runs.move_aside(run).is_dir() and not run.exists()
+
+
+def test_what_a_killed_process_left_unfinished_goes_with_the_next_start(tmp_path):
+    """30 MB for each kill during a save, which nobody removed."""
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    for name in ("state.pt", "last.safetensors"):
+        (tmp_path / f"{name}.{dead.pid}.unfinished").write_bytes(bytes(100))
+    alive = tmp_path / f"evaluation_area.json.{os.getppid()}.unfinished"
+    alive.write_text("")
+    with runs.held(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", alive.name}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(tmp_path, monkeypatch, number):
+    """It was found after all of the pretraining."""
+
+    def refuse(path, content, before=None):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(runs, "write_whole", refuse)
+    with pytest.raises(RunError, match=rf"run cannot be written \({os.strerror(number)}\): .*another folder"):
+        runs.held(tmp_path / "run").__enter__()
+
+
+@pytest.mark.parametrize("write", range(1, 6))
+def test_a_disk_that_is_full_in_the_middle_of_a_save_is_named_and_leaves_a_state(
+    small_devkit, twice, tmp_path, monkeypatch, write
+):
+    run, left, fsync = shutil.copytree(twice, tmp_path / "run"), iter(range(1, write)), os.fsync
+    one = other_trainer(small_devkit, run)
+    one.start_or_resume()
+    one.history.append({"epoch": 3, "map": 0.5})
+    one.best = {name: tensor + 3 for name, tensor in one.model.state_dict().items()}
+    one.model.load_state_dict(one.best)
+
+    def full(descriptor):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    names = ["state.pt", "history.jsonl", "provenance.json", "last.safetensors", "best.safetensors"]
+    with pytest.raises(
+        RunError, match=rf"{names[write - 1]} cannot be written \(No space left.*the same command goes on"
+    ):
+        one.save()
+    monkeypatch.undo()
+    again = other_trainer(small_devkit, run)
+    again.start_or_resume()
+    assert len(again.history) == (2 if write == 1 else 3) == len(read_history(run))
+    assert runs.holds(run / "best.safetensors", again.best, weights.describe(again.model))

@@ -171,3 +171,69 @@ def test_the_folder_to_give_is_named(small_devkit, tmp_path):
             list(trees.check_tree(given))
         assert error.value.path == given
     assert trees.require_tree(own_tree(tmp_path / "no images")) == tmp_path / "no images"
+
+
+@pytest.fixture
+def two_lists(tree):
+    """Image sets `test` and `val` of one tree, with two images each of 100 x 80 pixels."""
+    root = tree / "VOC2007"
+    for image_id in ("000002", "000003", "000004"):
+        write(root / f"Annotations/{image_id}.xml", dog())
+        Image.new("RGB", (100, 80)).save(root / f"JPEGImages/{image_id}.jpg")
+    (root / "ImageSets/Main/test.txt").write_text("000001\n000002\n")
+    (root / "ImageSets/Main/val.txt").write_text("000003\n000004\n")
+    return ImageSet(root, "test"), ImageSet(root, "val")
+
+
+def test_all_that_would_end_a_training_is_found_before_it(two_lists):
+    """A list, annotations of both sets, and images by their headers."""
+    root = two_lists[0].tree
+    assert list(trees.check_sets(two_lists)) == []
+    write(root / "Annotations/000001.xml", dog(xmin=50), dog(name="unicorn", ymin=99), dog(ymin=50))
+    (root / "JPEGImages/000002.jpg").unlink()
+    Image.new("RGB", (80, 100)).save(root / "JPEGImages/000003.jpg")
+    (root / "JPEGImages/000004.jpg").write_text("no picture")
+    found = [(fault.path.name, fault.field) for fault in trees.check_sets((*two_lists, ImageSet(root, "none")))]
+    assert found == [
+        ("none.txt", "image set"),
+        ("000001.xml", "object[0]/bndbox"),
+        ("000001.xml", "object[2]/bndbox"),
+        ("000002.jpg", "image"),
+        ("000003.jpg", "image size"),
+        ("000004.jpg", "image"),
+    ]
+
+
+@pytest.mark.parametrize(("objects", "most", "fault"), [(40, 39, True), (40, 40, False), (40, None, False)])
+def test_an_image_with_more_objects_than_can_be_matched_is_found_before_training(two_lists, objects, most, fault):
+    """One with 40,000 was killed for memory without a word."""
+    path = write(two_lists[1].tree / "Annotations/000004.xml", *(dog(xmin=1 + n % 20) for n in range(objects)))
+    found = list(trees.check_sets(two_lists, most))
+    assert [(one.path, one.field, one.value) for one in found] == ([(path, "objects", objects)] if fault else [])
+    assert all("cut the picture" in one.cure and "39" in one.cure for one in found)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "said"),
+    [
+        ("000001 000002", "000003 000004", None),
+        ("000001 000002", "000002", "1 image that val.txt has too (000002)"),
+        ("000001 000002 000003", "000003 000001", "2 images that val.txt has too (000001, 000003)"),
+    ],
+)
+def test_images_that_train_and_val_share_are_found(two_lists, train, val, said):
+    lists = two_lists[0].tree / "ImageSets/Main"
+    for name, ids in (("test", train), ("val", val)):
+        (lists / f"{name}.txt").write_text(ids.replace(" ", "\n"))
+    sets = [ImageSet(one.tree, one.name) for one in two_lists]
+    found = list(trees.shared_images(sets[:1], sets[1:]))
+    assert [(one.path, one.value) for one in found] == ([(lists / "test.txt", said)] if said else [])
+
+
+def test_images_of_one_name_in_two_trees_are_two_images_and_a_link_is_no_other_tree(two_lists, tmp_path):
+    other = tmp_path / "other"
+    (other / "ImageSets/Main").mkdir(parents=True)
+    (other / "ImageSets/Main/val.txt").write_text("000001\n")
+    assert list(trees.shared_images(two_lists[:1], [ImageSet(other, "val")])) == []
+    (tmp_path / "link").symlink_to(two_lists[0].tree)
+    assert len(list(trees.shared_images(two_lists[:1], [ImageSet(tmp_path / "link", "test")]))) == 1
