@@ -83,6 +83,9 @@ def select(
 
     What NMS does to a box depends on better boxes alone: the best candidates decide the best detections.
     """
+    if not len(boxes):
+        return []
+    boxes, probabilities = boxes.cpu(), probabilities.cpu()
     scores = probabilities.numpy(force=True)
     priors, labels, complete = zip(*(candidates(one, score_threshold, count) for one in scores), strict=True)
     image = np.repeat(np.arange(len(scores)), [len(prior) for prior in priors])
@@ -160,7 +163,7 @@ def detect(
     Source: Liu et al. 2016, section 3.1; the defaults are the original's.
     """
     check_finite(offsets=offsets, logits=logits)
-    boxes, scores = (values.cpu() for values in decode_scores(offsets, logits, priors, scoring))
+    boxes, scores = decode_scores(offsets, logits, priors, scoring)
     cuts = score_threshold, iou_threshold, top_k, max_detections
     return select(boxes, scores, *cuts, count=4 * max_detections)
 

@@ -139,6 +139,12 @@ def test_the_order_of_images_and_of_classes_changes_nothing(seed):
         assert equal([one._replace(labels=classes[one.labels - 1] + 1)], [found[image]])
 
 
+def test_no_images_and_no_classes_give_no_detections():
+    priors = ssd.SSD_MINI.boxes()
+    assert detect(torch.zeros(0, len(priors), 4), torch.zeros(0, len(priors), 21), priors) == []
+    assert len(detect(torch.zeros(1, len(priors), 4), torch.zeros(1, len(priors), 1), priors)[0].scores) == 0
+
+
 class Decoder(torch.nn.Module):
     def __init__(self, priors, scoring):
         super().__init__()
