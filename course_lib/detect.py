@@ -165,7 +165,7 @@ def detect(
     Raises:
         ValueError: an output is NaN or infinite.
 
-    Source: Liu et al. 2016, section 3.1; the defaults are the original's.
+    Source: Liu et al. 2016, section 3.7; the defaults are the original's.
     """
     check_finite(offsets=offsets, logits=logits)
     probabilities = SCORINGS[scoring](logits.float()).cpu()

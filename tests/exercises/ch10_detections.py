@@ -143,7 +143,10 @@ WRONG = {
         "itself": [
             ("plain", "for better in kept", "for better in [*kept, index]"),
         ],
-        "nothing dropped": [("plain", "if all(", "if True or all("), ("alive", "alive &= iou[one] <= threshold", "pass")],
+        "nothing dropped": [
+            ("plain", "if all(", "if True or all("),
+            ("alive", "alive &= iou[one] <= threshold", "pass"),
+        ],
         "ties": [
             ("plain", ".argsort(descending=True, stable=True)", ".argsort(stable=True).flip(0)"),
             ("rounds", "max(waiting,", "max(waiting[::-1],"),
