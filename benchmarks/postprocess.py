@@ -24,7 +24,7 @@ from course_lib.detect import Detections, detect
 from course_lib.files import write_whole
 from course_lib.priors import SSD300
 
-BATCH, CLASSES, ROUNDS, THREADS = 8, 21, 30, 2
+BATCH, CLASSES, ROUNDS, THREADS = 8, 21, 30, 1
 SIZE = SSD300.image_size
 PRIORS = SSD300.boxes()
 CORNERS = to_corners(PRIORS)

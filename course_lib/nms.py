@@ -7,7 +7,7 @@ from torch import Tensor
 from course_lib.boxes import box_iou
 
 FIRST_BLOCK = 4  # boxes of a class, see `survivors`
-PAIRS = 2**19  # to compare at a time, some 50 bytes each
+PAIRS = 2**15  # to compare at a time; PyTorch would share out more among threads, which costs more than it saves
 
 
 def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_threshold: float) -> Int[Tensor, " kept"]:
