@@ -93,12 +93,12 @@ def select(
     priors, labels, complete = zip(*(candidates(one, score_threshold, count) for one in scores), strict=True)
     image = np.repeat(np.arange(len(scores)), [len(prior) for prior in priors])
     prior, label = np.concatenate(priors), np.concatenate(labels)
-    group = image * scores.shape[2] + label
+    group, values = image * scores.shape[2] + label, scores[image, prior, label]
     # Class by class, by falling score, ties in the priors' order, so that the cut at top_k is the same everywhere.
-    order = np.lexsort((-scores[image, prior, label], group))
+    order = np.lexsort((-values, group))
     order = order[np.arange(len(order)) - np.searchsorted(group[order], group[order]) < top_k]
     image, prior, label, group = torch.from_numpy(np.stack([image, prior, label, group])[:, order])
-    every = Detections(box_of(image, prior), probabilities[image, prior, label], label)
+    every = Detections(box_of(image, prior), torch.from_numpy(values[order]), label)
     kept = survivors(every.boxes, group, iou_threshold).nonzero().squeeze(1)
     kept = kept[every.scores[kept].argsort(descending=True, stable=True)]
     cuts, detections = (score_threshold, iou_threshold, top_k, max_detections), []
