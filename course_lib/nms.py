@@ -57,7 +57,7 @@ def survivors(boxes: Float[Tensor, "N 4"], labels: Int[Tensor, " N"], iou_thresh
     kept = torch.zeros_like(labels, dtype=torch.bool)
     waiting, columns = torch.arange(len(labels), device=labels.device), boxes.T.contiguous()
     while len(waiting):
-        block = min(block, PAIRS // len(waiting) + 1)
+        block = max(FIRST_BLOCK, min(block, PAIRS // len(waiting)))
         place, group = torch.arange(len(waiting), device=labels.device), labels[waiting]
         start = torch.searchsorted(group, group)  # the place of the first box of the same class
         rivals = (place - start).clamp(max=block)  # the boxes of the block that are better than this one
