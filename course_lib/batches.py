@@ -56,6 +56,11 @@ class Batch(NamedTuple):
             }
         )
 
+    def parts(self, count: int) -> list["Batch"]:
+        """The batch in so many parts of one size, in its order; their tensors share its memory."""
+        size = len(self.images) // count
+        return [Batch(*(field[start : start + size] for field in self)) for start in range(0, size * count, size)]
+
     def pin_memory(self) -> "Batch":
         return self._replace(
             **{name: getattr(self, name).pin_memory() for name in ("images", "boxes", "labels", "difficult")}

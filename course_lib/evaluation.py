@@ -6,31 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from course_lib import metrics, runs, weights
 from course_lib.detect import Detections, detect_all
 from course_lib.files import write_whole
-from course_lib.images import resized
+from course_lib.loaders import Resized
 from course_lib.metrics import ClassDetections
 from course_lib.ssd import SSD
-from course_lib.voc import Annotation, Target, collate
-
-
-class Resized(Dataset):
-    """A data set as a model is measured on it: each image stretched to its size, and nothing else."""
-
-    def __init__(self, dataset: Dataset, image_size: int) -> None:
-        self.dataset, self.image_size = dataset, image_size
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "3 S S"], Target]:
-        image, target = self.dataset.load(index)
-        return resized(image, self.image_size), target
+from course_lib.voc import Annotation, collate
 
 
 def loader(dataset: Dataset, image_size: int, batch_size: int = 32, workers: int = 0) -> DataLoader:

@@ -1,8 +1,11 @@
 """Training: what a step computes, the loop of steps and epochs, and a run that can stop and go on at any moment."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,54 +15,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from course_lib import losses, runs
 from course_lib.augment import Augment
+from course_lib.loaders import Augmented, Shuffled, rank, world_size
 from course_lib.matching import Matches, match
-from course_lib.schedules import warmup_cosine
+from course_lib.recipes import Recipe
+from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
 from course_lib.voc import Batch, ImageDataset, collate
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what a run learns, beside its data and its model.
-
-    Attributes:
-        epochs: passes over the training set.
-        batch_size: images per step, over all processes together.
-        optimizer: "adamw" or "sgd" (momentum 0.9).
-        learning_rate: peak rate.
-        backbone_factor: rate of the backbone, as a multiple of `learning_rate`: what it has learned already
-            should not be lost while the heads still guess.
-        bias_factor: rate of biases and norms, as a multiple of `learning_rate`.
-        weight_decay: on convolutions' weights only.
-        warmup_steps: steps of the rise to the peak.
-        clip_norm: gradients longer than this are shortened to it.
-        amp: "off", "bf16", "fp16", or "auto": the best that the device has.
-        evaluate_every: epochs between two measurements of mAP; the last epoch is always measured.
-        frozen_blocks: of the backbone, which stay as they are.
-        match_iou: overlap with an object from which a prior is to answer for it.
-        patience: measurements without a new best before the run stops; None: it never does.
-        seed: of the order of images and of their augmentation.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    backbone_factor: float = 1.0
-    bias_factor: float = 1.0
-    weight_decay: float = 5e-4
-    warmup_steps: int = 100
-    clip_norm: float = 10.0
-    amp: str = "off"
-    evaluate_every: int = 1
-    frozen_blocks: int = 0
-    match_iou: float = 0.5
-    patience: int | None = None
-    seed: int = 0
 
 
 class Step(NamedTuple):
@@ -84,6 +49,7 @@ def compute(
     match_iou: float,
     priors: Float[Tensor, "P 4"] | None = None,
     dtype: torch.dtype | None = None,
+    matches: Matches | None = None,
 ) -> Step:
     """Match, predict, compare: all of a training step but the gradients.
 
@@ -94,9 +60,10 @@ def compute(
         match_iou: overlap with an object from which a prior is to answer for it.
         priors: centre-size; None for those of `network`, which a wrapper does not have.
         dtype: what convolutions compute in; None for float32. Matching and loss stay in float32.
+        matches: of the batch, where they are known.
     """
     priors = network.priors if priors is None else priors
-    matches = match(batch.boxes, batch.labels, priors, match_iou)
+    matches = matches or match(batch.boxes, batch.labels, priors, match_iou)
     with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not None):
         offsets, logits = network(batch.images)
     return Step(matches, offsets, logits, loss(offsets, logits, matches))
@@ -123,12 +90,9 @@ def parameter_groups(model: SSD, recipe: Recipe) -> list[dict]:
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = parameter_groups(model, recipe)
-    match recipe.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups)
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9)
-    raise ValueError(f"optimizer is {recipe.optimizer!r}: use 'adamw' or 'sgd'")
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=0.9)
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, name: str) -> float:
@@ -152,47 +116,53 @@ def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     raise ValueError(f"amp is {amp!r}: use 'off', 'bf16', 'fp16' or 'auto'")
 
 
-class Shuffled(Sampler):
-    """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
+def shares(matches: list[Matches]) -> list[Float[Tensor, ""]]:
+    """What to multiply the losses of each part of a batch by, so that all are divided by the positives of all parts.
 
-    The last images of an epoch that would not fill a batch are left out; each epoch others.
+    A loss divides by the positives of its part, or by 1 where there are none. The parts of all processes count.
+    """
+    own = torch.stack([(matched.labels > 0).sum() for matched in matches])  # [parts]
+    everyone = own.sum()
+    if world_size() > 1:
+        dist.all_reduce(everyone)
+    return list((own.clamp(min=1) / everyone.clamp(min=1)).unbind())
+
+
+def summed(numbers: dict[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
+    """The sums over all processes."""
+    if world_size() == 1:
+        return numbers
+    values = torch.stack(list(numbers.values()))
+    dist.all_reduce(values)
+    return dict(zip(numbers, values.unbind(), strict=True))
+
+
+class Readings:
+    """The numbers of steps, read without waiting for the device: on a GPU one step late, when they are there.
+
+    Attributes:
+        late: steps by which they are late.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length // batch_size * batch_size, seed, 0
-        self.population = length
+    def __init__(self, device: torch.device) -> None:
+        self.late = 1 if device.type == "cuda" else 0
+        self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.population, generator=generator)[: self.length].tolist()
-        return iter([(self.epoch, index) for index in order[rank() :: world_size()]])
+    def add(self, numbers: dict[str, Tensor], known: dict) -> None:
+        """Ask for the numbers of a step, of which something is `known` already."""
+        values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event() if self.late else None
+        if arrived:
+            arrived.record()
+        self.waiting.append((known, list(numbers), values, arrived))
 
-    def __len__(self) -> int:
-        return self.length // world_size()
-
-
-class Augmented(Dataset):
-    """A data set whose sample depends on `(epoch, index)` and the seed, and on nothing else.
-
-    So it does not matter which worker makes a sample, or whether a run was interrupted.
-    """
-
-    def __init__(self, dataset: ImageDataset, transform: Augment, seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]):
-        epoch, index = key
-        image, target = self.dataset.load(index)
-        self.transform.seed((self.seed * 1_000_003 + epoch) * len(self.dataset) + index)
-        return self.transform(image, target)
-
-
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    def read(self, late: int) -> Iterator[dict]:
+        """The numbers of all steps that were not read before, but for the last `late`."""
+        while len(self.waiting) > late:
+            known, names, values, arrived = self.waiting.popleft()
+            if arrived:
+                arrived.synchronize()
+            yield known | dict(zip(names, values.tolist(), strict=True))
 
 
 class Trainer:
@@ -204,13 +174,15 @@ class Trainer:
         transform: the augmentation.
         recipe: the numbers.
         run: folder of the run, which will hold what `runs` says.
-        evaluate: called with the model; gives numbers to record, of which "map" decides what is best:
-            `evaluation.selector` makes one.
+        evaluate: called with the model, in every process; gives what to record, of which "map" decides what is
+            best: `evaluation.selector` makes one.
         loss: called as `losses.MultiBoxLoss` is, with a `scoring` as it has; by its `repr` a run that goes on
             knows it again.
-        workers: processes that load images, beside this one.
+        workers: processes that load images, beside this one, where the recipe does not say.
         notes: further facts for the provenance.
         report: called with every record that goes into the history.
+        follow: called with the numbers of every step: "epoch", "step" and "steps" of the run, "lr", the losses and
+            "grad_norm".
 
     Raises:
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
@@ -224,23 +196,26 @@ class Trainer:
         transform: Augment,
         recipe: Recipe,
         run: str | Path,
-        evaluate: Callable[[SSD], dict[str, float]] | None = None,
+        evaluate: Callable[[SSD], dict] | None = None,
         loss: Callable | None = None,
         workers: int = 0,
         notes: dict | None = None,
         report: Callable[[dict], None] = lambda record: None,
+        follow: Callable[[dict], None] = lambda numbers: None,
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
         self.model, self.recipe, self.run = model, recipe, Path(run)
-        self.evaluate, self.report, self.notes = evaluate, report, notes or {}
+        self.evaluate, self.report, self.follow, self.notes = evaluate, report, follow, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
-        if recipe.batch_size % world_size() or not len(self.sampler):
+        if recipe.batch_size % (world_size() * recipe.micro_batches) or not len(self.sampler):
             raise runs.RunError(
-                f"batch_size={recipe.batch_size} with {len(dataset)} images and {world_size()} processes: it must "
-                "be a multiple of the processes and no larger than the data set"
+                f"batch_size={recipe.batch_size} with {len(dataset)} images, {world_size()} processes and "
+                f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
+                "larger than the data set"
             )
+        workers = workers if recipe.workers is None else recipe.workers
         self.loader = DataLoader(
             Augmented(dataset, transform, recipe.seed),
             batch_size=recipe.batch_size // world_size(),
@@ -264,57 +239,128 @@ class Trainer:
         """
         self.model.scoring = self.loss.scoring
         self.model.backbone.freeze(self.recipe.frozen_blocks)
+        self.model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
         self.optimizer = make_optimizer(self.model, self.recipe)
-        self.schedule = warmup_cosine(self.optimizer, self.recipe.warmup_steps, self.recipe.epochs * len(self.loader))
+        self.steps = self.recipe.epochs * len(self.loader)
+        self.schedule = SCHEDULES[self.recipe.schedule](self.optimizer, self.recipe.warmup_steps, self.steps)
+        self.readings = Readings(self.device)
+
+    def network(self) -> nn.Module:
+        """The model as steps call it: one for several processes, and compiled where the recipe says so."""
+        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+        return torch.compile(network) if self.recipe.compile else network
 
     def step(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Compute the losses of one batch, and improve."""
-        parts = compute(network, batch, self.loss, self.recipe.match_iou, self.model.priors, self.dtype).parts
+        """Compute the losses of one batch, and improve.
+
+        Gives the losses of the whole batch, over all processes and micro-batches, and "grad_norm", the length of its
+        gradient before it is shortened; 0 where float16 overflowed and the step was left out.
+
+        Raises:
+            RunError: a loss or the gradient is not finite, of this step or, on a GPU, of the one before.
+        """
+        parts = batch.parts(self.recipe.micro_batches)
+        matches = [match(part.boxes, part.labels, self.model.priors, self.recipe.match_iou) for part in parts]
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total(parts)).backward()
+        numbers: dict[str, torch.Tensor] = {}
+        for part, matched, share in zip(parts, matches, shares(matches), strict=True):
+            exchanged_later = part is not parts[-1] and world_size() > 1
+            with network.no_sync() if exchanged_later else nullcontext():
+                computed = compute(
+                    network, part, self.loss, self.recipe.match_iou, self.model.priors, self.dtype, matched
+                )
+                own = {name: value * share for name, value in computed.parts.items()}
+                # The mean of the processes' gradients is to be the sum of their shares.
+                self.scaler.scale(losses.total(own) * world_size()).backward()
+            numbers = {name: numbers.get(name, 0.0) + value.detach() for name, value in own.items()}
+        numbers = summed(numbers) | {"grad_norm": self.shorten()}
+        self.read(numbers, batch.image_ids)
+        self.improve()
+        return numbers
+
+    def shorten(self) -> torch.Tensor:
+        """Shorten the gradient to the recipe's `clip_norm`; gives its length before.
+
+        No weight is ever to become NaN: a gradient that is not finite becomes 0. So does its length with float16,
+        where that happens now and then.
+        """
         self.scaler.unscale_(self.optimizer)
-        norm = clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = clip_grad_norm_(parameters, self.recipe.clip_norm)
+        broken = ~norm.isfinite()
+        for parameter in parameters:
+            parameter.grad.masked_fill_(broken, 0.0)
+        return norm.masked_fill(broken, 0.0) if self.scaler.is_enabled() else norm
+
+    def improve(self) -> None:
+        """Let optimizer and schedule take their step; where float16 overflowed both leave it out."""
         self.scaler.step(self.optimizer)
-        scale = self.scaler.get_scale()
+        scale = self.scaler.get_scale()  # with float16, and only there, the host waits for the device here
         self.scaler.update()
-        if self.scaler.get_scale() < scale:  # float16 overflowed: the optimiser left this step out
-            norm = torch.zeros_like(norm)
-        else:
+        if self.scaler.get_scale() >= scale:
             self.schedule.step()
-        return {name: value.detach() for name, value in parts.items()} | {"grad_norm": norm}
+        elif scale < 1:
+            raise runs.RunError(f"{self.run}: in float16 the gradients overflow, however small: --recipe amp=off")
+
+    def read(self, numbers: dict[str, torch.Tensor], image_ids: list[str]) -> None:
+        """Pass the numbers of a step on, unless they are not finite: then the run stops."""
+        step = {"epoch": self.sampler.epoch + 1, "step": self.schedule.last_epoch + 1, "steps": self.steps}
+        rate = learning_rate(self.optimizer, "head kernels")
+        self.readings.add(numbers, step | {"lr": rate, "images": image_ids})
+        self.pass_on(self.readings.late)
+
+    def pass_on(self, late: int) -> None:
+        for numbers in self.readings.read(late):
+            images = ", ".join(numbers.pop("images"))
+            wrong = {name: value for name, value in numbers.items() if not isfinite(value)}
+            if wrong:
+                state = self.run / "state.pt"
+                raise runs.RunError(
+                    f"{self.run}: epoch {numbers['epoch']}, step {numbers['step']} gave "
+                    f"{', '.join(f'{name}={value}' for name, value in wrong.items())} on the images {images}. "
+                    "Halve the learning rate, or lengthen the warmup; "
+                    + (f"{state} is as it was before" if state.exists() else "nothing of this run was saved before")
+                )
+            self.follow(numbers)
 
     def train_epoch(self, network: nn.Module, epoch: int) -> dict:
         """One pass over the training set; the means of its losses and of the gradient's length."""
         self.sampler.epoch = epoch
         network.train()
+        started = time.monotonic()
         sums: dict[str, torch.Tensor] = {}
+        longest = torch.zeros((), device=self.device)
         for batch in self.loader:
-            parts = self.step(network, batch.to(self.device))
+            numbers = self.step(network, batch.to(self.device))
             # Summed on the device: reading a number here would make the CPU wait for the GPU.
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+            sums = {name: sums.get(name, 0.0) + value for name, value in numbers.items()}
+            longest = torch.maximum(longest, numbers["grad_norm"])
+        self.pass_on(late=0)
         means = {name: value.item() / len(self.loader) for name, value in sums.items()}
-        if not all(torch.isfinite(torch.tensor(list(means.values())))):
-            raise runs.RunError(
-                f"{self.run}: in epoch {epoch + 1} the losses became {means}. Halve the learning rate, or lengthen "
-                "the warmup; the run is as it was after the last epoch"
-            )
-        rate = learning_rate(self.optimizer, "head kernels")
-        return {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": rate} | means
+        pace = self.sampler.length / (time.monotonic() - started)
+        record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length}
+        record |= {"lr": learning_rate(self.optimizer, "head kernels")} | means
+        return record | {"grad_norm_max": longest.item(), "images_per_second": round(pace, 1)}
 
-    def measure(self, epoch: int) -> dict[str, float]:
-        """The evaluation, when it is due; only one process does it, and the others wait for the result."""
+    def measure(self, epoch: int) -> dict:
+        """The evaluation, when it is due, of one model in all processes; what the first one finds counts."""
         due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
         if self.evaluate is None or not due:
             return {}
-        measured = [self.evaluate(self.model) if rank() == 0 else {}]
+        if world_size() > 1:  # batch norm's statistics are each process's own, and the first one's are kept
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
+        measured = [self.evaluate(self.model)]
         if world_size() > 1:
             dist.broadcast_object_list(measured)
+        if isinstance(self.schedule, Plateau):
+            self.schedule.measured(measured[0]["map"])
         return measured[0]
 
     def fit(self) -> list[dict]:
         """Train to the end, from wherever the run folder stands; gives the history."""
         self.start_or_resume()
-        network = DistributedDataParallel(self.model) if world_size() > 1 else self.model
+        network = self.network()
         while not self.finished():
             started = time.monotonic()
             record = self.train_epoch(network, epoch=len(self.history))
