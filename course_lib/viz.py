@@ -1,13 +1,15 @@
 """Pictures: boxes on images, curves, and the colours that tell classes apart."""
 
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from course_lib.detect import Detections
@@ -131,6 +133,48 @@ def draw_curve(axes: Axes, name: str, curve: Curve, ap: float | None, colour: st
     axes.step(recall, envelope, where="pre", color=colour, linewidth=2, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     return axes
+
+
+# What a history records, panel by panel: the label of the axis, and the names of the curves in a record with their own.
+PANELS = {
+    "loss": {"loc": "box", "conf": "class", "val_loc": "box, validation", "val_conf": "class, validation"},
+    "learning rate": {"lr": "of the heads"},
+    "gradient norm": {"grad_norm": "before clipping, mean"},
+    "mAP": {"map": "on the images to select by"},
+}
+
+
+def history(records: Sequence[Mapping[str, float | None]]) -> Figure:
+    """The curves of a run over its epochs: losses, learning rate, gradient norm, and mAP with the best epoch marked.
+
+    Args:
+        records: one an epoch, as `runs.read_history` gives them. What none of them holds has no curve; what was not
+            measured, or is None or not finite, is no point of one.
+    """
+    figure, axes = grid(2, 2, cell=(4.5, 2.4))
+    for axis, (label, names) in zip(axes, PANELS.items(), strict=True):
+        axis.axis("on")
+        for number, (name, curve) in enumerate(names.items()):
+            points = [(one["epoch"], one[name]) for one in records if is_number(one.get(name))]
+            if points:
+                style = "--" if name.startswith("val_") else "-"
+                colour = ("#0072B2", "#D55E00")[number % 2]
+                axis.plot(*zip(*points, strict=True), style, color=colour, marker="o", markersize=3, label=curve)
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axis.lines:
+            axis.set_ylim(bottom=0)
+            axis.legend(fontsize=7, frameon=False)
+    if axes[-1].lines:
+        epoch, best = max(axes[-1].lines[0].get_xydata().tolist(), key=lambda point: point[1])
+        axes[-1].annotate(
+            f"best: {best:.3f}", (epoch, best), (0, -14), textcoords="offset points", ha="right", fontsize=8
+        )
+    return figure
+
+
+def is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def save_detections(

@@ -105,3 +105,30 @@ def test_a_class_name_is_drawn_as_it_is_and_not_as_a_formula(name):
     text = viz.draw_curve(axis, name, curve, 0.3, viz.COLOURS[0]).legend().get_texts()[0].get_text()
     assert not is_math_text(text) and text.replace(r"\$", "$") == f"{name}, AP 0.30"
     pixels(figure)
+
+
+def test_a_history_is_drawn_as_far_as_it_was_recorded():
+    """Epochs without a measurement, a measurement that failed (null), a loss that is not finite, mAP of 0."""
+    records = [
+        {"epoch": 1, "lr": 0.1, "loc": 3.0, "conf": 6.0, "grad_norm": 9.0, "map": 0.0},
+        {"epoch": 2, "lr": 0.2, "loc": 2.0, "conf": float("nan"), "grad_norm": 8.0},
+        {"epoch": 3, "lr": 0.1, "loc": 1.0, "conf": 5.0, "grad_norm": float("inf"), "map": None},
+        {"epoch": 4, "lr": 0.0, "loc": 0.5, "conf": 4.0, "grad_norm": 7.0, "map": 0.25, "seconds": 12.0},
+    ]
+    figure = viz.history(records)
+    losses, _, _, mean_ap = figure.axes
+    drawn = [[line.get_xydata().tolist() for line in axis.lines] for axis in figure.axes]
+    assert drawn[0] == [[[1, 3], [2, 2], [3, 1], [4, 0.5]], [[1, 6], [3, 5], [4, 4]]]
+    assert drawn[1] == [[[1, 0.1], [2, 0.2], [3, 0.1], [4, 0.0]]] and drawn[2] == [[[1, 9], [2, 8], [4, 7]]]
+    assert drawn[3] == [[[1, 0.0], [4, 0.25]]] and [text.get_text() for text in mean_ap.texts] == ["best: 0.250"]
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["box", "class"]
+    validated = viz.history([one | {"val_conf": 5.5} for one in records]).axes[0]
+    assert [line.get_linestyle() for line in validated.lines] == ["-", "-", "--"]
+    pixels(figure)
+
+
+@pytest.mark.parametrize("records", [[], [{"epoch": 1}], [{"epoch": 1, "map": None}]])
+def test_a_history_without_measurements_is_an_empty_picture(records):
+    figure = viz.history(records)
+    assert not any(axis.lines or axis.get_legend() for axis in figure.axes)
+    pixels(figure)
