@@ -248,7 +248,7 @@ def train(
         chosen.training_transform(),
         recipe,
         run,
-        evaluate=chosen.selector(),
+        evaluate=chosen.selector(criterion, recipe.match_iou),
         loss=criterion,
         workers=chosen.workers,
         notes={

@@ -2,30 +2,36 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from course_lib import metrics, runs, weights
-from course_lib.detect import Detections, detect_all
+from course_lib import loaders, metrics, runs, weights
+from course_lib.detect import Detections, detect, detect_all
 from course_lib.files import write_whole
-from course_lib.loaders import Resized
+from course_lib.loaders import Resized, rank, told, world_size
+from course_lib.matching import match
 from course_lib.metrics import ClassDetections
 from course_lib.ssd import SSD
-from course_lib.voc import Annotation, collate
+from course_lib.voc import Annotation, Batch
 
 
-def loader(dataset: Dataset, image_size: int, batch_size: int = 32, workers: int = 0) -> DataLoader:
+def loader(
+    dataset: Dataset, image_size: int, batch_size: int = 32, workers: int = 0, only: Sequence[int] | None = None
+) -> DataLoader:
     """The images of a data set in its order, resized and in batches.
 
     Args:
         dataset: a `voc.VOCDetection`, whose own transform is not used.
         image_size: pixels on each side.
         workers: processes that load images, beside this one.
+        only: indices of some images; None for all.
     """
-    return DataLoader(Resized(dataset, image_size), batch_size, collate_fn=collate, num_workers=workers)
+    return loaders.loader(Resized(dataset, image_size), image_size, batch_size, workers, sampler=only)
 
 
 def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int = 0) -> list[Detections]:
@@ -36,7 +42,8 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
-    return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
+    with told("while detecting"):
+        return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
 
 
 def report(
@@ -120,15 +127,72 @@ def evaluate_run(
     return measured
 
 
-def selector(dataset: Dataset, batch_size: int = 32, workers: int = 0) -> Callable[[SSD], dict[str, float]]:
-    """What a `training.Trainer` measures between epochs: mAP on a data set that training does not see.
+def selector(
+    dataset: Dataset,
+    batch_size: int = 32,
+    workers: int = 0,
+    loss: Callable | None = None,
+    match_iou: float = 0.5,
+) -> Callable[[SSD], dict]:
+    """What a `training.Trainer` measures between epochs, on a data set that training does not see.
 
-    The annotations are read at once, and only then.
+    It gives "map", "ap" by class and, of a loss, "val_loc" and "val_conf": those of all images as one batch. Among
+    several processes each looks at its share of the images, and all of them get what one alone would get. The
+    annotations are read at once, and only then.
+
+    Args:
+        loss: called as `losses.MultiBoxLoss` is; the run's.
+        match_iou: overlap with an object from which a prior is to answer for it; the run's.
     """
     truth = dataset.annotations()
 
-    def measure(model: SSD) -> dict[str, float]:
-        found = detections(model, dataset, batch_size, workers)
-        return {"map": metrics.evaluate_voc(found, truth, classes=dataset.classes).mean_ap}
+    def measure(model: SSD) -> dict:
+        runs.refuse_other_classes(model, dataset.classes)
+        share = range(rank(), len(dataset), world_size())
+        batches = loader(dataset, model.image_size, batch_size, workers, share)
+        found, sums = gathered(*examine(model, batches, loss, match_iou), len(dataset))
+        result = metrics.evaluate_voc(found, truth, classes=dataset.classes)
+        positives = max(sums.pop("positives", 0), 1)
+        return {"map": result.mean_ap, "ap": result.ap} | {f"val_{name}": sums[name] / positives for name in sums}
 
     return measure
+
+
+@torch.inference_mode()
+def examine(
+    model: SSD, batches: Iterable[Batch], loss: Callable | None, match_iou: float
+) -> tuple[list[Detections], dict[str, float]]:
+    """What a model finds in some images and what that costs: the sums of its losses by name, and of "positives".
+
+    The model is left in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    found, sums = [], Counter()
+    try:
+        for batch in batches:
+            batch = batch.to(model.priors.device)
+            offsets, logits = model(batch.images)
+            found += detect(offsets, logits, model.priors, scoring=model.scoring)
+            if loss is not None:
+                matches = match(batch.boxes, batch.labels, model.priors, match_iou)
+                positives = (matches.labels > 0).sum()
+                parts = loss(offsets, logits, matches)  # divided by the positives, or by 1
+                sums.update({name: (value * positives.clamp(min=1)).item() for name, value in parts.items()})
+                sums["positives"] += positives.item()
+    finally:
+        model.train(was_training)
+    return found, dict(sums)
+
+
+def gathered(found: list[Detections], sums: dict[str, float], images: int) -> tuple[list[Detections], dict[str, float]]:
+    """The detections of all processes in the images' order, and the sums of all."""
+    if world_size() == 1:
+        return found, sums
+    parts: list = [None] * world_size()
+    dist.all_gather_object(parts, (found, sums))
+    whole: list = [None] * images
+    for first, (own, _) in enumerate(parts):
+        whole[first :: len(parts)] = own
+    names = {name for _, own in parts for name in own}  # a process without an image has none
+    return whole, {name: sum(own.get(name, 0.0) for _, own in parts) for name in sorted(names)}

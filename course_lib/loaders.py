@@ -1,16 +1,26 @@
 """Loading: which image comes when, and the processes that read and augment images beside the one that computes."""
 
-from collections.abc import Iterator
+import errno
+import multiprocessing
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from course_lib import machine
 from course_lib.augment import Augment
+from course_lib.files import DataError
 from course_lib.images import resized
-from course_lib.voc import ImageDataset, Target
+from course_lib.runs import RunError
+from course_lib.voc import Batch, ImageDataset, Target, collate
+
+AHEAD = 2  # batches that each worker may have made before they are asked for
 
 
 def rank() -> int:
@@ -25,16 +35,20 @@ class Shuffled(Sampler):
     """Yields `(epoch, index)`: an order that depends on seed and epoch alone, split among processes.
 
     The last images of an epoch that would not fill a batch are left out; each epoch others.
+
+    Attributes:
+        skipped: of this process's images, how many come no more, since an interrupted epoch has had them. The length
+            is the whole epoch's all the same.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         self.length, self.seed, self.epoch = length // batch_size * batch_size, seed, 0
-        self.population = length
+        self.population, self.skipped = length, 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.population, generator=generator)[: self.length].tolist()
-        return iter([(self.epoch, index) for index in order[rank() :: world_size()]])
+        return iter([(self.epoch, index) for index in order[rank() :: world_size()][self.skipped :]])
 
     def __len__(self) -> int:
         return self.length // world_size()
@@ -53,7 +67,8 @@ class Augmented(Dataset):
         epoch, index = key
         image, target = self.dataset.load(index)
         self.transform.seed((self.seed * 1_000_003 + epoch) * len(self.dataset) + index)
-        return self.transform(image, target)
+        with naming(target):
+            return self.transform(image, target)
 
 
 class Resized(Dataset):
@@ -68,3 +83,160 @@ class Resized(Dataset):
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "3 S S"], Target]:
         image, target = self.dataset.load(index)
         return resized(image, self.image_size), target
+
+
+@contextmanager
+def naming(target: Target) -> Iterator[None]:
+    """Name the image in whatever goes wrong with it; an error of the data names its file already."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise RunError(f"image {target.image_id}: {type(error).__name__}: {error}") from error
+
+
+def loader(
+    dataset: Dataset,
+    image_size: int,
+    batch_size: int,
+    workers: int = 0,
+    sampler: Sampler | Sequence[int] | None = None,
+    keep_workers: bool = False,
+    **options: object,
+) -> DataLoader:
+    """Batches of a data set, made by as many workers as the machine can bear.
+
+    Args:
+        dataset: gives images of `image_size` and their targets.
+        workers: processes that load images, beside this one. Where the machine has too little shared memory for
+            them, their batches come through pipes; where it lets too few files be open, they are fewer. Each with a
+            warning.
+        keep_workers: for the next pass, or end them after each.
+        options: further ones of torch's `DataLoader`.
+    """
+    workers, way = bearable(workers, batch_size * 3 * image_size**2)
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        collate_fn=way if workers else collate,
+        num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
+        persistent_workers=keep_workers and workers > 0,
+        **options,
+    )
+
+
+def bearable(workers: int, batch_bytes: int) -> tuple[int, Callable[[Sequence], object]]:
+    """How many of the workers that are wanted the machine bears, and how their batches come from them.
+
+    In shared memory, of which a container has 64 MB unless it is told otherwise, a batch costs no copy; but where that
+    memory is full, a worker cannot even say so. A batch that is made and one that is used are on their way beside
+    those `AHEAD`, and each of their tensors is an open file, as is each end of a worker's pipes.
+
+    Args:
+        batch_bytes: of a batch's images.
+    """
+    if not workers or not can_share():
+        return 0, collate
+    files = machine.files_left() - 16
+    if (most := int(max(0, min(workers, files // 6)))) < workers:
+        warnings.warn(
+            f"{workers} workers that load images need more open files than `ulimit -n` allows: there are {most} now; "
+            "ulimit -n 4096 allows all",
+            stacklevel=3,
+        )
+    batches = most * AHEAD + 2
+    needed, free = batches * (batch_bytes + 2**16) * machine.processes(), machine.shared_memory()
+    if needed > free:
+        warnings.warn(
+            f"{machine.SHARED} has {free / 2**20:.0f} MB free, and {most} workers would need {needed / 2**20:.0f}: "
+            "images come through pipes, a little slower (docker run --shm-size=8g gives a container more)",
+            stacklevel=3,
+        )
+    return most, through_pipes if needed > free or 6 * most + 4 * batches > files else through_shared_memory
+
+
+def can_share() -> bool:
+    """Whether processes can have a lock in common, without which there are no workers."""
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        warnings.warn(
+            f"workers are impossible here ({machine.SHARED}: {error.strerror}): images are loaded by this process, "
+            "which takes longer",
+            stacklevel=4,
+        )
+        return False
+    return True
+
+
+def through_shared_memory(samples: Sequence[tuple[UInt8[Tensor, "3 S S"], Target]]) -> Batch:
+    """A batch in shared memory. Where there is no more of it, that is an error here, which can be told."""
+    batch = collate(samples)
+    for tensor in batch[:4]:
+        tensor.share_memory_()
+    return batch
+
+
+def through_pipes(samples: Sequence[tuple[UInt8[Tensor, "3 S S"], Target]]) -> "Packed":
+    """A batch that needs neither shared memory nor an open file."""
+    return Packed(collate(samples))
+
+
+class Packed:
+    """A batch that is pickled as bytes, and unpickled as a `Batch`."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __reduce__(self) -> tuple:
+        return unpacked, (*(tensor.numpy() for tensor in self.batch[:4]), *self.batch[4:])
+
+
+def unpacked(images, boxes, labels, difficult, image_ids, sizes) -> Batch:
+    return Batch(*map(torch.from_numpy, (images, boxes, labels, difficult)), image_ids, sizes)
+
+
+@contextmanager
+def told(when: str) -> Iterator[None]:
+    """Say what happened to the images or their workers, and when, in one line that names the cure.
+
+    A worker that dies interrupts whatever this process is doing, so all of an epoch belongs into this block.
+
+    Args:
+        when: "in epoch 3".
+
+    Raises:
+        DataError: as a worker raised it, with `when`.
+        RunError: a worker died, or found no memory or open file left, or an image's transform failed.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.path, error.field, error.value, f"{error.cure} (found {when})") from None
+    except (RuntimeError, OSError) as error:
+        if reason := reason_of(error):
+            raise RunError(f"{when}: {reason}") from error
+        raise
+
+
+FEWER = "the run goes on where it was saved last, and with fewer workers if you say so: --recipe workers=1"
+
+
+def reason_of(error: RuntimeError | OSError) -> str | None:
+    """What went wrong with the workers, and what to do; None where it is no matter of theirs."""
+    text = str(error)
+    if "shared memory" in text:
+        return f"a worker found no room in {machine.SHARED}: docker run --shm-size=8g gives a container more; {FEWER}"
+    if dead := re.search(
+        r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([^.]*)|exited)", text
+    ):
+        how = f"was killed by signal {dead[2].strip()}" if dead[2] else "died"
+        return f"a worker that loads images (process {dead[1]}) {how}: the machine may be out of memory; {FEWER}"
+    if getattr(error, "errno", None) == errno.EMFILE or "ancdata" in text or "open files" in text:
+        return f"too many files are open: ulimit -n 4096 allows more; {FEWER}"
+    if isinstance(error, RunError) and "DataLoader worker" in text:
+        return text.rstrip().rpartition("RunError: ")[2]
+    return text if isinstance(error, RunError) and text.startswith("image ") else None

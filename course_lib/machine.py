@@ -64,6 +64,6 @@ def files_left() -> float:
     if limit == resource.RLIM_INFINITY:
         return math.inf
     try:
-        return limit - len(os.listdir("/proc/self/fd"))
+        return limit - len(list(Path("/proc/self/fd").iterdir()))
     except OSError:
         return limit - 32

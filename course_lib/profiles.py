@@ -225,9 +225,9 @@ class Profile:
     def detections(self, model: ssd.SSD, sets: Sequence[ImageSet]) -> list[Detections]:
         return evaluation.detections(model, ImageDataset(sets), workers=self.workers)
 
-    def selector(self) -> Callable[[ssd.SSD], dict[str, float]]:
-        """What a `Trainer` measures between epochs: mAP on the sets that training does not see."""
-        return evaluation.selector(ImageDataset(self.select), workers=self.workers)
+    def selector(self, loss: Callable | None = None, match_iou: float = 0.5) -> Callable[[ssd.SSD], dict]:
+        """The `evaluation.selector` of the sets that training does not see."""
+        return evaluation.selector(ImageDataset(self.select), workers=self.workers, loss=loss, match_iou=match_iou)
 
 
 def described(model: ssd.SSD) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from math import isfinite
@@ -15,16 +15,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import DataLoader
 
 from course_lib import losses, runs
 from course_lib.augment import Augment
-from course_lib.loaders import Augmented, Shuffled, rank, world_size
+from course_lib.files import plain
+from course_lib.loaders import Augmented, Shuffled, loader, rank, told, world_size
 from course_lib.matching import Matches, match
 from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
-from course_lib.voc import Batch, ImageDataset, collate
+from course_lib.stopping import Stop, outlive_signals, stop_signals
+from course_lib.voc import Batch, ImageDataset
 
 
 class Step(NamedTuple):
@@ -145,13 +146,13 @@ class Readings:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.late = 1 if device.type == "cuda" else 0
+        self.device, self.late = device, 1 if device.type == "cuda" else 0
         self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, numbers: dict[str, Tensor], known: dict) -> None:
         """Ask for the numbers of a step, of which something is `known` already."""
         values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event() if self.late else None
+        arrived = torch.cuda.Event() if self.device.type == "cuda" else None
         if arrived:
             arrived.record()
         self.waiting.append((known, list(numbers), values, arrived))
@@ -163,6 +164,33 @@ class Readings:
             if arrived:
                 arrived.synchronize()
             yield known | dict(zip(names, values.tolist(), strict=True))
+
+
+def agreed(number: int | None, group: dist.ProcessGroup | None) -> int | None:
+    """The signal that any process has had, the same for all: they must end after the same step.
+
+    Args:
+        group: all processes as they talk without their GPUs, which need not be waited for then.
+    """
+    if world_size() == 1:
+        return number
+    highest = torch.tensor(number or 0)
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group)
+    return highest.item() or None
+
+
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's random numbers: the CPU's, and the device's."""
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state()} | on_gpu
+
+
+def restore_random(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Go on with random numbers where `random_states` was."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"].cpu())
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
 class Trainer:
@@ -183,10 +211,18 @@ class Trainer:
         report: called with every record that goes into the history.
         follow: called with the numbers of every step: "epoch", "step" and "steps" of the run, "lr", the losses and
             "grad_norm".
+        checkpoint_minutes: the run's state is kept when an epoch ends, and within it whenever so much time has gone
+            by; 0: after every step. `runs.save` says what a state costs.
+        may_change: fields of the recipe that may differ from what the run in the folder has learned with so far, of
+            `runs.CHANGEABLE`: a way on from the last good state where losses became NaN. From there on the rate is
+            what the schedule of today's numbers says at that step, and the provenance lists the change.
 
-    Raises:
+    More epochs than the run was begun with may always be asked for, of a finished one too. A cosine is then another:
+    where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
+
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
-            (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one.
+            (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
+        stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
     """
 
     def __init__(
@@ -202,6 +238,8 @@ class Trainer:
         notes: dict | None = None,
         report: Callable[[dict], None] = lambda record: None,
         follow: Callable[[dict], None] = lambda numbers: None,
+        checkpoint_minutes: float = 10.0,
+        may_change: Collection[str] = (),
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
         self.model, self.recipe, self.run = model, recipe, Path(run)
@@ -216,21 +254,34 @@ class Trainer:
                 "larger than the data set"
             )
         workers = workers if recipe.workers is None else recipe.workers
-        self.loader = DataLoader(
+        self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
-            batch_size=recipe.batch_size // world_size(),
+            model.image_size,
+            recipe.batch_size // world_size(),
+            workers,
             sampler=self.sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            keep_workers=True,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=outlive_signals,
+            generator=torch.Generator(),  # an epoch that is begun twice takes nothing from torch's own
         )
         self.images = len(dataset)
         self.dtype = amp_dtype(recipe.amp, self.device)
         # float16 has so small a range that gradients must be scaled up; bfloat16 does not.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.checkpoint_minutes, self.may_change = checkpoint_minutes, may_change
+        self.stop, self.hosts = Stop(), None
         self.history: list[dict] = []
-        self.seconds = 0.0
+        self.changes: list[dict] = []
+        self.best: dict[str, torch.Tensor] | None = None  # the best epoch's weights; None where nothing was measured
+        self.seconds, self.clock = 0.0, time.monotonic()
+        self.kept_at = self.clock
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Nothing of the next epoch is done yet."""
+        self.done, self.elapsed = 0, 0.0
+        self.sums: dict[str, torch.Tensor] = {}
 
     def prepare(self) -> None:
         """Make the model one that learns: read as its loss reads it, its first blocks frozen, with an optimizer.
@@ -314,38 +365,53 @@ class Trainer:
             images = ", ".join(numbers.pop("images"))
             wrong = {name: value for name, value in numbers.items() if not isfinite(value)}
             if wrong:
-                state = self.run / "state.pt"
                 raise runs.RunError(
                     f"{self.run}: epoch {numbers['epoch']}, step {numbers['step']} gave "
                     f"{', '.join(f'{name}={value}' for name, value in wrong.items())} on the images {images}. "
-                    "Halve the learning rate, or lengthen the warmup; "
-                    + (f"{state} is as it was before" if state.exists() else "nothing of this run was saved before")
+                    f"Halve the learning rate, or lengthen the warmup; {runs.way_on(self.run, asdict(self.recipe))}"
                 )
             self.follow(numbers)
 
     def train_epoch(self, network: nn.Module, epoch: int) -> dict:
         """One pass over the training set; the means of its losses and of the gradient's length."""
-        self.sampler.epoch = epoch
+        self.sampler.epoch, self.sampler.skipped = epoch, self.done * self.loader.batch_size
         network.train()
-        started = time.monotonic()
-        sums: dict[str, torch.Tensor] = {}
-        longest = torch.zeros((), device=self.device)
+        self.clock = time.monotonic()
         for batch in self.loader:
             numbers = self.step(network, batch.to(self.device))
             # Summed on the device: reading a number here would make the CPU wait for the GPU.
-            sums = {name: sums.get(name, 0.0) + value for name, value in numbers.items()}
-            longest = torch.maximum(longest, numbers["grad_norm"])
+            sums = {name: self.sums.get(name, 0.0) + value for name, value in numbers.items()}
+            longest = torch.maximum(self.sums.get("grad_norm_max", numbers["grad_norm"]), numbers["grad_norm"])
+            self.sums = sums | {"grad_norm_max": longest}
+            self.done += 1
+            self.between_steps()
         self.pass_on(late=0)
-        means = {name: value.item() / len(self.loader) for name, value in sums.items()}
-        pace = self.sampler.length / (time.monotonic() - started)
+        self.count_time()
+        means = {name: value.item() / len(self.loader) for name, value in self.sums.items()}
         record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length}
         record |= {"lr": learning_rate(self.optimizer, "head kernels")} | means
-        return record | {"grad_norm_max": longest.item(), "images_per_second": round(pace, 1)}
+        pace = round(self.sampler.length / self.elapsed, 1)
+        return record | {"grad_norm_max": self.sums["grad_norm_max"].item(), "images_per_second": pace}
+
+    def count_time(self) -> None:
+        """Add what has gone by to the run's seconds, and to the epoch's."""
+        passed = time.monotonic() - self.clock
+        self.clock += passed
+        self.seconds, self.elapsed = self.seconds + passed, self.elapsed + passed
+
+    def between_steps(self) -> None:
+        """Keep the run where it is time for that, and end where a signal has asked for it."""
+        stopped = agreed(self.stop.number, self.hosts)
+        if stopped or time.monotonic() - self.kept_at >= 60 * self.checkpoint_minutes:
+            self.pass_on(late=0)
+            self.save()
+        if stopped:
+            self.stop.number = stopped
+            self.stop.end()
 
     def measure(self, epoch: int) -> dict:
         """The evaluation, when it is due, of one model in all processes; what the first one finds counts."""
-        due = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
-        if self.evaluate is None or not due:
+        if not self.is_due(epoch):
             return {}
         if world_size() > 1:  # batch norm's statistics are each process's own, and the first one's are kept
             for buffer in self.model.buffers():
@@ -357,20 +423,40 @@ class Trainer:
             self.schedule.measured(measured[0]["map"])
         return measured[0]
 
+    def is_due(self, epoch: int) -> bool:
+        """Whether the model is measured after an epoch."""
+        return self.evaluate is not None and (epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs)
+
     def fit(self) -> list[dict]:
         """Train to the end, from wherever the run folder stands; gives the history."""
-        self.start_or_resume()
-        network = self.network()
-        while not self.finished():
-            started = time.monotonic()
-            record = self.train_epoch(network, epoch=len(self.history))
-            record |= self.measure(epoch=record["epoch"])
-            self.seconds += time.monotonic() - started
-            record["seconds"] = round(self.seconds, 1)
-            self.history.append(record)
-            self.save()
-            self.report(record)
+        with runs.held(self.run) if rank() == 0 else nullcontext(), stop_signals() as self.stop:
+            self.start_or_resume()
+            network = self.network()
+            self.hosts = dist.new_group(backend="gloo") if world_size() > 1 else None
+            try:
+                while not self.finished():
+                    self.fit_epoch(network)
+            except RuntimeError as error:
+                if self.stop.number is None or isinstance(error, runs.RunError):
+                    raise
+                self.stop.end()  # torch's word for a loader that the signal has ended too
         return self.history
+
+    def fit_epoch(self, network: nn.Module) -> None:
+        """What is left of an epoch, its measurement and its record. What is computed is kept before it is measured."""
+        with told(f"in epoch {len(self.history) + 1}"):
+            record = self.train_epoch(network, epoch=len(self.history))
+        if self.is_due(record["epoch"]):
+            self.save()
+            with self.stop.at_once():
+                record |= plain(self.measure(record["epoch"]))
+        self.count_time()
+        self.history.append(record | {"seconds": round(self.seconds, 1)})
+        if runs.best_epoch(self.history) == len(self.history):
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        self.begin_epoch()
+        self.save()
+        self.report(self.history[-1])
 
     def finished(self) -> bool:
         """Whether all epochs are done, or patience is at its end."""
@@ -383,18 +469,26 @@ class Trainer:
 
     def start_or_resume(self) -> None:
         """Begin, or go on from the state that the run folder holds; where that is refused, nothing has changed."""
-        saved = runs.take_up(self.run, self.model, self.asked(), self.device)
+        saved = runs.take_up(self.run, self.model, self.asked(), self.device, self.may_change)
         self.prepare()
         if saved is None:
             return
         self.model.load_state_dict(saved["model"])
-        names = [group["name"] for group in self.optimizer.param_groups]
+        names, peaks = [group["name"] for group in self.optimizer.param_groups], self.schedule.base_lrs
         self.optimizer.load_state_dict(saved["optimizer"])
-        for group, name in zip(self.optimizer.param_groups, names, strict=True):
-            group["name"] = name  # older states have none
         self.schedule.load_state_dict(saved["schedule"])
+        self.schedule.base_lrs = peaks  # where the recipe was changed, these are today's
+        factors = [factor(self.schedule.last_epoch) for factor in self.schedule.lr_lambdas]
+        for group, name, peak, factor in zip(self.optimizer.param_groups, names, peaks, factors, strict=True):
+            group |= {"name": name, "initial_lr": peak, "lr": peak * factor}  # older states have no names
         self.scaler.load_state_dict(saved["scaler"])
-        self.history, self.seconds = saved["history"], saved["seconds"]
+        self.history, self.seconds, self.changes = saved["history"], saved["seconds"], saved["changes"]
+        self.done, self.elapsed, self.sums = saved["done"], saved["elapsed"], saved["sums"]
+        self.best = saved["best"] and {name: tensor.cpu() for name, tensor in saved["best"].items()}
+        restore_random(saved["random"], self.device)
+        if rank() == 0:
+            provenance = saved["provenance"] or self.provenance()
+            runs.write_results(self.run, self.model, saved | {"provenance": provenance})
 
     def asked(self) -> dict:
         """What must be the same when a run goes on."""
@@ -403,18 +497,26 @@ class Trainer:
 
     def save(self) -> None:
         """Keep the run as it stands; only one process writes."""
-        if rank() > 0:
-            return
-        state = {
-            **self.asked(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "history": self.history,
-            "seconds": self.seconds,
-        }
-        runs.save(self.run, self.model, state, self.provenance())
+        self.count_time()
+        if rank() == 0:
+            state = {
+                **self.asked(),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "history": self.history,
+                "best": self.best,
+                "seconds": self.seconds,
+                "done": self.done,
+                "elapsed": self.elapsed,
+                "sums": self.sums,
+                "random": random_states(self.device),
+                "changes": self.changes,
+                "provenance": self.provenance(),
+            }
+            runs.save(self.run, self.model, state)
+        self.kept_at = time.monotonic()
 
     def provenance(self) -> dict:
         """Where these weights are from."""
@@ -432,5 +534,6 @@ class Trainer:
                 "loss": repr(self.loss),
                 "processes": world_size(),
             }
+            | ({"changes": self.changes} if self.changes else {})
             | runs.environment(self.device)
         )

@@ -1,9 +1,11 @@
 """Weights out to a file and back in, without running any code that a file brings along."""
 
+import io
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,20 +76,47 @@ def save(model: ssd.SSD, path: str | Path, dtype: torch.dtype | None = None) -> 
 
     Args:
         dtype: store floating point weights as this; `torch.float16` halves the file.
+
+    Raises:
+        ValueError: some weights are NaN or infinite, perhaps only as `dtype`; nothing is written.
+        OSError: the file cannot be written; it is named.
     """
-    path = Path(path)
+    write(model.state_dict(), describe(model), Path(path), dtype)
+
+
+def write(tensors: Mapping[str, Tensor], about: dict[str, str], path: Path, dtype: torch.dtype | None = None) -> None:
+    """As `save`, of tensors that no model holds any more.
+
+    Args:
+        about: what `describe` says of their model.
+    """
     tensors = {
         name: tensor.detach().cpu().contiguous().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in tensors.items()
     }
+    if names := not_finite(tensors):
+        raise ValueError(f"{path} is not written: {some_of(names, 3)} hold NaN or infinity, which would detect nothing")
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {
+    write_whole(path, safetensors_bytes(tensors, about))
+
+
+def describe(model: ssd.SSD) -> dict[str, str]:
+    """What a file of weights says of its model."""
+    return {
         "architecture": model.architecture,
         "num_classes": str(model.num_classes),
         "classes": json.dumps(model.classes, ensure_ascii=False),
         "scoring": model.scoring,
     }
-    write_whole(path, safetensors_bytes(tensors, metadata))
+
+
+def not_finite(tensors: Mapping[str, Any]) -> list[str]:
+    """The names of the tensors that hold NaN or infinity; all are looked at before the device is waited for once."""
+    floating = {name: t for name, t in tensors.items() if isinstance(t, Tensor) and t.is_floating_point()}
+    if not floating:
+        return []
+    sound = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
+    return [name for name, good in zip(floating, sound, strict=True) if not good]
 
 
 def load(path: str | Path) -> ssd.SSD:
@@ -96,20 +125,10 @@ def load(path: str | Path) -> ssd.SSD:
     The model is in evaluation mode, on the CPU.
 
     Raises:
-        DataError: the file is missing, broken, or not one that `save` wrote.
+        DataError: the file is missing, broken, not one that `save` wrote, or holds NaN or infinity.
     """
     path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            # An open safetensors file has keys() but cannot be iterated over.
-            tensors = in_todays_names({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except FileNotFoundError:
-        raise DataError(path, "file", "missing", "train first: python -m course_lib train --run runs/first") from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(
-            path, "weights", str(error), "this is not a whole safetensors file: save it again (a .pth: read_pth)"
-        ) from None
+    metadata, tensors = read(path)
     architecture, num_classes = metadata.get("architecture"), metadata.get("num_classes", "")
     if architecture not in ssd.ARCHITECTURES:
         raise DataError(path, "architecture", architecture, f"it should be one of {', '.join(ssd.ARCHITECTURES)}")
@@ -121,8 +140,29 @@ def load(path: str | Path) -> ssd.SSD:
         raise DataError(path, "scoring", model.scoring, f"it should be one of {', '.join(ssd.SCORINGS)}")
     if misfits := compare(model.state_dict(), tensors):
         raise DataError(path, "tensors", misfits, f"these do not fit {architecture} with {num_classes} classes")
+    if names := not_finite(tensors):
+        cure = "weights with NaN or infinity detect nothing: take those of an epoch before, or train with a lower rate"
+        raise DataError(path, "weights", f"not finite in {some_of(names, 3)}", cure)
     model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     return model.eval()
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a safetensors file says of itself, and its tensors under today's names.
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            # An open safetensors file has keys() but cannot be iterated over.
+            tensors = in_todays_names({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    except FileNotFoundError:
+        raise DataError(path, "file", "missing", "train first: python -m course_lib train --run runs/first") from None
+    except (SafetensorError, OSError) as error:
+        cure = "this is not a whole safetensors file: save it again (a run's: train on; a .pth: read_pth)"
+        raise DataError(path, "weights", str(error), cure) from None
 
 
 def in_todays_names(kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +184,40 @@ def read_classes(path: Path, metadata: Mapping[str, str], num_classes: int) -> t
     except (ValueError, TypeError):
         cure = f"it should be a list of {num_classes - 1} names: save the model again"
         raise DataError(path, "classes", metadata["classes"], cure) from None
+
+
+def write_state(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
+    """Write what a training goes on from, whole or not at all; every part of it with a checksum (a zip file's CRC-32).
+
+    Args:
+        before: what the state that is there is called from then on.
+
+    Raises:
+        OSError: the file cannot be written; it is named.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue(), before)
+
+
+def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What `write_state` wrote; nothing that a file brings along is run.
+
+    Raises:
+        DataError: the file is missing, cut short or changed, or holds something else.
+    """
+    cure = "this is no whole state of a training"
+    try:
+        with ZipFile(path) as archive:
+            if broken := archive.testzip():  # torch does not look at the checksums
+                raise BadZipFile(f"the checksum of {broken} is wrong")
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a broken file fails in many ways
+        raise DataError(path, "state", f"{type(error).__name__}: {error}".splitlines()[0], cure) from None
+    if not isinstance(state, dict):
+        raise DataError(path, "state", type(state).__name__, cure)
+    return state
 
 
 def read_pth(path: str | Path, under: str | None = None) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 
-from course_lib import augment, ssd
+from course_lib import augment, evaluation, profiles, ssd, weights
+from course_lib.losses import MultiBoxLoss
 from course_lib.training import Recipe, Trainer
-from course_lib.voc import VOCDetection
+from course_lib.voc import Batch, VOCDetection
 
 RECIPE = Recipe(epochs=3, batch_size=4, optimizer="adamw", learning_rate=1e-3, warmup_steps=2)
 
@@ -30,11 +31,55 @@ def train_slowly(devkit, run):
     trainer(devkit, run, evaluate=None, report=lambda record: time.sleep(5)).fit()
 
 
-def train_as_process(rank, devkit, run, store, results):
+def in_float64(one):
+    """A prepared trainer whose network computes in float64 and without batch norm's statistics of a batch."""
+    one.prepare()
+    one.model.double().eval()
+    one.model.priors = one.model.priors.float()
+    return one
+
+
+def gradient_of(one):
+    return torch.cat([p.grad.flatten() for p in one.model.parameters() if p.grad is not None])
+
+
+def join(rank, store):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+
+
+def train_as_process(rank, devkit, folder, store, results):
+    join(rank, store)
     recipe = replace(RECIPE, epochs=1, warmup_steps=0)
-    one = trainer(devkit, run, recipe, image_set="test")
+    one = trainer(devkit, folder / "run", recipe, image_set="test")
     one.fit()
     results[rank] = float(sum(p.detach().double().sum() for p in one.model.parameters()))
+    dist.destroy_process_group()
+
+
+def step_as_process(rank, devkit, folder, store, results):
+    """A step on a half of the batch that the folder holds."""
+    join(rank, store)
+    saved, micro_batches = torch.load(folder / "batch.pt", weights_only=False)
+    recipe = replace(RECIPE, clip_norm=1e9, batch_size=4, micro_batches=micro_batches)
+    one = in_float64(trainer(devkit, folder, recipe, image_set="test"))
+    numbers = one.step(one.network(), Batch(**saved).parts(2)[rank])
+    results[rank] = {"numbers": torch.stack(list(numbers.values())).double(), "gradient": gradient_of(one)}
+    dist.destroy_process_group()
+
+
+def measure_as_process(rank, devkit, folder, store, results):
+    """A measurement by two processes that have seen other images, and so have other statistics of batch norm."""
+    join(rank, store)
+    dataset = VOCDetection(devkit, "2007", "test")
+    model, recipe = weights.load(profiles.RECORD), replace(RECIPE, epochs=1, warmup_steps=0)
+    select = evaluation.selector(dataset, batch_size=4, loss=MultiBoxLoss(), match_iou=0.4)
+    one = Trainer(model, dataset, augment.training_mini(160), recipe, folder, evaluate=select)
+    one.prepare()
+    one.model.train()
+    with torch.no_grad():
+        one.model(next(iter(one.loader)).images)
+    own = float(sum(buffer.double().sum() for buffer in one.model.buffers()))
+    measured = one.measure(epoch=1)
+    results[rank] = {"measured": measured, "statistics": own, "state": one.model.state_dict()}
     dist.destroy_process_group()

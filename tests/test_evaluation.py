@@ -6,11 +6,11 @@ import pytest
 import torch
 from processes import RECIPE, fresh_model, trainer
 
-from course_lib import augment, emoji_voc, evaluation, metrics, profiles, ssd, voc, weights
+from course_lib import augment, emoji_voc, evaluation, losses, metrics, profiles, ssd, voc, weights
 from course_lib.detect import Detections, detect_image
 from course_lib.files import DataError
 from course_lib.runs import RunError
-from course_lib.training import Trainer
+from course_lib.training import Trainer, compute
 from course_lib.voc import VOCDetection
 
 # Images go through the network in batches here and one by one there: the same sums in another order.
@@ -86,7 +86,30 @@ def test_a_model_is_measured_as_its_detections_are(trained, test_set, found):
     by_parts = evaluation.evaluate(trained, test_set, "11point", emoji_voc.split_by_emoji)
     parts = emoji_voc.split_by_emoji(truth)
     assert by_parts == evaluation.report(found, truth, test_set.classes, "11point", parts)
-    assert evaluation.selector(test_set)(trained) == {"map": metrics.evaluate_voc(found, truth).mean_ap}
+    result = metrics.evaluate_voc(found, truth)
+    assert evaluation.selector(test_set)(trained) == {"map": result.mean_ap, "ap": result.ap}
+
+
+@pytest.mark.parametrize("loss", [losses.MultiBoxLoss(), losses.FocalLoss()], ids=lambda loss: type(loss).__name__)
+def test_the_validation_loss_is_that_of_all_images_as_one_batch(trained, test_set, loss):
+    whole = next(iter(evaluation.loader(test_set, trained.image_size, batch_size=12)))
+    trained.eval()
+    with torch.no_grad():
+        expected = compute(trained, whole, loss, match_iou=0.4).parts
+    for batch_size in (12, 5):
+        measured = evaluation.selector(test_set, batch_size, loss=loss, match_iou=0.4)(trained)
+        for name in ("loc", "conf"):
+            # Sums of some 10,000 costs in float32, added up in another order.
+            assert measured[f"val_{name}"] == pytest.approx(expected[name].item(), rel=1e-5)
+
+
+def test_a_measurement_leaves_the_model_as_it_was(trained, test_set):
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    for training in (True, False):
+        trained.train(training)
+        evaluation.selector(test_set, loss=losses.MultiBoxLoss())(trained)
+        assert trained.training is training
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
 
 
 # Three of EmojiVOC's classes in an order of their own, as a tree of the reader's has.
@@ -97,9 +120,10 @@ OWN = ("person", "dog", "car")
 def test_names_come_from_the_data_set_and_a_model_of_others_is_refused(small_devkit, trained, monkeypatch):
     dataset = VOCDetection(small_devkit, "2007", "test", classes=OWN)
     monkeypatch.setattr(evaluation, "detect_all", lambda model, loader: perfect(dataset.annotations()))
+    monkeypatch.setattr(evaluation, "examine", lambda model, *given: (perfect(dataset.annotations()), {}))
     model = ssd.ssd_mini(4, OWN)
     assert evaluation.evaluate(model, dataset)["ap"].keys() == {*OWN}
-    assert evaluation.selector(dataset)(model) == {"map": 1.0}
+    assert evaluation.selector(dataset)(model)["map"] == 1.0
     for other in (trained, ssd.ssd_mini(4), ssd.ssd_mini(4, OWN[::-1])):
         for measure in (evaluation.evaluate, evaluation.detections, lambda m, d: evaluation.selector(d)(m)):
             with pytest.raises(

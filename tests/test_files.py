@@ -1,17 +1,24 @@
 import copy
 import errno
+import json
 import os
 import pickle
+import subprocess
+import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from failures import FIELDS, Broken, fail
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from course_lib.files import NOTE, DataError, write_whole
+from course_lib.files import NOTE, DataError, as_json, clear_unfinished, plain, write_whole
 from course_lib.runs import RunError
 from course_lib.voc import VOCDetection
 
@@ -114,6 +121,66 @@ def test_a_full_disk_keeps_the_old_content_and_leaves_no_part(tmp_path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as error:
         write_whole(tmp_path / "a", "new")
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / "a")
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("call", ["open", "write", "replace"])
+def test_a_disk_that_cannot_be_written_is_named_with_the_file(tmp_path, monkeypatch, number, call):
+    """ "[Errno 28] No space left on device", of which file?"""
+
+    def refuse(*given, **options):
+        raise OSError(number, os.strerror(number))
+
+    if call == "write":
+        monkeypatch.setattr(os, "fsync", refuse)
+    else:
+        monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(OSError) as error:
+        write_whole(tmp_path / "a", "new")
+    monkeypatch.undo()
+    assert str(error.value) == f"[Errno {number}] {os.strerror(number)}: '{tmp_path / 'a'}'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none/a"):
+        write_whole(tmp_path / "none" / "a", "new")
+
+
+def test_what_the_dead_left_unfinished_is_cleared_and_what_the_living_write_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        pass
+    gone = [f"state.pt.{dead.pid}.unfinished", f"a.b.{os.getpid()}.unfinished", f"x.{2**70}.unfinished"]
+    alive = f"state.pt.{os.getppid()}.unfinished"
+    kept = [alive, "state.pt", f"{dead.pid}", ".VOC2007.unfinished", "x.unfinished", f"x.{dead.pid}.part"]
+    for name in (*gone, *kept):
+        (tmp_path / name).write_text("")
+    assert clear_unfinished(tmp_path) == sorted(tmp_path / name for name in gone)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept}
+    assert clear_unfinished(tmp_path) == clear_unfinished(tmp_path / "none") == []
+
+
+numbers = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text())
+
+
+@given(st.recursive(numbers, lambda part: st.lists(part) | st.dictionaries(st.text(), part)))
+def test_json_has_null_where_a_number_is_none_and_is_the_same_elsewhere(value):
+    """Python's own writes NaN and Infinity, which no other parser reads."""
+
+    def fail(constant):
+        raise AssertionError(constant)
+
+    read = json.loads(as_json(value), parse_constant=fail)
+    assert read == plain(value) == plain(plain(value))
+    assert as_json({"a": (0.5, float("nan"), [float("-inf")])}) == '{"a": [0.5, null, [null]]}'
+
+
+def test_numbers_of_numpy_and_torch_are_numbers_of_json():
+    """One that an `evaluate` of a reader's gave made a state that nothing could read."""
+    values = [np.float64(0.5), np.float32(0.5), np.array(np.nan), np.int64(3), torch.tensor(0.5), torch.tensor(True)]
+    assert plain([*values, torch.__version__]) == [0.5, 0.5, None, 3, 0.5, True, str(torch.__version__)]
+    assert {type(value) for value in plain([*values, torch.__version__])} == {float, type(None), int, bool, str}

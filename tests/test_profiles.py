@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_model_and_leaves_torchs_state_alone(small)
 @pytest.mark.slow
 def test_the_selector_measures_the_validation_images(small):
     measured = small.selector()(small.model())
-    assert set(measured) == {"map"} and 0 <= measured["map"] <= 1
+    assert set(measured) == {"map", "ap"} and 0 <= measured["map"] <= 1
     assert len(small.detections(small.model(), small.test)) == 12
 
 

@@ -40,6 +40,11 @@ def other_trainer(devkit, run, model=None, **changed):
     return Trainer(model, dataset, augment.training_mini(160), replace(RECIPE, batch_size=2, **changed), run)
 
 
+def contents(run):
+    """Every file of a run with its bytes; the lock is nobody's property."""
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.name != ".lock"}
+
+
 def three_classes():
     return ssd.ssd_mini(4, VOC_CLASSES[:3])
 
@@ -56,10 +61,10 @@ def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_pat
     names = ["state.pt", "last.safetensors"] if left == "both" else [left]
     for name in names:
         shutil.copy(begun / name, tmp_path / name)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with pytest.raises(RunError, match=rf"was started with .*{was}.*asked for now .*{now}.*another folder, or --fresh"):
         other_trainer(small_devkit, tmp_path, model()).fit()
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == contents(tmp_path)
 
 
 def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small_devkit, begun, tmp_path):
@@ -142,13 +147,82 @@ def test_a_refusal_names_what_differs_and_nothing_else(small_devkit, begun):
     )
 
 
-@pytest.mark.parametrize("left", [0, 1, 100, 5000, -1])
-def test_a_state_that_was_cut_short_is_named_and_kept(small_devkit, begun, tmp_path, left):
-    content = (begun / "state.pt").read_bytes()[:left]
-    (tmp_path / "state.pt").write_bytes(content)
-    with pytest.raises(RunError, match=r"state\.pt is cut short or no run's state .*--fresh") as refused:
+def spoilt(path, how):
+    """A file as a disk may leave it; 64 flipped bytes were once loaded and trained on."""
+    content = bytearray(path.read_bytes())
+    match how:
+        case "empty":
+            content.clear()
+        case "cut":
+            del content[len(content) // 2 :]
+        case "a byte short":
+            content.pop()
+        case "flipped":
+            places = torch.randint(2000, len(content) - 2000, (64,), generator=torch.Generator().manual_seed(0))
+            for place in places.tolist():
+                content[place] ^= 4
+        case "a text":
+            content[:] = b"a text"
+    path.write_bytes(content)
+
+
+def without(path, name):
+    state = torch.load(path, weights_only=True)
+    del state[name]
+    torch.save(state, path)
+
+
+def poisoned(path):
+    """As an earlier edition saved weights that became NaN in an epoch's last step."""
+    state = torch.load(path, weights_only=True)
+    state["model"]["loc_heads.0.bias"][0] = torch.nan
+    torch.save(state, path)
+
+
+SPOILT = [*((spoilt, how) for how in ("empty", "cut", "a byte short", "flipped", "a text"))]
+SPOILT += [*((without, name) for name in ("images", "model", "optimizer")), (lambda path, how: poisoned(path), "NaN")]
+NAMED = r"(state|weights|images|model|optimizer) is "
+
+
+@pytest.fixture(scope="module")
+def twice(small_devkit, tmp_path_factory):
+    """A run that was kept after its first epoch and after its second."""
+    run = tmp_path_factory.mktemp("twice") / "run"
+    one = trainer(small_devkit, run, replace(RECIPE, batch_size=2), image_set="val")
+    one.prepare()
+    for epoch in (1, 2):
+        one.history.append({"epoch": epoch, "map": epoch / 10})
+        one.best = {name: tensor + epoch for name, tensor in one.model.state_dict().items()}
+        one.save()
+    return run
+
+
+@pytest.mark.parametrize(("spoil", "how"), SPOILT, ids=[how for _, how in SPOILT])
+def test_a_broken_state_falls_back_to_the_one_before_and_with_both_broken_is_named(
+    small_devkit, twice, tmp_path, spoil, how
+):
+    """It was a RuntimeError, an EOFError, an UnpicklingError or a KeyError, each with its traceback."""
+    for name in ("state.pt", "state.before.pt"):
+        shutil.copy(twice / name, tmp_path / name)
+    spoil(tmp_path / "state.pt", how)
+    one = other_trainer(small_devkit, tmp_path)
+    with pytest.warns(RuntimeWarning, match=rf"state\.pt: {NAMED}.*goes on from .*state\.before\.pt: 1 epochs") as told:
+        one.start_or_resume()
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    assert one.history == read_history(tmp_path) == [{"epoch": 1, "map": 0.1}]
+    spoil(tmp_path / "state.before.pt", how)
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=rf"state\.pt: {NAMED}.*state\.before\.pt: {NAMED}.*restore.*--fresh") as error:
         other_trainer(small_devkit, tmp_path).fit()
-    assert "\n" not in str(refused.value) and (tmp_path / "state.pt").read_bytes() == content
+    assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+def test_between_two_renames_of_a_save_there_is_the_state_before(small_devkit, twice, tmp_path):
+    shutil.copy(twice / "state.before.pt", tmp_path)
+    one = other_trainer(small_devkit, tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"state\.pt is missing; the run goes on from the state before"):
+        one.start_or_resume()
+    assert [record["epoch"] for record in one.history] == [1]
 
 
 @pytest.mark.parametrize("what", [b"a text", b"PK\x03\x04", [1, 2], {"model": {}}, 3.0])
@@ -156,25 +230,83 @@ def test_a_file_that_is_no_state_is_named_and_kept(small_devkit, tmp_path, what)
     path = tmp_path / "state.pt"
     path.write_bytes(what) if isinstance(what, bytes) else torch.save(what, path)
     content = path.read_bytes()
-    with pytest.raises(RunError, match=r"state\.pt is (cut short|no run's state, without recipe, ).*--fresh"):
+    with pytest.raises(RunError, match=r"state\.pt: (state|recipe, loss, .*) is .*--fresh"):
         other_trainer(small_devkit, tmp_path).fit()
     assert path.read_bytes() == content
 
 
+MADE = ("last.safetensors", "best.safetensors", "history.jsonl", "provenance.json")
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("how", ["missing", "empty", "cut", "a text", "the other's"])
+def test_what_is_made_from_the_state_is_made_again_where_it_says_something_else(
+    small_devkit, twice, tmp_path, name, how
+):
+    """Killed between best and the state, the best epoch's weights were gone and nothing said so."""
+    run = shutil.copytree(twice, tmp_path / "run")
+    if how == "missing":
+        (run / name).unlink()
+    elif how == "the other's":
+        others = {"last.safetensors": "best.safetensors", "best.safetensors": "last.safetensors"}
+        texts = {"history.jsonl": '{"epoch": 1, "map": 0.9}\n', "provenance.json": '{"best_epoch": 7}'}
+        (run / name).write_bytes((run / others[name]).read_bytes() if name in others else texts[name].encode())
+    else:
+        spoilt(run / name, how)
+    other_trainer(small_devkit, run).start_or_resume()
+    for made in MADE[:2]:
+        found, expected = (weights.load(folder / made).state_dict() for folder in (run, twice))
+        assert all(torch.equal(found[key], expected[key]) for key in expected), made
+    assert all((run / made).read_bytes() == (twice / made).read_bytes() for made in MADE[2:])
+
+
+def test_what_says_what_the_state_says_is_not_written_again(small_devkit, twice, tmp_path):
+    run = shutil.copytree(twice, tmp_path / "run")
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    other_trainer(small_devkit, run).start_or_resume()
+    assert before == {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+
+
+def of_an_earlier_edition(run):
+    """A state that knew no best weights and no place within an epoch."""
+    state = torch.load(run / "state.pt", weights_only=True)
+    for name in ("best", "done", "elapsed", "sums", "random", "changes", "provenance"):
+        del state[name]
+    del state["recipe"]["schedule"]  # a field that an update has added
+    torch.save(state, run / "state.pt")
+
+
+def test_a_state_from_before_it_kept_the_best_weights_takes_them_from_their_file(small_devkit, twice, tmp_path):
+    run = shutil.copytree(twice, tmp_path / "run")
+    state = torch.load(run / "state.pt", weights_only=True)
+    state["history"] = [{"epoch": 1, "map": 0.3}, {"epoch": 2, "map": 0.2}]
+    torch.save(state, run / "state.pt")
+    of_an_earlier_edition(run)
+    one = other_trainer(small_devkit, run)
+    one.start_or_resume()
+    best = weights.load(run / "best.safetensors").state_dict()
+    assert all(torch.equal(tensor, one.best[name]) for name, tensor in best.items())
+    assert (one.done, one.sums, one.changes) == (0, {}, [])
+    (run / "best.safetensors").write_bytes(b"")
+    one = other_trainer(small_devkit, run)
+    with pytest.warns(RuntimeWarning, match=r"best\.safetensors: weights is .*epoch 1 are gone"):
+        one.start_or_resume()
+    assert runs.holds(run / "best.safetensors", one.model.state_dict(), weights.describe(one.model))
+
+
 def test_what_training_leaves_in_the_folder_can_be_read_again(begun):
-    assert {path.name for path in begun.iterdir()} == {
-        *("last.safetensors", "best.safetensors", "history.jsonl", "provenance.json", "state.pt")
-    }
+    assert contents(begun).keys() == {*MADE, "state.pt"}
     assert read_history(begun) == [{"epoch": 1, "map": 0.5}]
     provenance = read_provenance(begun)
     assert (provenance["best_epoch"], provenance["architecture"], provenance["finished"]) == (1, "ssd_mini", False)
     assert tuple(provenance["classes"]) == weights.load(begun / "best.safetensors").classes == VOC_CLASSES
 
 
-@given(st.lists(st.sampled_from([None, 0.1, 0.2, 0.3]), max_size=8))
-def test_the_best_epoch_is_the_first_of_the_highest(measured):
-    history = [{"epoch": e} | ({} if m is None else {"map": m}) for e, m in enumerate(measured, start=1)]
-    known = [m for m in measured if m is not None]
+@given(st.lists(st.sampled_from(["not", None, float("nan"), float("inf"), 0.1, 0.2, 0.3]), max_size=8))
+def test_the_best_epoch_is_the_first_of_the_highest_and_what_is_no_number_never_is(measured):
+    """NaN once was the best for ever: nothing is more than it."""
+    history = [{"epoch": e} | ({} if m == "not" else {"map": m}) for e, m in enumerate(measured, start=1)]
+    known = [m for m in measured if m in (0.1, 0.2, 0.3)]
     assert best_epoch(history) == (measured.index(max(known)) + 1 if known else None)
 
 
@@ -183,14 +315,25 @@ def test_the_best_epoch_is_the_first_of_the_highest(measured):
     [
         (b"{", "JSON"),
         (b"\xff", "JSON"),
+        (b"", "JSON"),
         (b"[]", "best_epoch is 'missing'"),
         (b'{"profile": "cpu"}', "best_epoch is 'missing'"),
     ],
 )
 def test_a_provenance_that_cannot_be_used_is_named(tmp_path, content, said):
     (tmp_path / "provenance.json").write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=rf"provenance\.json: {said}.*makes it again from state\.pt") as error:
         read_provenance(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff\xfe", b"[]", b"3", b"{}", b"", b'{"epoch": 2, "loc": 0.', b"x" * 500])
+def test_a_history_that_cannot_be_used_is_named_with_its_line(tmp_path, line):
+    """It was a JSONDecodeError without a file's name."""
+    (tmp_path / "history.jsonl").write_bytes(b'{"epoch": 1}\n' + line + b"\n")
+    with pytest.raises(DataError, match=r"history\.jsonl: line 2 is .*makes it again from state\.pt") as error:
+        read_history(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "it's", "$HOME `ls`", "[red]x[/red]"])

@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -8,15 +9,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import RECIPE, fresh_model, train_as_process, train_slowly, trainer
+from processes import (
+    RECIPE,
+    fresh_model,
+    gradient_of,
+    in_float64,
+    measure_as_process,
+    step_as_process,
+    train_as_process,
+    train_slowly,
+    trainer,
+)
 
-from course_lib import augment, ssd, training, weights
-from course_lib.losses import FocalLoss, MultiBoxLoss
+from course_lib import augment, evaluation, profiles, ssd, training, weights
+from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss
 from course_lib.matching import match
 from course_lib.runs import RunError, best_epoch, read_history
 from course_lib.schedules import warmup_cosine_factor
 from course_lib.training import Trainer, compute, learning_rate, parameter_groups
 from course_lib.voc import VOCDetection
+
+CLOCK = ("seconds", "images_per_second")  # what of a record the machine's mood decides
 
 
 def same_weights(a: Path, b: Path) -> bool:
@@ -96,7 +109,7 @@ def test_interrupted_and_gone_on_with_it_ends_where_it_would_have_ended(small_de
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
     assert [r["epoch"] for r in history] == [1, 2, 3] == [r["epoch"] for r in read_history(tmp_path / "parts")]
     for a, b in zip(history, whole.history, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+        assert {k: v for k, v in a.items() if k not in CLOCK} == {k: v for k, v in b.items() if k not in CLOCK}
     assert json.loads((tmp_path / "parts/provenance.json").read_text())["finished"]
 
 
@@ -148,15 +161,69 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(small_devkit, tmp_p
     assert json.loads((tmp_path / "provenance.json").read_text())["best_epoch"] == 2
 
 
-@pytest.mark.slow
-def test_losses_that_are_not_finite_stop_the_run_and_keep_what_there_was(small_devkit, tmp_path):
-    class Poisoned(MultiBoxLoss):
-        def __call__(self, offsets, logits, matches):
-            return {"loc": offsets.sum() * float("nan"), "conf": logits.sum()}
+class Poisoned(MultiBoxLoss):
+    """A loss, or its gradient, that is not finite from the given call on."""
 
-    with pytest.raises(RunError, match="Halve the learning rate"):
-        trainer(small_devkit, tmp_path, loss=Poisoned()).fit()
-    assert not (tmp_path / "state.pt").exists()
+    def __init__(self, what, first=0):
+        super().__init__()
+        object.__setattr__(self, "what", what)
+        object.__setattr__(self, "left", [first])
+
+    def __call__(self, offsets, logits, matches):
+        parts = super().__call__(offsets, logits, matches)
+        self.left[0] -= 1
+        if self.left[0] >= 0:
+            return parts
+        with_gradient = {
+            "nan loss": parts["loc"] * math.nan,
+            "infinite loss": parts["loc"] + offsets.sum() * 0 + math.inf,
+            # 0, of infinite slope: the loss stays finite.
+            "broken gradient": parts["loc"] + (offsets - offsets.detach()).abs().sum().sqrt(),
+        }
+        return parts | {"loc": with_gradient[self.what]}
+
+
+BROKEN = ("nan loss", "infinite loss", "broken gradient")
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_not_finite_stops_the_run_at_the_step_and_no_weight_has_changed(small_devkit, tmp_path, what):
+    """A run once trained to the end of its epoch on NaN, and saved the weights."""
+    one = trainer(small_devkit, tmp_path, image_set="test", loss=Poisoned(what, first=1))
+    one.prepare()
+    batches = iter(one.loader)
+    one.step(one.model, next(batches))
+    before = {name: value.clone() for name, value in one.model.named_parameters()}
+    batch = next(batches)
+    named = "grad_norm=" if what == "broken gradient" else "loc="
+    with pytest.raises(
+        RunError, match=f"epoch 1, step 2 gave .*{named}.*{batch.image_ids[0]}.*Halve .*was saved before"
+    ):
+        one.step(one.model, batch)
+    assert all(torch.equal(value, before[name]) for name, value in one.model.named_parameters())
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_step_that_is_read_late_leaves_no_weight_broken(small_devkit, tmp_path, what):
+    """On a GPU the numbers of a step are read after the next one."""
+    one = trainer(small_devkit, tmp_path, loss=Poisoned(what, first=1))
+    one.prepare()
+    one.readings.late = 1
+    batches = [next(iter(one.loader))] * 3
+    one.step(one.model, batches[0])
+    one.step(one.model, batches[1])
+    assert all(value.isfinite().all() for value in one.model.parameters())
+    with pytest.raises(RunError, match="step 2"):
+        one.step(one.model, batches[2])
+    assert all(value.isfinite().all() for value in one.model.parameters())
+
+
+def test_the_last_good_state_is_named(small_devkit, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"")
+    one = trainer(small_devkit, tmp_path, loss=Poisoned("nan loss"))
+    one.prepare()
+    with pytest.raises(RunError, match=f"{tmp_path / 'state.pt'} is as it was before"):
+        one.train_epoch(one.model, 0)
 
 
 @pytest.mark.slow
@@ -179,27 +246,95 @@ def test_unknown_names_are_refused(field, value):
         replace(RECIPE, **{field: value})
 
 
+def uneven(batch, empty):
+    """A batch whose second half has most of the positives, or all of them."""
+    order = (batch.labels > 0).sum(dim=1).argsort()
+    boxes, labels = batch.boxes[order], batch.labels[order]
+    if empty:
+        boxes[: len(order) // 2], labels[: len(order) // 2] = 0, 0
+    return batch._replace(images=batch.images[order], boxes=boxes, labels=labels)
+
+
+# The losses are computed in float32, which rounds to 6e-8.
+SAME = {"rtol": 1e-6, "atol": 0}
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize(
+    "loss", [MultiBoxLoss(), FocalLoss(), SoftmaxFocalLoss()], ids=lambda loss: type(loss).__name__
+)
+def test_micro_batches_give_the_losses_and_the_gradient_of_the_whole(small_devkit, tmp_path, loss, empty):
+    recipe, seen = replace(RECIPE, batch_size=4, clip_norm=1e9), []
+    for count in (1, 2, 4):
+        one = in_float64(trainer(small_devkit, tmp_path, replace(recipe, micro_batches=count), loss=loss))
+        numbers = one.step(one.model, uneven(next(iter(one.loader)), empty))
+        seen.append((torch.stack(list(numbers.values())).double(), gradient_of(one)))
+    for numbers, gradient in seen[1:]:
+        torch.testing.assert_close(numbers, seen[0][0], **SAME)
+        assert (gradient - seen[0][1]).norm() <= 1e-6 * seen[0][1].norm()
+
+
 @pytest.mark.slow
-def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devkit, tmp_path):
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_two_processes_give_the_losses_and_the_gradient_of_one(small_devkit, tmp_path, micro_batches):
+    """Each once divided by its own positives, 129 and 93: the gradient was 2.4 % off."""
+    loopback_or_skip()
+    one = in_float64(trainer(small_devkit, tmp_path, replace(RECIPE, clip_norm=1e9), image_set="test"))
+    batch = uneven(next(iter(one.loader)), empty=False)
+    positives = match(batch.boxes, batch.labels, one.model.priors).labels > 0
+    assert positives[:2].sum() < positives[2:].sum()
+    numbers = one.step(one.model, batch)
+    torch.save((batch._asdict(), micro_batches), tmp_path / "batch.pt")
+
+    for share in in_two_processes(step_as_process, small_devkit, tmp_path):
+        torch.testing.assert_close(share["numbers"], torch.stack(list(numbers.values())).double(), **SAME)
+        assert (share["gradient"] - gradient_of(one)).norm() <= 1e-6 * gradient_of(one).norm()
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_measures(small_devkit, tmp_path):
+    """With batch norm, whose statistics each process has for itself: those of the first count."""
+    loopback_or_skip()
+    first, second = in_two_processes(measure_as_process, small_devkit, tmp_path)
+    assert first["measured"] == second["measured"] and first["statistics"] != second["statistics"]
+    model = weights.load(profiles.RECORD)
+    model.load_state_dict(first["state"])
+    dataset = VOCDetection(small_devkit, "2007", "test")
+    alone = evaluation.selector(dataset, loss=MultiBoxLoss(), match_iou=0.4)(model)
+    assert first["measured"].keys() == alone.keys() and 0 < alone["map"] < 1
+    assert first["measured"]["map"] == alone["map"] and first["measured"]["ap"] == alone["ap"]
+    for name in ("val_loc", "val_conf"):
+        assert first["measured"][name] == pytest.approx(alone[name], rel=1e-5)
+
+
+def loopback_or_skip():
     from conftest import loopback_works
 
     if not loopback_works():
         pytest.skip("gloo needs the loopback interface, which is down here")
+
+
+def in_two_processes(work, devkit, folder):
+    """What two processes of a group give back, in their order."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         results = manager.dict()
         processes = [
-            context.Process(
-                target=train_as_process, args=(rank, small_devkit, tmp_path / "run", tmp_path / "store", results)
-            )
-            for rank in range(2)
+            context.Process(target=work, args=(rank, devkit, folder, folder / "store", results)) for rank in range(2)
         ]
         for process in processes:
             process.start()
         for process in processes:
             process.join(timeout=300)
         assert [process.exitcode for process in processes] == [0, 0]
-        assert results[0] == results[1]
+        return [results[0], results[1]]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_images_and_end_with_the_same_weights(small_devkit, tmp_path):
+    loopback_or_skip()
+    first, second = in_two_processes(train_as_process, small_devkit, tmp_path)
+    assert first == second
     assert len(read_history(tmp_path / "run")) == 1
 
 

@@ -142,6 +142,87 @@ def test_no_code_in_a_file_is_run(write, tmp_path):
     assert sprung.exists()
 
 
+POISON = [("backbone.l2_norm.weight", "nan"), ("loc_heads.0.bias", "inf"), ("conf_heads.1.weight", "-inf")]
+
+
+@pytest.mark.parametrize(("name", "value"), POISON)
+def test_weights_that_are_not_finite_are_neither_written_nor_read(model, tmp_path, name, value):
+    """They detected nothing, with exit code 0."""
+    path = tmp_path / "a.safetensors"
+    weights.save(model, path)
+    before, tensors = path.read_bytes(), model.state_dict()
+    tensors[name].flatten()[-1] = float(value)
+    with pytest.raises(ValueError, match=rf"a\.safetensors is not written: {name} hold NaN or infinity"):
+        weights.save(model, path)
+    assert path.read_bytes() == before
+    save_file(tensors, path, weights.describe(model))
+    with pytest.raises(DataError, match=rf"a\.safetensors: weights is 'not finite in {name}'.*lower rate"):
+        weights.load(path)
+
+
+def test_weights_too_large_for_half_precision_are_not_written(model, tmp_path):
+    with torch.no_grad():
+        model.loc_heads[0].bias[0] = 1e5
+    weights.save(model, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"loc_heads\.0\.bias hold"):
+        weights.save(model, tmp_path / "b.safetensors", torch.float16)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_only_what_is_not_finite_is_named():
+    good = {"large": torch.full((9,), 3e38), "whole": torch.tensor([2**62]), "none": torch.empty(0), "step": 3}
+    assert weights.not_finite(good) == weights.not_finite({}) == []
+    bad = {"a": torch.tensor([1, torch.inf]), "b": torch.tensor(torch.nan), "c": torch.tensor([torch.inf, -torch.inf])}
+    assert weights.not_finite(good | bad) == ["a", "b", "c"]
+
+
+STATE = {"model": {"a": torch.arange(50_000.0)}, "history": [{"epoch": 1, "map": None}], "step": 7, "best": None}
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path):
+    weights.write_state(tmp_path / "new" / "state.pt", STATE)
+    read = weights.read_state(tmp_path / "new" / "state.pt")
+    assert torch.equal(read["model"].pop("a"), STATE["model"]["a"])
+    assert read == STATE | {"model": {}} and [path.name for path in (tmp_path / "new").iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_state_with_64_flipped_bytes_is_not_taken_for_whole(tmp_path, seed):
+    """torch.load does not look at the checksums that torch.save writes."""
+    path = tmp_path / "state.pt"
+    weights.write_state(path, STATE)
+    content = bytearray(path.read_bytes())
+    places = torch.randint(2000, len(content) - 2000, (64,), generator=torch.Generator().manual_seed(seed))
+    for place in places.tolist():
+        content[place] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"state\.pt: state is .*no whole state"):
+        weights.read_state(path)
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, 5000, -1])
+def test_a_state_that_was_cut_short_is_named(tmp_path, left):
+    path = tmp_path / "state.pt"
+    weights.write_state(path, STATE)
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(DataError, match=r"state\.pt: state is .*no whole state") as error:
+        weights.read_state(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("what", [b"a text", b"PK\x03\x04", [1, 2], 3.0, pickle.dumps(print), "missing", "a folder"])
+def test_what_is_no_state_is_named(tmp_path, what):
+    path = tmp_path / "state.pt"
+    if isinstance(what, bytes):
+        path.write_bytes(what)
+    elif what == "a folder":
+        path.mkdir()
+    elif what != "missing":
+        torch.save(what, path)
+    with pytest.raises(DataError, match=r"state\.pt: state is .*no whole state"):
+        weights.read_state(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False])  # a checkpoint from before PyTorch 1.6 is no zip file
 def test_a_pth_gives_its_tensors(zipped, tmp_path):
     tensors = OrderedDict(a=torch.rand(2, 3), b=nn.Parameter(torch.rand(4)))
