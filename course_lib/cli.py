@@ -22,10 +22,24 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from course_lib import download, emoji_voc, evaluation, losses, metrics, profiles, runs, training, trees, viz, weights
+from course_lib import (
+    download,
+    emoji_voc,
+    evaluation,
+    files,
+    losses,
+    metrics,
+    profiles,
+    runs,
+    training,
+    trees,
+    viz,
+    weights,
+)
 from course_lib.detect import detect_image
 from course_lib.files import DataError
 from course_lib.runs import RunError
+from course_lib.stopping import Stopped
 from course_lib.training import Trainer
 from course_lib.voc import Annotation, ImageDataset, LeftOut, VOCDetection, read_image
 
@@ -213,14 +227,23 @@ def check_report(found: trees.Overview, on: str | None, faults: list[DataError])
 @app.command()
 @warnings_in_lines()
 def train(
+    context: typer.Context,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights, order and augmentation.")] = 0,
     loss: Annotated[LossName, typer.Option(help="The class loss; the boxes' is the same in all.")] = LossName.multibox,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Keep the run so often within an epoch too; 0: after every step.")
+    ] = 10.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
 ) -> None:
-    """Train a detector. A finished run is left as it is, an unfinished one goes on."""
+    """Train a detector. A finished run is left as it is, an unfinished one goes on.
+
+    Told to end (Ctrl-C, SIGTERM, SIGHUP) it finishes a step and keeps it; the exit code is then 128 and the signal's
+    number. After losses that became NaN, or to train longer, the same command with --recipe learning_rate=VALUE (or
+    warmup_steps, clip_norm) or more --epochs goes on from the last good state.
+    """
     if os.path.lexists(run) and not run.is_dir():
         refuse(f"--run is {run}, which is a file: name a folder")
     if fresh and run.name in ("", ".."):
@@ -236,6 +259,7 @@ def train(
             annotations_of(dataset)  # a broken one is found now, and not after an hour
         if fresh and (aside := runs.move_aside(run)):
             say(f"The old run is now {aside}.")
+        context.with_resource(runs.held(run))  # until the command ends
         chosen.start(run, seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
@@ -258,6 +282,7 @@ def train(
         }
         | ({} if chosen.on_emoji_voc else {"devkit": str(chosen.devkit)}),
         report=print_record if training.rank() == 0 else lambda record: None,
+        checkpoint_minutes=checkpoint_minutes,
     )
     trainer.fit()
     if training.rank() == 0:
@@ -291,7 +316,7 @@ def print_pretraining(step: int, accuracy: float) -> None:
 
 
 def print_record(record: dict) -> None:
-    measured = f"  mAP {record['map']:.3f}" if "map" in record else ""
+    measured = f"  mAP {record['map']:.3f}" if record.get("map") is not None else ""
     say(
         f"epoch {record['epoch']:3d}  {record['images']:7d} images  {record['seconds']:7.0f} s  "
         f"box {record['loc']:.2f}  class {record['conf']:.2f}{measured}"
@@ -319,7 +344,7 @@ def evaluate(
     else:
         report = evaluate_files(detections, devkit, year, image_set, method)
     if as_json:
-        print(json.dumps(report))
+        print(files.as_json(report))
     else:
         print_report(report)
 
@@ -451,6 +476,8 @@ def main() -> None:
         complain("error", error)
         sys.exit(1)
     except SystemExit as end:
+        if isinstance(end, Stopped) and training.rank() == 0:
+            complain("stopped", end, "yellow")
         if end.code == 130:  # typer's silent answer to Ctrl-C
             complain("interrupted", "what was finished is kept", "yellow")
         raise

@@ -1,7 +1,7 @@
 """From a model and a data set to a report: the one place that puts it together."""
 
-import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from course_lib import loaders, metrics, runs, weights
 from course_lib.detect import Detections, detect, detect_all
-from course_lib.files import write_whole
+from course_lib.files import DataError, as_json, write_whole
 from course_lib.loaders import Resized, rank, told, world_size
 from course_lib.matching import match
 from course_lib.metrics import ClassDetections
@@ -42,7 +42,7 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
-    with told("while detecting"):
+    with told(lambda: "while detecting"):
         return detect_all(model, loader(dataset, model.image_size, batch_size, workers))
 
 
@@ -123,7 +123,10 @@ def evaluate_run(
         raise runs.RunError(f"{run}/best.safetensors is {model.architecture}, and this run trained {trained}")
     measured = evaluate(model, dataset, method, split, batch_size, workers)
     measured["weights_of_epoch"] = provenance["best_epoch"]
-    write_whole(run / f"evaluation_{method}.json", json.dumps(measured, indent=2) + "\n")
+    try:
+        write_whole(run / f"evaluation_{method}.json", as_json(measured, indent=2) + "\n")
+    except OSError as error:  # a read-only folder, a full disk: the result is there all the same
+        warnings.warn(f"the result is not kept: {error}", RuntimeWarning, stacklevel=2)
     return measured
 
 
@@ -138,7 +141,8 @@ def selector(
 
     It gives "map", "ap" by class and, of a loss, "val_loc" and "val_conf": those of all images as one batch. Among
     several processes each looks at its share of the images, and all of them get what one alone would get. The
-    annotations are read at once, and only then.
+    annotations are read at once, and only then. Where an image cannot be read any more, "map" is NaN, with a warning:
+    a run of hours is worth more than one measurement.
 
     Args:
         loss: called as `losses.MultiBoxLoss` is; the run's.
@@ -149,8 +153,17 @@ def selector(
     def measure(model: SSD) -> dict:
         runs.refuse_other_classes(model, dataset.classes)
         share = range(rank(), len(dataset), world_size())
-        batches = loader(dataset, model.image_size, batch_size, workers, share)
-        found, sums = gathered(*examine(model, batches, loss, match_iou), len(dataset))
+        fault, found, sums = "", [], {}
+        try:
+            with told(lambda: "while measuring"):
+                batches = loader(dataset, model.image_size, batch_size, workers, share)
+                found, sums = examine(model, batches, loss, match_iou)
+        except DataError as error:
+            fault = str(error)
+        if fault := first_of_all(fault):
+            warnings.warn(f"{fault}: this measurement is left out, and the run goes on", stacklevel=2)
+            return {"map": math.nan}
+        found, sums = gathered(found, sums, len(dataset))
         result = metrics.evaluate_voc(found, truth, classes=dataset.classes)
         positives = max(sums.pop("positives", 0), 1)
         return {"map": result.mean_ap, "ap": result.ap} | {f"val_{name}": sums[name] / positives for name in sums}
@@ -183,6 +196,15 @@ def examine(
     finally:
         model.train(was_training)
     return found, dict(sums)
+
+
+def first_of_all(fault: str) -> str:
+    """The first fault that one of the processes has met; empty where none has."""
+    if world_size() == 1:
+        return fault
+    faults: list = [None] * world_size()
+    dist.all_gather_object(faults, fault)
+    return next(filter(None, faults), "")
 
 
 def gathered(found: list[Detections], sums: dict[str, float], images: int) -> tuple[list[Detections], dict[str, float]]:

@@ -3,7 +3,9 @@
 import errno
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -121,10 +123,21 @@ def _rgb(path: str | Path, stored: Image.Image) -> Image.Image:
     return stored.convert("RGB")
 
 
+def _refuse_too_large(path: str | Path, stored: Image.Image) -> None:
+    if Image.MAX_IMAGE_PIXELS is not None and stored.width * stored.height > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(path, f"{stored.width} x {stored.height} pixels")
+
+
+def _size_in_header(path: str | Path, size: tuple[int, int] | None) -> tuple[int, int]:
+    with Image.open(path) as stored:
+        _refuse_too_large(path, stored)
+        turned = stored.size != size and 5 <= _orientation(stored) <= 8  # by a quarter
+        return stored.size[::-1] if turned else stored.size
+
+
 def _decoded(path: str | Path, size: tuple[int, int] | None) -> UInt8[np.ndarray, "H W 3"]:
     with Image.open(path) as stored:
-        if Image.MAX_IMAGE_PIXELS is not None and stored.width * stored.height > Image.MAX_IMAGE_PIXELS:
-            raise _too_large(path, f"{stored.width} x {stored.height} pixels")
+        _refuse_too_large(path, stored)
         picture, orientation = _rgb(path, stored), _orientation(stored)
     upright = picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
     as_annotated = picture if size is not None and upright.size != size == picture.size else upright
@@ -153,13 +166,29 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> UInt8[n
         DataError: the image is missing, broken, truncated, too large, of a mode without a scale (32 bits
             a pixel), or has another size.
     """
+    image = _looked_at(_decoded, path, size)
+    _refuse_other_size(path, image.shape[1::-1], size)
+    return image
+
+
+def check_header(path: str | Path, size: tuple[int, int] | None = None) -> None:
+    """Refuse what `read_image` refuses, as far as a file's first bytes tell: its pixels are not decoded.
+
+    Raises:
+        DataError: the image is missing, no image, too large, or has another size.
+    """
+    _refuse_other_size(path, _looked_at(_size_in_header, path, size), size)
+
+
+def _looked_at(look: Callable, path: str | Path, size: tuple[int, int] | None) -> Any:
+    """What `look` sees in an image; whatever goes wrong is a `DataError`."""
     try:
         try:
-            image = _decoded(path, size)
+            return look(path, size)
         except Warning:  # a filter has made an error of a remark of Pillow's, on EXIF data or on the size
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                image = _decoded(path, size)
+                return look(path, size)
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -173,9 +202,11 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> UInt8[n
         raise DataError(path, "image", error.strerror, "give yourself the right to read it") from None
     except Exception as error:  # Pillow raises whatever damaged bytes lead it to: struct.error, KeyError, and more
         raise DataError(path, "image", str(error) or type(error).__name__, RESTORE) from None
-    if size is not None and image.shape[1::-1] != size:
-        raise DataError(path, "image size", image.shape[1::-1], _other_size(image.shape[1::-1], size))
-    return image
+
+
+def _refuse_other_size(path: str | Path, found: tuple[int, int], annotated: tuple[int, int] | None) -> None:
+    if annotated is not None and found != annotated:
+        raise DataError(path, "image size", found, _other_size(found, annotated))
 
 
 def _other_size(found: tuple[int, int], annotated: tuple[int, int]) -> str:

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from course_lib.augment import Augment
 from course_lib.files import DataError
 from course_lib.images import resized
 from course_lib.runs import RunError
+from course_lib.stopping import outlive_signals
 from course_lib.voc import Batch, ImageDataset, Target, collate
 
 AHEAD = 2  # batches that each worker may have made before they are asked for
@@ -103,7 +105,7 @@ def loader(
     workers: int = 0,
     sampler: Sampler | Sequence[int] | None = None,
     keep_workers: bool = False,
-    **options: object,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Batches of a data set, made by as many workers as the machine can bear.
 
@@ -113,7 +115,6 @@ def loader(
             them, their batches come through pipes; where it lets too few files be open, they are fewer. Each with a
             warning.
         keep_workers: for the next pass, or end them after each.
-        options: further ones of torch's `DataLoader`.
     """
     workers, way = bearable(workers, batch_size * 3 * image_size**2)
     return DataLoader(
@@ -124,7 +125,9 @@ def loader(
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         persistent_workers=keep_workers and workers > 0,
-        **options,
+        pin_memory=pin_memory,
+        worker_init_fn=outlive_signals,
+        generator=torch.Generator(),  # an epoch that is begun twice takes nothing from torch's own
     )
 
 
@@ -200,13 +203,13 @@ def unpacked(images, boxes, labels, difficult, image_ids, sizes) -> Batch:
 
 
 @contextmanager
-def told(when: str) -> Iterator[None]:
+def told(when: Callable[[], str]) -> Iterator[None]:
     """Say what happened to the images or their workers, and when, in one line that names the cure.
 
     A worker that dies interrupts whatever this process is doing, so all of an epoch belongs into this block.
 
     Args:
-        when: "in epoch 3".
+        when: gives words such as "in epoch 3".
 
     Raises:
         DataError: as a worker raised it, with `when`.
@@ -215,11 +218,32 @@ def told(when: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(error.path, error.field, error.value, f"{error.cure} (found {when})") from None
+        release(error)
+        raise DataError(error.path, error.field, error.value, f"{error.cure} (found {when()})") from None
     except (RuntimeError, OSError) as error:
         if reason := reason_of(error):
-            raise RunError(f"{when}: {reason}") from error
+            release(error)
+            raise RunError(f"{when()}: {reason}") from error
         raise
+
+
+def release(error: Exception) -> None:
+    """Let go of the loader's iterator, which the frames of an error hold: so its workers end at once.
+
+    Found by the garbage collector instead, it would have lost the pipe by which it tells them, and wait.
+    """
+    traceback.clear_frames(error.__traceback__)
+
+
+@contextmanager
+def ending(loader: DataLoader) -> Iterator[None]:
+    """End the workers that a loader keeps, however the block ends: they do not listen to signals for long enough."""
+    try:
+        yield
+    finally:
+        if loader._iterator is not None:  # torch has no public name for it
+            loader._iterator._shutdown_workers()
+            loader._iterator = None
 
 
 FEWER = "the run goes on where it was saved last, and with fewer workers if you say so: --recipe workers=1"

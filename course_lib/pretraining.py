@@ -4,13 +4,11 @@ SSD300 starts from VGG16 as ImageNet trained it. A reader without ImageNet does 
 cut the objects out of the training images, and classify them.
 """
 
-import io
 import zlib
 from collections.abc import Callable
 from math import tau
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import cv2
 import numpy as np
@@ -21,9 +19,10 @@ from torch.nn import functional as F
 
 from course_lib import weights
 from course_lib.backbones import Classifier
-from course_lib.files import DataError, write_whole
+from course_lib.files import DataError
 from course_lib.schedules import warmup_cosine
 from course_lib.ssd import SSD
+from course_lib.stopping import stop_signals
 from course_lib.voc import ImageDataset
 
 CROP = 48  # pixels
@@ -112,12 +111,13 @@ def pretrain(
         dataset: training images; a tenth of their objects is kept back to measure the accuracy by.
         steps: of 32 crops.
         report: called after each tenth of the steps, with the step and the accuracy since.
-        state: file in which every `KEEP_EVERY` steps all that the next ones need is kept. A call that finds
-            it goes on from there, and ends with the same weights as one that nobody interrupted. It
-            stays: whoever keeps the weights may remove it.
+        state: file in which every `KEEP_EVERY` steps, and when a signal ends it, all that the next ones need is
+            kept. A call that finds it goes on from there, and ends with the same weights as one that nobody
+            interrupted. It stays: whoever keeps the weights may remove it.
 
     Raises:
         DataError: `state` is broken, or was begun with another model, seed, number of steps or data.
+        stopping.Stopped: a signal has asked for it; a step was finished.
     """
     crops, labels = objects_of(dataset)
     generator = torch.Generator().manual_seed(seed)
@@ -138,15 +138,19 @@ def pretrain(
     }
     learning = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
     begin, right = go_on(state, asked, learning, generator) if state and state.exists() else (0, [])
-    for step in range(begin, steps):
-        chosen = order[torch.randint(len(order), (BATCH,), generator=generator)]
-        right.append(learn(classifier, model, optimizer, crops[chosen], labels[chosen], generator))
-        schedule.step()
-        if (step + 1) % max(1, steps // 10) == 0:
-            report(step + 1, torch.stack(right).mean().item())
-            right.clear()
-        if state and (step + 1) % KEEP_EVERY == 0:
-            write_state(state, asked, learning, generator, step + 1, right)
+    with stop_signals() as stop:
+        for step in range(begin, steps):
+            chosen = order[torch.randint(len(order), (BATCH,), generator=generator)]
+            right.append(learn(classifier, model, optimizer, crops[chosen], labels[chosen], generator))
+            schedule.step()
+            if (step + 1) % max(1, steps // 10) == 0:
+                report(step + 1, torch.stack(right).mean().item())
+                right.clear()
+            stopped = stop.number is not None
+            if state and (stopped or (step + 1) % KEEP_EVERY == 0):
+                write_state(state, asked, learning, generator, step + 1, right)
+            if stopped:
+                stop.end()
     return accuracy(classifier, model, crops[kept_back], labels[kept_back])
 
 
@@ -182,12 +186,10 @@ def write_state(
     right: list[Tensor],
 ) -> None:
     """Write all that the steps after `step` depend on, whole or not at all."""
-    buffer = io.BytesIO()
     parts = {name: part.state_dict() for name, part in learning.items()}
     right = torch.tensor([share.item() for share in right])
-    torch.save({**asked, **parts, "generator": generator.get_state(), "step": step, "right": right}, buffer)
-    state.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(state, buffer.getvalue())
+    kept = {**asked, **parts, "generator": generator.get_state(), "step": step, "right": right}
+    weights.write_state(state, kept)
 
 
 def go_on(
@@ -212,7 +214,7 @@ def go_on(
             part.load_state_dict(saved[name])
         generator.set_state(saved["generator"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise unusable(state, error) from None
+        raise unusable(state, f"{type(error).__name__}: {error}".splitlines()[0]) from None
     return saved["step"], list(saved["right"])
 
 
@@ -223,19 +225,15 @@ def read_state(state: Path) -> dict[str, Any]:
         DataError: the file is broken, or something else.
     """
     try:
-        with ZipFile(state) as archive:
-            if broken := archive.testzip():  # torch does not look at the checksums
-                raise BadZipFile(broken)
-        saved = torch.load(state, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file fails in many ways
-        raise unusable(state, error) from None
-    if not isinstance(saved, dict) or not {"step", "right"} <= saved.keys():
-        raise unusable(state, TypeError("no state of pretraining"))
+        saved = weights.read_state(state)
+    except DataError as error:
+        raise unusable(state, error.value) from None
+    if not {"step", "right"} <= saved.keys():
+        raise unusable(state, "no state of pretraining")
     return saved
 
 
-def unusable(state: Path, error: Exception) -> DataError:
-    problem = f"{type(error).__name__}: {error}".splitlines()[0]
+def unusable(state: Path, problem: object) -> DataError:
     return DataError(state, "state", problem, "pretraining cannot go on from it: remove it, and it begins anew")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from course_lib import augment, download, emoji_voc, evaluation, priors, ssd, weights
+from course_lib import augment, download, emoji_voc, evaluation, priors, runs, ssd, weights
 from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
@@ -179,13 +179,15 @@ class Profile:
         """The model as training begins: fresh, its backbone pretrained where the profile says so.
 
         The backbone is pretrained, or filled with `backbone_weights`, once for a run: the result is kept in
-        the run's folder. Pretraining that was interrupted goes on.
+        the run's folder. Pretraining that was interrupted goes on. A run that has a state goes on from that, and needs
+        no start: its model is fresh here.
 
         Raises:
-            DataError: `backbone_weights` is missing or broken, or the run was started with another model.
+            DataError: `backbone_weights` is missing or broken, the run was started with another model, or the file of
+                its start is broken.
         """
         model, path, state = self.model(seed), run / "start.safetensors", run / "pretraining.pt"
-        if not (self.pretraining_steps or self.backbone_weights):
+        if not (self.pretraining_steps or self.backbone_weights) or runs.has_state(run):
             return model
         if not path.exists():
             if self.backbone_weights:
@@ -193,7 +195,11 @@ class Profile:
             if self.pretraining_steps:
                 pretrain(model, self.training_set(), self.pretraining_steps, seed, report, state)
             weights.save(model, path)
-        kept = weights.load(path)
+        try:
+            kept = weights.load(path)
+        except DataError as error:
+            cure = f"{error.cure}; or remove it, and the start is made again"
+            raise DataError(path, error.field, error.value, cure) from None
         if (kept.architecture, kept.classes) != (model.architecture, model.classes):
             cure = f"asked for is {described(model)}: choose another folder for the run, or --fresh"
             raise DataError(path, "model", described(kept), cure)

@@ -19,12 +19,12 @@ from torch.nn.utils import clip_grad_norm_
 from course_lib import losses, runs
 from course_lib.augment import Augment
 from course_lib.files import plain
-from course_lib.loaders import Augmented, Shuffled, loader, rank, told, world_size
+from course_lib.loaders import Augmented, Shuffled, ending, loader, rank, told, world_size
 from course_lib.matching import Matches, match
 from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
-from course_lib.stopping import Stop, outlive_signals, stop_signals
+from course_lib.stopping import Stop, stop_signals
 from course_lib.voc import Batch, ImageDataset
 
 
@@ -220,6 +220,7 @@ class Trainer:
     More epochs than the run was begun with may always be asked for, of a finished one too. A cosine is then another:
     where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
 
+    Raises:
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
             (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
         stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
@@ -262,8 +263,6 @@ class Trainer:
             sampler=self.sampler,
             keep_workers=True,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=outlive_signals,
-            generator=torch.Generator(),  # an epoch that is begun twice takes nothing from torch's own
         )
         self.images = len(dataset)
         self.dtype = amp_dtype(recipe.amp, self.device)
@@ -429,23 +428,32 @@ class Trainer:
 
     def fit(self) -> list[dict]:
         """Train to the end, from wherever the run folder stands; gives the history."""
-        with runs.held(self.run) if rank() == 0 else nullcontext(), stop_signals() as self.stop:
+        held = runs.held(self.run) if rank() == 0 else nullcontext()
+        with held, stop_signals() as self.stop, ending(self.loader):
             self.start_or_resume()
             network = self.network()
             self.hosts = dist.new_group(backend="gloo") if world_size() > 1 else None
-            try:
-                while not self.finished():
-                    self.fit_epoch(network)
-            except RuntimeError as error:
-                if self.stop.number is None or isinstance(error, runs.RunError):
-                    raise
-                self.stop.end()  # torch's word for a loader that the signal has ended too
+            with told(self.when):
+                self.fit_epochs(network)
         return self.history
+
+    def fit_epochs(self, network: nn.Module) -> None:
+        """All epochs that are left."""
+        try:
+            while not self.finished():
+                self.fit_epoch(network)
+        except RuntimeError as error:
+            if self.stop.number is None or isinstance(error, runs.RunError):
+                raise
+            self.stop.end()  # torch's word for a loader that the signal has ended too
+
+    def when(self) -> str:
+        """Where the run stands, for an error."""
+        return f"in epoch {len(self.history) + 1}"
 
     def fit_epoch(self, network: nn.Module) -> None:
         """What is left of an epoch, its measurement and its record. What is computed is kept before it is measured."""
-        with told(f"in epoch {len(self.history) + 1}"):
-            record = self.train_epoch(network, epoch=len(self.history))
+        record = self.train_epoch(network, epoch=len(self.history))
         if self.is_due(record["epoch"]):
             self.save()
             with self.stop.at_once():

@@ -1,9 +1,11 @@
 """A tree as a whole: which lists and names it has, and every fault in it."""
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.progress import track
 
 from course_lib.annotations import advice, known_names, object_names, read_annotation
 from course_lib.files import DataError
-from course_lib.images import read_image
+from course_lib.images import check_header, read_image
 from course_lib.voc import NOWHERE, ImageSet, image_in, xml_in
 
 PARTS = ("Annotations", "JPEGImages", "ImageSets")
@@ -163,3 +165,51 @@ def faults_of(tree: Path, image_id: str, known: tuple[str, ...], annotations_onl
     except DataError as error:
         problems.append(error)
     return problems
+
+
+def check_sets(
+    sets: Sequence[ImageSet], most_objects: int | None = None, show_progress: bool = False
+) -> Iterator[DataError]:
+    """Every fault in some image sets that would end a training, found by annotations and images' headers alone.
+
+    What none of the sets' `classes` names is no fault here: it is left out, with a warning where it is read.
+
+    Args:
+        most_objects: in one image: see `crowds.most_objects`; None for any number.
+        show_progress: on stderr.
+    """
+    listed: dict[ImageSet, tuple[str, ...]] = {}
+    for one in sets:
+        try:
+            listed[one] = one.ids
+        except DataError as error:
+            yield error
+    items = [(one, image_id) for one, ids in listed.items() for image_id in ids]
+    console = Console(stderr=True)
+    for one, image_id in track(items, "Reading annotations", console=console, disable=not show_progress):
+        yield from faults_in_training(one, image_id, most_objects)
+
+
+def faults_in_training(where: ImageSet, image_id: str, most_objects: int | None) -> list[DataError]:
+    """What of an image and its annotation cannot be trained on."""
+    problems: list[DataError] = []
+    path = xml_in(where.tree, image_id)
+    try:
+        annotation = read_annotation(path, where.classes, problems)
+        check_header(image_in(where.tree, image_id), annotation.size)
+    except DataError as error:
+        return [*problems, error]
+    if most_objects is not None and len(annotation.labels) > most_objects:
+        cure = f"cut the picture into some with at most {most_objects} objects each: all of them are matched at once"
+        problems.append(DataError(path, "objects", len(annotation.labels), cure))
+    return problems
+
+
+def shared_images(some: Sequence[ImageSet], others: Sequence[ImageSet]) -> Iterator[DataError]:
+    """A fault for each two lists of one tree that have images in common, where they should have none."""
+    for one, other in product(some, others):
+        if one.tree.resolve() == other.tree.resolve() and (shared := sorted({*one.ids} & {*other.ids})):
+            number = "1 image" if len(shared) == 1 else f"{len(shared)} images"
+            value = f"{number} that {other.name}.txt has too ({textwrap.shorten(', '.join(shared), 60)})"
+            cure = "a detector is not chosen by images that it learns from: take them off one of the two lists"
+            yield DataError(one.tree / LISTS / f"{one.name}.txt", "lines", value, cure)

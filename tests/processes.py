@@ -1,12 +1,16 @@
 """Training in a process of its own, which must be able to import what it runs."""
 
+import os
+import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from elsewhere import elsewhere
 
-from course_lib import augment, evaluation, profiles, ssd, weights
+from course_lib import augment, evaluation, pretraining, profiles, runs, ssd, weights
 from course_lib.losses import MultiBoxLoss
 from course_lib.training import Recipe, Trainer
 from course_lib.voc import Batch, VOCDetection
@@ -24,6 +28,54 @@ def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):
     options.setdefault("evaluate", lambda model: {"map": 0.5})
     dataset = VOCDetection(devkit, "2007", image_set)
     return Trainer(fresh_model(), dataset, augment.training_mini(160), recipe, run, **options)
+
+
+def dice(model):
+    """A measurement that depends on torch's random numbers, which a run that goes on must go on with too."""
+    return {"map": torch.rand(()).item()}
+
+
+def train_and_be_killed(devkit, run, moment, diary):
+    """Pretraining and two epochs, where every step is kept; killed at a moment, or not.
+
+    A moment is before a step, before a file's content reaches the disk, or before it takes its name. What kind it was
+    is written into the diary.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    left = [moment]
+
+    def counted(kind, call):
+        def counting(*given, **options):
+            left[0] -= 1
+            if left[0] == 0:
+                with diary.open("a") as file:
+                    file.write(f"{kind}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*given, **options)
+
+        return counting
+
+    os.fsync, Path.replace = counted("write", os.fsync), counted("rename", Path.replace)
+    pretraining.learn, Trainer.step = counted("pretraining", pretraining.learn), counted("step", Trainer.step)
+    pretraining.BATCH, pretraining.KEEP_EVERY = 4, 2
+    usual = elsewhere(profiles.cpu(), devkit)
+    profile = replace(usual, train=usual.test, workers=0, pretraining_steps=4)
+    recipe = replace(RECIPE, epochs=2)
+    with runs.held(run):
+        model, data = profile.start(run, seed=3), profile.training_set()
+        options = {"evaluate": dice, "checkpoint_minutes": 0}
+        Trainer(model, data, augment.training_mini(160), recipe, run, **options).fit()
+
+
+def hold(run, told):
+    """Hold a run's folder until somebody ends this process; a loader of it lives on."""
+    with runs.held(run):
+        loader = os.fork()
+        if loader:
+            told.put((os.getpid(), loader))
+        signal.pause()
+        os._exit(0)
 
 
 def train_slowly(devkit, run):

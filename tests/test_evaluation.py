@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -167,6 +169,19 @@ def test_the_weights_of_a_run_without_measurements_are_its_last(begun, test_set,
     report = evaluation.evaluate_run(str(begun), test_set, "11point")
     assert report["weights_of_epoch"] is None and report["mean_ap"] == 1
     assert json.loads((begun / "evaluation_11point.json").read_text()) == report
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_run_that_cannot_be_written_is_measured_all_the_same(begun, test_set, monkeypatch, number):
+    """evaluate on a read-only folder printed nothing, because it could not write."""
+
+    def refuse(path, content):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(evaluation, "detect_all", lambda model, loader: perfect(test_set.annotations()))
+    monkeypatch.setattr(evaluation, "write_whole", refuse)
+    with pytest.warns(RuntimeWarning, match=r"the result is not kept: .*evaluation_area\.json"):
+        assert evaluation.evaluate_run(begun, test_set)["mean_ap"] == 1
 
 
 def test_weights_of_another_architecture_than_the_run_has_trained_are_not_measured(begun, test_set, tmp_path):

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from course_lib.backbones import Classifier
 from course_lib.files import DataError
 from course_lib.pretraining import CROP, MARGIN, YIQ, crop, jitter, objects_of, pretrain, recolour
 from course_lib.schedules import warmup_cosine
+from course_lib.stopping import Stopped
 from course_lib.voc import VOCDetection
 
 
@@ -162,6 +164,30 @@ def test_an_interrupted_pretraining_ends_with_the_same_bits_as_one_that_was_not(
     assert_same_bits(model, expected)
     assert seen == reports
     assert torch.equal(torch.random.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("stopped", [1, 4, 10])
+def test_a_signal_ends_pretraining_after_its_step_and_nothing_of_it_is_lost(
+    small_steps, tmp_path, monkeypatch, number, stopped
+):
+    expected, steps, learn = fresh_model(), [], pretraining.learn
+    pretrain(expected, small_steps, 10)
+
+    def counted(*given):
+        steps.append(1)
+        if len(steps) == stopped:
+            os.kill(os.getpid(), number)
+        return learn(*given)
+
+    monkeypatch.setattr(pretraining, "learn", counted)
+    with pytest.raises((Stopped, KeyboardInterrupt)):
+        pretrain(fresh_model(), small_steps, 10, state=tmp_path / "state.pt")
+    assert pretraining.read_state(tmp_path / "state.pt")["step"] == len(steps) == stopped
+    model = fresh_model()
+    pretrain(model, small_steps, 10, state=tmp_path / "state.pt")
+    assert_same_bits(model, expected)
+    assert len(steps) == 10
 
 
 @pytest.mark.parametrize("steps", [10, 25])

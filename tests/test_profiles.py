@@ -167,6 +167,25 @@ def test_a_run_that_was_started_with_another_model_is_refused_and_stays(small, t
     assert (tmp_path / "start.safetensors").read_bytes() == before and (tmp_path / "pretraining.pt").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"cut", None])
+@pytest.mark.parametrize("state", ["state.pt", "state.before.pt"])
+def test_a_start_that_is_broken_or_missing_stops_no_run_that_is_past_it(small, tmp_path, content, state):
+    if content is not None:
+        (tmp_path / "start.safetensors").write_bytes(content)
+    (tmp_path / state).write_text("a state")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model = small.start(tmp_path, seed=3)
+    assert torch.equal(next(model.parameters()), next(small.model(3).parameters()))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("content", [b"", b"cut"])
+def test_a_broken_start_of_a_run_that_needs_it_is_named_with_its_cure(small, tmp_path, content):
+    (tmp_path / "start.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=r"start\.safetensors: weights is .*remove it, and the start is made again"):
+        small.start(tmp_path)
+
+
 def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():
     """Its gradient is so long that one step would be larger than the weights, and clipping would stop all others."""
     assert profiles.gpu().backbone_weights and profiles.gpu().recipe.frozen_blocks >= 1

@@ -1,18 +1,28 @@
+import errno
+import json
+import multiprocessing
+import os
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import RECIPE, fresh_model, trainer
+from processes import RECIPE, dice, fresh_model, hold, train_and_be_killed, trainer
 
-from course_lib import augment, runs, ssd, weights
-from course_lib.files import DataError
-from course_lib.losses import FocalLoss
+from course_lib import augment, pretraining, runs, ssd, training, weights
+from course_lib.files import DataError, is_alive
+from course_lib.losses import FocalLoss, MultiBoxLoss
 from course_lib.runs import RunError, best_epoch, read_history, read_provenance
+from course_lib.stopping import Stopped
 from course_lib.training import Trainer
 from course_lib.voc import VOC_CLASSES, VOCDetection
 
@@ -394,3 +404,335 @@ def test_a_model_of_other_classes_is_refused_with_both_lists(known, asked, said)
     if len(asked) == 3:
         model.classes = asked  # as the error says
         runs.refuse_other_classes(model, list(asked))
+
+
+def of_twelve(devkit, run, **options):
+    """A trainer of two epochs of three steps each."""
+    options = {"evaluate": dice, "checkpoint_minutes": 1e9} | options
+    return trainer(devkit, run, options.pop("recipe", replace(RECIPE, epochs=2)), "test", **options)
+
+
+def same(one, other):
+    """Whether two histories tell the same, the times aside."""
+    timed = {"seconds", "images_per_second"}
+    return [{k: v for k, v in r.items() if k not in timed} for r in one] == [
+        {k: v for k, v in r.items() if k not in timed} for r in other
+    ]
+
+
+def assert_same_bits(one, other):
+    for name in ("last.safetensors", "best.safetensors"):
+        tensors = [weights.load(run / name).state_dict() for run in (one, other)]
+        assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0]), name
+
+
+@pytest.fixture(scope="module")
+def whole(small_devkit, tmp_path_factory):
+    """A run that nobody interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    torch.manual_seed(5)
+    of_twelve(small_devkit, run).fit()
+    return run
+
+
+class Telling(MultiBoxLoss):
+    """A loss that sends its own process a signal at one of its calls, and counts them."""
+
+    def __init__(self, call=0, number=0):
+        super().__init__()
+        self.__dict__.update(call=call, number=number, calls=0)
+
+    def __call__(self, offsets, logits, matches):
+        self.__dict__["calls"] += 1
+        if self.calls == self.call:
+            os.kill(os.getpid(), self.number)
+        return super().__call__(offsets, logits, matches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "number", "end"),
+    [
+        (1, signal.SIGTERM, Stopped),
+        (2, signal.SIGHUP, Stopped),
+        (3, signal.SIGINT, KeyboardInterrupt),
+        (5, 15, Stopped),
+    ],
+)
+def test_a_signal_within_an_epoch_loses_nothing_and_the_run_ends_with_the_same_bits(
+    small_devkit, whole, tmp_path, call, number, end
+):
+    """SIGTERM and SIGHUP lost the epoch without a word. Random numbers, sums of losses and the order go on."""
+    torch.manual_seed(5)
+    usual = signal.getsignal(number)
+    one = of_twelve(small_devkit, tmp_path, loss=Telling(call, number))
+    with pytest.raises(end):
+        one.fit()
+    assert signal.getsignal(number) == usual and one.loss.calls == call
+    state = runs.read_state(tmp_path, torch.device("cpu"))
+    assert 3 * len(state["history"]) + state["done"] == call
+    torch.manual_seed(0)
+    again = of_twelve(small_devkit, tmp_path, loss=Telling())
+    assert same(again.fit(), read_history(whole)) and again.loss.calls == 6 - call
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_a_measurement_ends_it_at_once_and_no_step_is_made_again(small_devkit, whole, tmp_path, number):
+    def measure(model):
+        os.kill(os.getpid(), number)
+        pytest.fail("went on measuring")
+
+    torch.manual_seed(5)
+    with pytest.raises((Stopped, KeyboardInterrupt)):
+        of_twelve(small_devkit, tmp_path, evaluate=measure, loss=Telling()).fit()
+    again = of_twelve(small_devkit, tmp_path, loss=Telling())
+    assert same(again.fit(), read_history(whole)) and again.loss.calls == 3
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.parametrize("minutes", [0, 10, 1e9])
+def test_a_state_is_kept_whenever_the_minutes_have_gone_by(small_devkit, tmp_path, monkeypatch, minutes):
+    now, kept = [0.0], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    one = of_twelve(small_devkit, tmp_path, checkpoint_minutes=minutes)
+    monkeypatch.setattr(runs, "save", lambda run, model, state: kept.append(state["done"]))
+    one.prepare()
+
+    def step(network, batch):
+        now[0] += 301
+        return {"loc": torch.tensor(1.0), "grad_norm": torch.tensor(2.0)}
+
+    one.step = step
+    record = one.train_epoch(one.model, 0)
+    assert kept == {0: [1, 2, 3], 10: [2], 1e9: []}[minutes]
+    assert (record["loc"], record["grad_norm_max"]) == (1.0, 2.0)
+    assert record["images_per_second"] == pytest.approx(12 / 903, abs=0.05)
+
+
+SEED_OF_MOMENTS = 0  # with which all kinds of moments are among the ten
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_a_run_ends_with_the_same_bits_and_a_state_loads_at_every_one(small_devkit, tmp_path):
+    """Before steps of pretraining and of training, before contents reach the disk, between the renames of a save."""
+    context, diary = multiprocessing.get_context("forkserver"), tmp_path / "diary"
+    context.set_forkserver_preload(["processes"])
+
+    def train(run, moment):
+        process = context.Process(target=train_and_be_killed, args=(small_devkit, run, moment, diary))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    moments = torch.randint(1, 30, (10,), generator=torch.Generator().manual_seed(SEED_OF_MOMENTS)).tolist()
+    run, stood = tmp_path / "run", -1
+    for moment in moments:
+        assert train(run, moment) == -signal.SIGKILL
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            state = runs.read_state(run, torch.device("cpu"))
+        stands = 3 * len(state["history"]) + state["done"] if state else 0
+        assert stands >= stood, "work was lost"
+        stood = stands
+        if (run / "pretraining.pt").exists():
+            assert pretraining.read_state(run / "pretraining.pt")["step"] in (2, 4)
+    assert train(run, 0) == train(tmp_path / "whole", 0) == 0
+    assert {*diary.read_text().split()} == {"pretraining", "step", "write", "rename"}
+    assert same(read_history(run), read_history(tmp_path / "whole"))
+    assert_same_bits(run, tmp_path / "whole")
+    assert contents(run).keys() == {*MADE, "state.pt", "state.before.pt", "start.safetensors"}
+
+
+def test_weights_and_momenta_that_are_not_finite_are_never_saved_over_the_good_state(small_devkit, tmp_path):
+    """What became NaN in an epoch's last step was saved, and every resume failed."""
+    one = of_twelve(small_devkit, tmp_path)
+    one.prepare()
+    one.step(one.model, next(iter(one.loader)))
+    momenta = one.optimizer.state[one.optimizer.param_groups[2]["params"][0]]["exp_avg"]
+    named = {"loc_heads.0.bias": one.model.loc_heads[0].bias.data, "momentum .* exp_avg": momenta}
+    for name, tensor in named.items():
+        one.save()
+        good, kept = tensor.clone(), contents(tmp_path)
+        tensor.view(-1)[0] = torch.nan
+        with pytest.raises(
+            RunError, match=rf"{name} became NaN.*state\.pt is as it was.*learning_rate=0\.0005 goes on"
+        ):
+            one.save()
+        assert contents(tmp_path) == kept
+        tensor.copy_(good)
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"learning_rate": 5e-4}, ["learning_rate"]),
+        ({"warmup_steps": 5}, ["warmup_steps"]),
+        ({"clip_norm": 1.0, "learning_rate": 2e-3}, ["clip_norm", "learning_rate"]),
+        ({"epochs": 7}, []),
+        ({"epochs": 4, "learning_rate": 1e-4}, ["learning_rate"]),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_with_another_rate_where_that_is_asked_and_says_since_when(
+    small_devkit, tmp_path, changed, names
+):
+    """A run that met NaN was stuck: the advice, halve the rate, was then refused."""
+    begun = of_twelve(small_devkit, tmp_path)
+    begun.prepare()
+    for batch in begun.loader:
+        begun.step(begun.model, batch)
+    begun.history = [{"epoch": 1}]
+    begun.save()
+    recipe = replace(begun.recipe, **changed)
+    if names:
+        with pytest.raises(RunError, match=rf"was started with {names[-1]}=|was started with {names[0]}=") as refused:
+            of_twelve(small_devkit, tmp_path, recipe=recipe).fit()
+        assert all(f"--recipe {name}={changed[name]}" in str(refused.value) for name in names)
+    one = of_twelve(small_devkit, tmp_path, recipe=recipe, may_change=names)
+    one.start_or_resume()
+    # From there on the rate is what a run of the new recipe would have at that step.
+    fresh = of_twelve(small_devkit, tmp_path / "fresh", recipe=recipe)
+    fresh.prepare()
+    for _ in range(3):
+        fresh.optimizer.step()
+        fresh.schedule.step()
+    rates = [[group["lr"] for group in any_.optimizer.param_groups] for any_ in (one, fresh)]
+    assert rates[0] == rates[1] and one.schedule.get_last_lr() is not None
+    was = {name: getattr(begun.recipe, name) for name in changed}
+    change = {"epochs_done": 1, "batches_done": 0, "was": was, "now": changed}
+    assert one.changes == [change] == one.provenance()["changes"]
+    one.save()
+    again = of_twelve(small_devkit, tmp_path, recipe=recipe)  # the same command once more
+    again.start_or_resume()
+    assert again.changes == [change] and again.optimizer.param_groups[2]["lr"] == rates[0][2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 3}, "seed=0, .*seed=3"),
+        ({"batch_size": 2}, "batch_size=4, .*batch_size=2"),
+        ({"epochs": 1}, "epochs=2, .*epochs=1"),
+        ({"weight_decay": 0.0, "learning_rate": 0.5}, r"weight_decay=0\.0005, .*weight_decay=0\.0"),
+    ],
+    ids=str,
+)
+def test_what_a_run_cannot_change_is_refused_by_name_even_where_it_is_asked(small_devkit, tmp_path, changed, said):
+    """Two dictionaries of 600 characters it was."""
+    begun = of_twelve(small_devkit, tmp_path)
+    begun.prepare()
+    begun.save()
+    recipe = replace(begun.recipe, warmup_steps=2, **changed)
+    with pytest.raises(RunError, match=f"was started with {said}.*--fresh") as refused:
+        of_twelve(small_devkit, tmp_path, recipe=recipe, may_change=[*changed]).fit()
+    assert "learning_rate" not in str(refused.value) and len(str(refused.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("field", ["micro_batches", "workers", "channels_last"])
+def test_how_the_same_is_computed_may_differ_from_one_machine_to_the_next(small_devkit, tmp_path, field):
+    begun = of_twelve(small_devkit, tmp_path)
+    begun.prepare()
+    begun.save()
+    value = {"micro_batches": 2, "workers": 0, "channels_last": False}[field]
+    of_twelve(small_devkit, tmp_path, recipe=replace(begun.recipe, **{field: value})).start_or_resume()
+
+
+@pytest.mark.slow
+def test_a_finished_run_asked_for_more_epochs_goes_on_with_the_longer_cosine(small_devkit, whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    one = of_twelve(small_devkit, run, recipe=replace(RECIPE, epochs=3))
+    history = one.fit()
+    assert same(history[:2], read_history(whole)) and [record["epoch"] for record in history] == [1, 2, 3]
+    assert history[1]["lr"] < 1e-6 * RECIPE.learning_rate  # it had come down
+    assert one.changes == [{"epochs_done": 2, "batches_done": 0, "was": {"epochs": 2}, "now": {"epochs": 3}}]
+    assert read_provenance(run)["finished"] and read_provenance(run)["changes"] == one.changes
+
+
+@pytest.mark.slow
+def test_a_map_that_is_no_number_is_never_best_and_is_null_in_the_files(small_devkit, tmp_path):
+    scores = iter([float("nan"), 0.2, 0.1])
+    recipe = replace(RECIPE, epochs=3)
+    one = trainer(small_devkit, tmp_path, recipe, evaluate=lambda model: {"map": next(scores), "ap": {"dog": np.nan}})
+    assert [record["map"] for record in one.fit()] == [None, 0.2, 0.1]
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert json.loads(lines[0], parse_constant=pytest.fail)["ap"] == {"dog": None}
+    assert read_provenance(tmp_path)["best_epoch"] == 2
+    assert runs.holds(tmp_path / "best.safetensors", one.best, weights.describe(one.model))
+
+
+def test_a_second_process_is_refused_with_one_line_and_the_lock_dies_with_the_first(small_devkit, tmp_path):
+    """Seed 3, then seed 4 two seconds later: both said complete, best was the one's and the state the other's."""
+    context = multiprocessing.get_context("spawn")
+    told, run = context.Queue(), tmp_path / "run"
+    process = context.Process(target=hold, args=(run, told))
+    process.start()
+    pid, loader = told.get(timeout=300)
+    try:
+        for use in (lambda: runs.held(run).__enter__(), of_twelve(small_devkit, run).fit, lambda: runs.move_aside(run)):
+            with pytest.raises(RunError, match=rf"run is trained into by process {pid} on .*another folder$"):
+                use()
+        with pytest.raises(RunError, match=r"history\.jsonl is missing"):  # who only reads needs no lock
+            read_history(run)
+        process.kill()
+        process.join()
+        with runs.held(run), runs.held(run):  # one process may hold it twice
+            assert is_alive(loader)
+    finally:
+        process.kill()
+        os.kill(loader, signal.SIGKILL)
+    assert runs.move_aside(run).is_dir() and not run.exists()
+
+
+def test_what_a_killed_process_left_unfinished_goes_with_the_next_start(tmp_path):
+    """30 MB for each kill during a save, which nobody removed."""
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    for name in ("state.pt", "last.safetensors"):
+        (tmp_path / f"{name}.{dead.pid}.unfinished").write_bytes(bytes(100))
+    alive = tmp_path / f"evaluation_area.json.{os.getppid()}.unfinished"
+    alive.write_text("")
+    with runs.held(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", alive.name}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(tmp_path, monkeypatch, number):
+    """It was found after all of the pretraining."""
+
+    def refuse(path, content, before=None):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(runs, "write_whole", refuse)
+    with pytest.raises(RunError, match=rf"run cannot be written \({os.strerror(number)}\): .*another folder"):
+        runs.held(tmp_path / "run").__enter__()
+
+
+@pytest.mark.parametrize("write", range(1, 6))
+def test_a_disk_that_is_full_in_the_middle_of_a_save_is_named_and_leaves_a_state(
+    small_devkit, twice, tmp_path, monkeypatch, write
+):
+    run, left, fsync = shutil.copytree(twice, tmp_path / "run"), iter(range(1, write)), os.fsync
+    one = other_trainer(small_devkit, run)
+    one.start_or_resume()
+    one.history.append({"epoch": 3, "map": 0.5})
+    one.best = {name: tensor + 3 for name, tensor in one.model.state_dict().items()}
+    one.model.load_state_dict(one.best)
+
+    def full(descriptor):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    names = ["state.pt", "history.jsonl", "provenance.json", "last.safetensors", "best.safetensors"]
+    with pytest.raises(
+        RunError, match=rf"{names[write - 1]} cannot be written \(No space left.*the same command goes on"
+    ):
+        one.save()
+    monkeypatch.undo()
+    again = other_trainer(small_devkit, run)
+    again.start_or_resume()
+    assert len(again.history) == (2 if write == 1 else 3) == len(read_history(run))
+    assert runs.holds(run / "best.safetensors", again.best, weights.describe(again.model))
