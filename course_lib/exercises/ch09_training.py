@@ -82,6 +82,17 @@ LR_FACTOR = Exercise(
         _factor(progress=lambda step, warmup, total: (step - warmup) / (total - warmup)),
         "multiplied: You multiply the rise with a fall that goes on meanwhile. The fall begins when the rise is done.",
         lambda step, warmup, total: min(1.0, (step + 1) / max(1, warmup)) * _factor()(step, 0, total),
+        "smaller of the two: You take the smaller of rise and fall. During the warmup the fall has not begun: the rise "
+        "alone counts.",
+        lambda step, warmup, total: min(
+            (step + 1) / max(1, warmup), _factor(rises=lambda *_: False)(step, warmup, total)
+        ),
+        "fall begins too early: The first step after the warmup has the number `warmup`, and its factor is still 1.",
+        _factor(progress=lambda step, warmup, total: (step + 1 - warmup) / (total - warmup)),
+        _factor(progress=lambda step, warmup, total: (step + 1 - warmup) / (total - 1 - warmup)),
+        "rest thrown away: `//` throws away what is behind the point. Divide with `/`.",
+        _factor(rise=lambda step, warmup: (step + 1) // warmup),
+        _factor(progress=lambda step, warmup, total: (step - warmup) // (total - 1 - warmup)),
         "a line: Your factor falls in a straight line. The cosine is missing.",
         _factor(fall=lambda progress: 1 - progress),
         "whole cosine: Your factor rises again: half a turn of the cosine is wanted, from 0 to pi.",
@@ -146,6 +157,12 @@ def _nobody(gradients: list[Tensor], positives: list[int]) -> bool:
     return sum(positives) == 0
 
 
+def _parts(gradients: list[Tensor], positives: list[int], least: int) -> Tensor:
+    """What each rank adds to the whole, where one without positives counts as one with `least`."""
+    counts = torch.tensor(positives).clamp(min=least)[:, None]
+    return torch.stack(gradients) * counts / max(sum(positives), 1)
+
+
 def _some_gradients(ranks: int, seed: int) -> list[Tensor]:
     return list(torch.randn(ranks, 3, generator=torch.Generator().manual_seed(seed)))
 
@@ -197,6 +214,9 @@ WHOLE_GRADIENT = Exercise(
         "not undone: You divide by all positives what each rank has divided by its own.",
         _joined(factor=_one),
         but(_nobody, stop, _joined(factor=_one)),
+        "not added: You give a gradient for each process. One is wanted: add them up.",
+        lambda gradients, positives: _parts(gradients, positives, 1),
+        lambda gradients, positives: _parts(gradients, positives, 0),
         "others' shares: Each rank has the weight of the others. More positives, more say.",
         _joined(factor=lambda positives: positives.sum() - positives),
         "largest alone: You take the gradient of the rank with the most positives, and leave the others out.",
@@ -204,6 +224,7 @@ WHOLE_GRADIENT = Exercise(
         "rank without positives: Whoever had no positive has divided by 1, not by 0. Its gradient counts too: focal "
         "loss learns from background alone.",
         _joined(factor=_own),
+        _joined(factor=_own, divisor=lambda positives: positives.sum()),
         but(_nobody, stop, _joined(factor=_own)),
         but(_rank_without, stop, whole_gradient),
         *(_joined(factor=_own, divisor=_a_little_more(little)) for little in LITTLE),
@@ -300,9 +321,11 @@ SCALED_STEP = Exercise(
     mistakes=mistakes(
         "never divided: You step with the gradient as it came, which is `scale` times too long.",
         _stepped(ready=lambda gradient, scale, most, clip: clip(gradient, most)),
+        _stepped(fine=lambda gradient: True, ready=lambda gradient, scale, most, clip: clip(gradient, most)),
         "clipped too early: You clip while the scale is still in the gradient, so that every gradient is too long. "
         "Divide first.",
         _stepped(ready=lambda gradient, scale, most, clip: clip(gradient, most) / scale),
+        _stepped(fine=lambda gradient: True, ready=lambda gradient, scale, most, clip: clip(gradient, most) / scale),
         "divided twice: You divide by the scale more than once, and the step is far too short.",
         _stepped(ready=lambda gradient, scale, most, clip: clip(gradient / scale, most) / scale),
         _stepped(ready=lambda gradient, scale, most, clip: clip(gradient / scale**2, most)),
@@ -310,13 +333,16 @@ SCALED_STEP = Exercise(
         _stepped(ready=lambda gradient, scale, most, clip: clip(gradient * scale, most)),
         "not clipped: Your step may be of any length. What is `max_norm` for?",
         _stepped(clip=lambda gradient, most: gradient),
+        _stepped(fine=lambda gradient: True, clip=lambda gradient, most: gradient),
         "always stretched: You bring every gradient to `max_norm`, short ones too. Clipping only shortens.",
         _stepped(clip=lambda gradient, most: gradient * most / gradient.norm()),
+        _stepped(fine=lambda gradient: True, clip=lambda gradient, most: gradient * most / gradient.norm()),
         _stepped(clip=lambda gradient, most: gradient * most / gradient.norm().clamp(min=1e-6)),
         "cut to length 1: A gradient that is too long ends with length 1 in yours, not with `max_norm`.",
         _stepped(clip=lambda gradient, most: gradient / gradient.norm() if gradient.norm() > most else gradient),
         "tensor by tensor: You clip each tensor by its own length. The length is that of all tensors together.",
         _stepped(clip=_tensor_by_tensor),
+        _stepped(fine=lambda gradient: True, clip=_tensor_by_tensor),
         "each by itself: You limit each number by itself, which turns the gradient into another direction. Shorten all "
         "of them by one factor.",
         _stepped(clip=lambda gradient, most: gradient.clamp(-most, most)),
@@ -334,8 +360,6 @@ SCALED_STEP = Exercise(
         _stepped(move=lambda weight, gradient, rate: weight - gradient),
         "stepped all the same: One number that is infinite makes weights NaN, for good. Such a step is left out.",
         _stepped(fine=lambda gradient: True),
-        _stepped(fine=lambda gradient: True, clip=_tensor_by_tensor),
-        _stepped(fine=lambda gradient: True, clip=lambda gradient, most: gradient * most / gradient.norm()),
         "bad numbers struck out: You put zeros where a number overflowed and step with the rest. The other numbers "
         "have gone through the same overflow: leave the whole step out.",
         _stepped(fine=lambda gradient: True, ready=_zeros_for_the_bad),

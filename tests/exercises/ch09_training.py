@@ -89,6 +89,19 @@ WRONG = {
             ("min", "(total - warmup - 1)", "(total - warmup)"),
         ],
         "multiplied": [("min", "max(0, step - warmup)", "step", "(total - warmup - 1)", "(total - 1)")],
+        "smaller of the two": [
+            ("min", "rise * 0.5 * (1 + math.cos(math.pi * done / (total - warmup - 1)))",
+             "min(rise, 0.5 + 0.5 * math.cos(math.pi * done / (total - warmup - 1)))", "max(0, step - warmup)",
+             "step - warmup"),
+        ],
+        "fall begins too early": [
+            ("plain", "(step - warmup) / (total - 1 - warmup)", "(step + 1 - warmup) / (total - warmup)"),
+            ("plain", "(step - warmup)", "(step + 1 - warmup)"),
+        ],
+        "rest thrown away": [
+            ("plain", "(step + 1) / warmup", "(step + 1) // warmup"),
+            ("plain", "(step - warmup) / ", "(step - warmup) // "),
+        ],
         "a line": [("plain", "(1 + math.cos(math.pi * progress)) / 2", "1 - progress")],
         "whole cosine": [("plain", "math.pi *", "2 * math.pi *"), ("min", "math.pi *", "2 * math.pi *")],
         "quarter of a turn": [("plain", "(1 + math.cos(math.pi * progress)) / 2", "math.cos(math.pi / 2 * progress)")],
@@ -137,12 +150,18 @@ WRONG = {
             ("loop", " * max(count, 1)", ""),
             ("plain", " * max(count, 1)", "", "sum(sums) / max(sum(positives), 1)", "sum(sums) * (1 / sum(positives))"),
         ],
+        "not added": [
+            ("plain", "sum(sums) / max(sum(positives), 1)", "[one / max(sum(positives), 1) for one in sums]"),
+            ("plain", "sum(sums) / max(sum(positives), 1)", "[one / max(sum(positives), 1) for one in sums]",
+             "max(count, 1)", "count"),
+        ],
         "others' shares": [("plain", "max(count, 1)", "(sum(positives) - count)")],
         "largest alone": [
             ("plain", "return sum(sums) / max(sum(positives), 1)", "return gradients[np.argmax(positives)]"),
         ],
         "rank without positives": [
             ("loop", "max(count, 1)", "count"),
+            ("plain", "max(count, 1)", "count", "max(sum(positives), 1)", "sum(positives)"),
             ("plain", "max(count, 1)", "count", "/ max(sum(positives), 1)", "* (1 / sum(positives))"),
             ("weights", "counts.clamp(min=1)", "counts", "max(1, counts.sum())", "(counts.sum() + 1e-8)"),
             ("loop", "max(count, 1)", "(1 / (1 / count))"),
