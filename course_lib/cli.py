@@ -9,8 +9,8 @@ import time
 import unicodedata
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from course_lib import (
+    crowds,
     download,
     emoji_voc,
     evaluation,
@@ -38,6 +39,9 @@ from course_lib import (
 )
 from course_lib.detect import detect_image
 from course_lib.files import DataError
+from course_lib.live import Live
+from course_lib.profiles import Profile
+from course_lib.recipes import Recipe
 from course_lib.runs import RunError
 from course_lib.stopping import Stopped
 from course_lib.training import Trainer
@@ -127,6 +131,9 @@ class DataSet(StrEnum):
 
 
 LossName = StrEnum("LossName", {name.replace("-", "_"): name for name in losses.LOSSES})
+
+
+RECIPE = tuple(one.name for one in fields(Recipe))
 
 
 class Method(StrEnum):
@@ -227,12 +234,19 @@ def check_report(found: trees.Overview, on: str | None, faults: list[DataError])
 @app.command()
 @warnings_in_lines()
 def train(
-    context: typer.Context,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     profile: Annotated[ProfileName | None, typer.Option(help="Default: COURSE_PROFILE, or cpu.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of first weights, order and augmentation.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of first weights, order and augmentation.")] = None,
     loss: Annotated[LossName, typer.Option(help="The class loss; the boxes' is the same in all.")] = LossName.multibox,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME=VALUE",
+            help=f"Another value for a number of the profile's recipe; may be repeated: {', '.join(RECIPE)}.",
+        ),
+    ] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Keep the run so often within an epoch too; 0: after every step.")
     ] = 10.0,
@@ -248,24 +262,24 @@ def train(
         refuse(f"--run is {run}, which is a file: name a folder")
     if fresh and run.name in ("", ".."):
         refuse(f"--run is {run}, which --fresh cannot rename: name the folder itself")
-    chosen = profiles.profile(profile)
-    recipe = replace(chosen.recipe, epochs=epochs or chosen.recipe.epochs, seed=seed)
-    device = join_processes(chosen.device)
-    chosen = replace(chosen, device=device)
+    chosen = with_recipe(profiles.profile(profile), settings or [], {"epochs": epochs, "seed": seed})
+    recipe = chosen.recipe
+    chosen = replace(chosen, device=join_processes(chosen.device))
     started = time.monotonic()
     if training.rank() == 0:
         chosen.prepare(show_progress=True)
-        for dataset in (chosen.training_set(), ImageDataset(chosen.select)):
-            annotations_of(dataset)  # a broken one is found now, and not after an hour
+        require_data(chosen)
         if fresh and (aside := runs.move_aside(run)):
             say(f"The old run is now {aside}.")
-        context.with_resource(runs.held(run))  # until the command ends
-        chosen.start(run, seed, print_pretraining)
+        with runs.held(run):
+            chosen.start(run, recipe.seed, print_pretraining)
     if training.world_size() > 1:
         dist.barrier()  # the others find what the first has made
-    model = chosen.start(run, seed)
+    model = chosen.start(run, recipe.seed)
     criterion = losses.LOSSES[loss]()
     criterion.prepare(model)
+    live = Live(console, say, recipe.epochs, recipe.batch_size)
+    shows = {"report": live.report, "follow": live.follow} if training.rank() == 0 else {}
     trainer = Trainer(
         model,
         chosen.training_set(),
@@ -281,15 +295,45 @@ def train(
             "preparation_seconds": round(time.monotonic() - started, 1),
         }
         | ({} if chosen.on_emoji_voc else {"devkit": str(chosen.devkit)}),
-        report=print_record if training.rank() == 0 else lambda record: None,
         checkpoint_minutes=checkpoint_minutes,
+        may_change=[setting.partition("=")[0] for setting in settings or []],
+        **shows,
     )
-    trainer.fit()
+    with live if shows else nullcontext():
+        trainer.fit()
     if training.rank() == 0:
         say(f"The run is complete: {run}.")
         say(f"Measure it: {command('evaluate', '--run', run)}")
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def with_recipe(chosen: Profile, settings: list[str], options: dict[str, int | None]) -> Profile:
+    """A profile with another recipe, as `--recipe` and the options of their own say; wrong ones end the command."""
+    try:
+        recipe = chosen.recipe.changed(settings)
+        recipe = replace(recipe, **{name: value for name, value in options.items() if value is not None})
+    except ValueError as error:
+        refuse(f"--recipe: {error}")
+    return replace(chosen, recipe=recipe, workers=chosen.workers if recipe.workers is None else recipe.workers)
+
+
+def require_data(chosen: Profile) -> None:
+    """Say everything that is wrong with a profile's data before anything is trained, each in one line, and end."""
+    most = crowds.most_objects(len(chosen.spec.boxes()))
+    faults = list(trees.check_sets((*chosen.train, *chosen.select), most, show_progress=errors.is_terminal))
+    faults = faults or list(trees.shared_images(chosen.train, chosen.select))
+    for fault in faults:
+        complain("error", fault)
+    if faults:
+        raise typer.Exit(1)
+    training.require_batches(chosen.recipe, len(chosen.training_set()))
+    annotations_of(chosen.training_set())
+    if not any((~one.difficult).any() for one in annotations_of(ImageDataset(chosen.select))):
+        names = " and ".join(str(one.tree / trees.LISTS / f"{one.name}.txt") for one in chosen.select)
+        warnings.warn(
+            f"{names}: no object that counts, so no epoch can be measured: the last is the best", stacklevel=2
+        )
 
 
 def join_processes(device: str) -> str:
@@ -315,14 +359,6 @@ def print_pretraining(step: int, accuracy: float) -> None:
     say(f"pretraining the backbone on cut-out objects: step {step:4d}, accuracy {accuracy:.2f}")
 
 
-def print_record(record: dict) -> None:
-    measured = f"  mAP {record['map']:.3f}" if record.get("map") is not None else ""
-    say(
-        f"epoch {record['epoch']:3d}  {record['images']:7d} images  {record['seconds']:7.0f} s  "
-        f"box {record['loc']:.2f}  class {record['conf']:.2f}{measured}"
-    )
-
-
 @app.command()
 @warnings_in_lines()
 def evaluate(
@@ -332,7 +368,7 @@ def evaluate(
     detections: Annotated[Path | None, typer.Option(help="Folder of comp4_det_test_<class>.txt files.")] = None,
     devkit: Annotated[Path | None, typer.Option(help="Folder that holds VOC2007/; with --detections.")] = None,
     year: Annotated[str, typer.Option(help="With --detections.")] = "2007",
-    image_set: Annotated[str, typer.Option("--set", help="With --detections.")] = "test",
+    image_set: Annotated[str, typer.Option("--on", "--set", help="A list; with --detections.")] = "test",
     method: Annotated[Method, typer.Option(help="How AP is computed.")] = Method.area,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:

@@ -1,7 +1,6 @@
 """How long chapter 0 will take on this machine, told from some ten seconds of its work."""
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from course_lib import detect, emoji_voc, losses, pretraining, runs, training, voc, weights
+from course_lib import detect, emoji_voc, losses, machine, pretraining, runs, training, voc, weights
 from course_lib.backbones import Classifier
 from course_lib.profiles import RECORD, Profile
 
@@ -119,7 +118,7 @@ def measure_pace(profile: Profile, seconds: float = 2.0) -> Pace:
             pretraining=steps_a_second(pretraining_step(profile), seconds),
             training=size * steps_a_second(training_step(profile, batch), seconds),
             detecting=size * steps_a_second(lambda: detect.detect_all(learned, [batch]), seconds),
-            cores=os.cpu_count() or 1,
+            cores=machine.cores(),
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from course_lib import augment, download, emoji_voc, evaluation, priors, runs, ssd, weights
+from course_lib import augment, download, emoji_voc, evaluation, machine, priors, runs, ssd, weights
 from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
@@ -301,7 +301,7 @@ def gpu() -> Profile:
             frozen_blocks=1,  # conv1_1 as `weights.load_vgg16` leaves it: see `for_our_pixels`
         ),
         device="cuda" if torch.cuda.is_available() else "cpu",
-        workers=max(1, (os.cpu_count() or 2) - 1),
+        workers=machine.spare_cores(),
         augmentation=augment.training,
         backbone_weights=DATA / download.VGG16.name,
     )

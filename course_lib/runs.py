@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from course_lib import weights
+from course_lib import machine, weights
 from course_lib.files import DataError, as_json, clear_unfinished, plain, write_whole
 from course_lib.recipes import BY_MACHINE, Recipe
 from course_lib.ssd import SSD
@@ -396,7 +396,7 @@ def environment(device: torch.device | str = "cpu") -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "cores": os.cpu_count(),
+        "cores": machine.cores(),
     }
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -193,6 +193,20 @@ def restore_random(states: dict[str, torch.Tensor], device: torch.device) -> Non
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
+def require_batches(recipe: Recipe, images: int) -> None:
+    """Refuse a batch that cannot be divided among processes and micro-batches, or that a data set does not fill.
+
+    Raises:
+        RunError: with all four numbers.
+    """
+    if recipe.batch_size % (world_size() * recipe.micro_batches) or recipe.batch_size > images:
+        raise runs.RunError(
+            f"batch_size={recipe.batch_size} with {images} images, {world_size()} processes and "
+            f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
+            "larger than the data set"
+        )
+
+
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
@@ -248,12 +262,7 @@ class Trainer:
         self.loss = loss or losses.MultiBoxLoss()
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
-        if recipe.batch_size % (world_size() * recipe.micro_batches) or not len(self.sampler):
-            raise runs.RunError(
-                f"batch_size={recipe.batch_size} with {len(dataset)} images, {world_size()} processes and "
-                f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
-                "larger than the data set"
-            )
+        require_batches(recipe, len(dataset))
         workers = workers if recipe.workers is None else recipe.workers
         self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
@@ -352,6 +361,34 @@ class Trainer:
         elif scale < 1:
             raise runs.RunError(f"{self.run}: in float16 the gradients overflow, however small: --recipe amp=off")
 
+    @contextmanager
+    def advice(self) -> Iterator[None]:
+        """Say what to do where a step needs more memory than there is, cannot be compiled, or has too few images."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            own, parts = self.recipe.batch_size // world_size(), self.recipe.micro_batches
+            more = next((count for count in range(parts + 1, own + 1) if own % count == 0), None)
+            cure = "take a smaller model, or amp=bf16"
+            if more:
+                cure = f"--recipe micro_batches={more} reads a batch in more parts, to the same end but for batch norm"
+            raise runs.RunError(
+                f"{self.run}: {own // parts} images at a time are too many for the memory of {self.device} "
+                f"(batch_size={self.recipe.batch_size}, micro_batches={parts}): {cure}; the run goes on where it was"
+            ) from error
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            cure = "batch norm needs two images at a time, in each process and each of its micro_batches"
+            raise runs.RunError(f"{self.run}: batch_size={self.recipe.batch_size}: {cure}") from error
+        except RuntimeError as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                reason = str(error).partition("\n")[0]
+                raise runs.RunError(
+                    f"{self.run}: torch.compile fails here ({reason}): --recipe compile=false"
+                ) from error
+            raise
+
     def read(self, numbers: dict[str, torch.Tensor], image_ids: list[str]) -> None:
         """Pass the numbers of a step on, unless they are not finite: then the run stops."""
         step = {"epoch": self.sampler.epoch + 1, "step": self.schedule.last_epoch + 1, "steps": self.steps}
@@ -377,7 +414,8 @@ class Trainer:
         network.train()
         self.clock = time.monotonic()
         for batch in self.loader:
-            numbers = self.step(network, batch.to(self.device))
+            with self.advice():
+                numbers = self.step(network, batch.to(self.device))
             # Summed on the device: reading a number here would make the CPU wait for the GPU.
             sums = {name: self.sums.get(name, 0.0) + value for name, value in numbers.items()}
             longest = torch.maximum(self.sums.get("grad_norm_max", numbers["grad_norm"]), numbers["grad_norm"])

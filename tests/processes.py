@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from elsewhere import elsewhere
+from small_backbone import SMALL
 
 from course_lib import augment, evaluation, pretraining, profiles, runs, ssd, weights
 from course_lib.losses import MultiBoxLoss
@@ -35,37 +36,35 @@ def dice(model):
     return {"map": torch.rand(()).item()}
 
 
-def train_and_be_killed(devkit, run, moment, diary):
-    """Pretraining and two epochs, where every step is kept; killed at a moment, or not.
+def train_and_be_killed(devkit, run, kind, moment):
+    """Pretraining and three epochs, where every step is kept; killed at a moment of a kind.
 
-    A moment is before a step, before a file's content reaches the disk, or before it takes its name. What kind it was
-    is written into the diary.
+    A moment is before a step, before a file's content reaches the disk, or before it takes its name.
     """
     torch.set_num_threads(1)
     torch.manual_seed(5)
     left = [moment]
 
-    def counted(kind, call):
+    def counted(call):
         def counting(*given, **options):
             left[0] -= 1
             if left[0] == 0:
-                with diary.open("a") as file:
-                    file.write(f"{kind}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*given, **options)
 
         return counting
 
-    os.fsync, Path.replace = counted("write", os.fsync), counted("rename", Path.replace)
-    pretraining.learn, Trainer.step = counted("pretraining", pretraining.learn), counted("step", Trainer.step)
     pretraining.BATCH, pretraining.KEEP_EVERY = 4, 2
+    owner, name = {"pretraining": (pretraining, "learn"), "step": (Trainer, "step"), "write": (os, "fsync")}.get(
+        kind, (Path, "replace")
+    )
+    setattr(owner, name, counted(getattr(owner, name)))
     usual = elsewhere(profiles.cpu(), devkit)
     profile = replace(usual, train=usual.test, workers=0, pretraining_steps=4)
-    recipe = replace(RECIPE, epochs=2)
     with runs.held(run):
         model, data = profile.start(run, seed=3), profile.training_set()
         options = {"evaluate": dice, "checkpoint_minutes": 0}
-        Trainer(model, data, augment.training_mini(160), recipe, run, **options).fit()
+        Trainer(model, data, augment.training_mini(160), RECIPE, run, **options).fit()
 
 
 def hold(run, told):
@@ -76,6 +75,23 @@ def hold(run, told):
             told.put((os.getpid(), loader))
         signal.pause()
         os._exit(0)
+
+
+def stop_as_process(rank, devkit, run, store, number):
+    """One of two processes, of which the second is sent a signal, or none, before the second step."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    one = trainer(devkit, run, replace(RECIPE, epochs=2), "test", evaluate=None)
+    step = one.step
+
+    def told(network, batch):
+        if number and rank == 1 and one.done == 1:
+            os.kill(os.getpid(), number)
+        return step(network, batch)
+
+    one.step = told
+    one.fit()
+    dist.destroy_process_group()
 
 
 def train_slowly(devkit, run):
@@ -135,3 +151,17 @@ def measure_as_process(rank, devkit, folder, store, results):
     measured = one.measure(epoch=1)
     results[rank] = {"measured": measured, "statistics": own, "state": one.model.state_dict()}
     dist.destroy_process_group()
+
+
+def compile_as_process(devkit, folder, results):
+    """The losses of a step as it is, and of one that is compiled."""
+    dataset = VOCDetection(devkit, "2007", "val")
+    for compiled in (False, True):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = SMALL()
+        recipe = replace(RECIPE, compile=compiled)
+        one = Trainer(model, dataset, augment.training_mini(160), recipe, folder)
+        one.prepare()
+        numbers = one.step(one.network(), next(iter(one.loader)))
+        results[compiled] = [value.item() for value in numbers.values()]

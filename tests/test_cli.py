@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import warnings
 from dataclasses import replace
@@ -23,6 +24,7 @@ from course_lib import cli, profiles, ssd, voc, weights
 from course_lib.files import DataError
 from course_lib.metrics import ClassDetections, write_detection_files
 from course_lib.runs import RunError
+from course_lib.training import Trainer
 
 
 @pytest.fixture
@@ -491,6 +493,32 @@ def test_a_printed_command_with_what_is_no_character_can_be_pasted_into_bash(nam
     bash = shutil.which("bash") or pytest.skip("no bash here")
     script = command.replace("python -m course_lib evaluate --run", "printf %s")
     assert subprocess.run([bash, "-c", script], capture_output=True, check=True).stdout == os.fsencode(name)
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_taken_away_gets_one_line_and_the_same_command_goes_on(call, small, tmp_path, monkeypatch):
+    """SIGTERM, a spot machine's two minutes, lost the epoch without a word."""
+    step, left = Trainer.step, iter([1])
+
+    def told(self, network, batch):
+        if next(left, None):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, network, batch)
+
+    monkeypatch.setattr(Trainer, "step", told)
+    ended = call("train", "--run", tmp_path / "run")
+    assert ended.returncode == 143 and ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith("stopped: by SIGTERM; what was computed is kept, and the same command goes on")
+    assert call("train", "--run", tmp_path / "run").returncode == 0
+    # And a finished run goes on: with another rate where that is said, not with another seed, not by oversight.
+    longer = ("train", "--run", tmp_path / "run", "--epochs", 2)
+    for more in (("--seed", 3), ("--recipe", "weight_decay=0")):
+        done = call(*longer, *more)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "--fresh" in done.stderr, done.stderr
+    assert call(*longer, "--recipe", "learning_rate=1e-6").returncode == 0
+    changes = json.loads((tmp_path / "run" / "provenance.json").read_text())["changes"]
+    now = {"epochs": 2, "learning_rate": 1e-6}
+    assert changes == [{"epochs_done": 1, "batches_done": 0, "was": {"epochs": 1, "learning_rate": 1e-5}, "now": now}]
 
 
 @pytest.mark.slow

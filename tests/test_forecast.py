@@ -1,4 +1,3 @@
-import os
 import tempfile
 from dataclasses import replace
 
@@ -7,7 +6,7 @@ import pytest
 import torch
 from elsewhere import elsewhere
 
-from course_lib import forecast, profiles
+from course_lib import forecast, machine, profiles
 from course_lib.forecast import REST, Pace
 
 # A machine whose numbers are easy: 10 images a second are drawn on each of 2 cores.
@@ -131,4 +130,4 @@ def test_measuring_leaves_the_random_states_and_no_picture(tmp_path, monkeypatch
     assert repr(np.random.get_bit_generator().state) == numpy_state
     assert not list(tmp_path.rglob("JPEGImages")) and profiles.RECORD.stat().st_mtime_ns == recorded
     assert min(pace.drawing, pace.loading, pace.pretraining, pace.training, pace.detecting) > 0
-    assert pace.cores == os.cpu_count()
+    assert pace.cores == machine.cores()

@@ -2,6 +2,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from processes import (
     RECIPE,
+    compile_as_process,
     fresh_model,
     gradient_of,
     in_float64,
@@ -25,7 +27,7 @@ from course_lib import augment, evaluation, profiles, ssd, training, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss
 from course_lib.matching import match
 from course_lib.runs import RunError, best_epoch, read_history
-from course_lib.schedules import warmup_cosine_factor
+from course_lib.schedules import SCHEDULES, warmup_cosine_factor
 from course_lib.training import Trainer, compute, learning_rate, parameter_groups
 from course_lib.voc import VOCDetection
 
@@ -161,6 +163,17 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(small_devkit, tmp_p
     assert json.loads((tmp_path / "provenance.json").read_text())["best_epoch"] == 2
 
 
+class Wrapped(torch.nn.Module):
+    """As DistributedDataParallel does, it has the model's outputs and none of its attributes."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images):
+        return self.module(images)
+
+
 class Poisoned(MultiBoxLoss):
     """A loss, or its gradient, that is not finite from the given call on."""
 
@@ -223,6 +236,109 @@ def test_the_last_good_state_is_named(small_devkit, tmp_path):
     one = trainer(small_devkit, tmp_path, loss=Poisoned("nan loss"))
     one.prepare()
     with pytest.raises(RunError, match=f"{tmp_path / 'state.pt'} is as it was before"):
+        one.train_epoch(one.model, 0)
+
+
+@pytest.mark.parametrize(
+    ("micro_batches", "cure"), [(1, "micro_batches=2 reads"), (2, "micro_batches=4"), (4, "amp=bf16")]
+)
+def test_where_memory_is_too_small_the_cure_is_named(small_devkit, tmp_path, micro_batches, cure):
+    one = trainer(small_devkit, tmp_path, replace(RECIPE, micro_batches=micro_batches))
+    named = f"{4 // micro_batches} images at a time are too many.*{cure}"
+    with pytest.raises(RunError, match=named), one.advice():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("recipe", [replace(RECIPE, micro_batches=4), replace(RECIPE, batch_size=1)])
+def test_batch_norm_on_a_single_image_is_refused_in_words(small_devkit, tmp_path, recipe):
+    one = trainer(small_devkit, tmp_path, recipe)
+    one.prepare()
+    with pytest.raises(RunError, match=f"batch_size={recipe.batch_size}: batch norm needs two images at a time"):
+        one.train_epoch(one.model, 0)
+
+
+def test_every_step_is_followed_and_an_epoch_is_recorded(small_devkit, tmp_path):
+    seen = []
+    one = trainer(small_devkit, tmp_path, image_set="test", follow=seen.append)
+    one.prepare()
+    record = one.train_epoch(one.model, 0)
+    assert [numbers["step"] for numbers in seen] == [1, 2, 3] and {numbers["steps"] for numbers in seen} == {9}
+    for name in ("loc", "conf", "grad_norm"):
+        assert record[name] == pytest.approx(sum(numbers[name] for numbers in seen) / 3, rel=1e-6)
+    assert record["grad_norm_max"] == max(numbers["grad_norm"] for numbers in seen)
+    assert [numbers["lr"] for numbers in seen[1:]] + [record["lr"]] == pytest.approx(
+        [RECIPE.learning_rate * warmup_cosine_factor(step, 2, 9) for step in (1, 2, 3)]
+    )
+    assert record["images_per_second"] > 0 and (record["epoch"], record["images"]) == (1, 12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_recipe_names_the_schedule(small_devkit, tmp_path, name):
+    one = trainer(small_devkit, tmp_path, replace(RECIPE, schedule=name))
+    one.prepare()
+    reference = SCHEDULES[name](torch.optim.SGD([torch.zeros(1)], lr=RECIPE.learning_rate), 2, 3)
+    for _ in range(3):
+        assert learning_rate(one.optimizer, "head kernels") == reference.optimizer.param_groups[0]["lr"]
+        for schedule in (one.schedule, reference):
+            schedule.optimizer.step()
+            schedule.step()
+
+
+def test_a_plateau_of_map_lowers_the_rate(small_devkit, tmp_path):
+    scores = iter([0.2, 0.2, math.nan, 0.1, 0.9])
+    recipe = replace(RECIPE, epochs=5, warmup_steps=0, schedule="plateau")
+    one = trainer(small_devkit, tmp_path, recipe, evaluate=lambda model: {"map": next(scores)})
+    one.prepare()
+    rates = [one.measure(epoch) and learning_rate(one.optimizer, "head kernels") for epoch in range(1, 6)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_convolutions_lie_in_memory_as_the_recipe_says(small_devkit, tmp_path, channels_last):
+    one = trainer(small_devkit, tmp_path, replace(RECIPE, channels_last=channels_last))
+    one.prepare()
+    kernels = [p for p in one.model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    assert kernels and all(p.is_contiguous(memory_format=wanted) for p in kernels)
+    one.step(one.model, next(iter(one.loader)))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_compiled_network_is_what_steps_call_where_the_recipe_says_so(small_devkit, tmp_path, monkeypatch, compiled):
+    monkeypatch.setattr(torch, "compile", Wrapped)
+    one = trainer(small_devkit, tmp_path, replace(RECIPE, compile=compiled))
+    one.prepare()
+    network = one.network()
+    assert isinstance(network, Wrapped) == compiled and (compiled or network is one.model)
+    one.step(network, next(iter(one.loader)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_step_of_the_compiled_network_is_that_of_the_plain_one(small_devkit, tmp_path):
+    """In a process of its own, without the tests' checks of shapes, which the compiler does not take."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        results = manager.dict()
+        process = context.Process(target=compile_as_process, args=(small_devkit, tmp_path, results))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        # The compiler adds and multiplies in another order.
+        assert results[True] == pytest.approx(results[False], rel=1e-3)
+
+
+def test_where_there_is_no_compiler_the_option_is_named(small_devkit, tmp_path):
+    class InductorError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def fails(*outputs):
+        raise InductorError("InvalidCxxCompiler: No working C++ compiler found\n\nmore")
+
+    one = trainer(small_devkit, tmp_path)
+    one.prepare()
+    one.loss = fails
+    with pytest.raises(RunError, match=r"torch.compile fails here .*compiler found\): --recipe compile=false"):
         one.train_epoch(one.model, 0)
 
 
@@ -349,15 +465,31 @@ def test_a_step_that_overflows_is_left_out_and_the_schedule_waits(small_devkit, 
     assert all(torch.equal(value, before[name]) for name, value in one.model.named_parameters())
 
 
-class Wrapped(torch.nn.Module):
-    """As DistributedDataParallel does, it has the model's outputs and none of its attributes."""
+def test_float16_has_a_scaler_and_nothing_else_has(small_devkit, tmp_path):
+    for amp, dtype in (("off", None), ("bf16", torch.bfloat16), ("auto", None), ("fp16", torch.float16)):
+        one = trainer(small_devkit, tmp_path, replace(RECIPE, amp=amp))
+        assert one.dtype == dtype and one.scaler.is_enabled() == (amp == "fp16")
 
-    def __init__(self, module):
-        super().__init__()
-        self.module = module
 
-    def forward(self, images):
-        return self.module(images)
+def test_float16_that_overflows_at_every_scale_stops_the_run(small_devkit, tmp_path):
+    """The scaler alone would halve its scale for ever, and leave every step out."""
+    one = trainer(small_devkit, tmp_path, loss=Poisoned("broken gradient"))
+    one.prepare()
+    one.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    batch = next(iter(one.loader))
+    with pytest.raises(RunError, match="overflow, however small: --recipe amp=off"):
+        for _ in range(5):
+            assert one.step(one.model, batch)["grad_norm"] == 0
+    assert one.schedule.last_epoch == 0 and all(value.isfinite().all() for value in one.model.parameters())
+
+
+@pytest.mark.parametrize("what", ["nan loss", "infinite loss"])
+def test_a_loss_that_is_not_finite_stops_float16_too(small_devkit, tmp_path, what):
+    one = trainer(small_devkit, tmp_path, loss=Poisoned(what))
+    one.prepare()
+    one.scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(RunError, match="step 1 gave loc="):
+        one.step(one.model, next(iter(one.loader)))
 
 
 def test_a_step_is_match_predict_compare_also_through_a_wrapper(small_devkit, tmp_path):
