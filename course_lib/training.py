@@ -363,19 +363,9 @@ class Trainer:
 
     @contextmanager
     def advice(self) -> Iterator[None]:
-        """Say what to do where a step needs more memory than there is, cannot be compiled, or has too few images."""
+        """Say what to do where a step cannot be compiled, or has too few images."""
         try:
             yield
-        except torch.OutOfMemoryError as error:
-            own, parts = self.recipe.batch_size // world_size(), self.recipe.micro_batches
-            more = next((count for count in range(parts + 1, own + 1) if own % count == 0), None)
-            cure = "take a smaller model, or amp=bf16"
-            if more:
-                cure = f"--recipe micro_batches={more} reads a batch in more parts, to the same end but for batch norm"
-            raise runs.RunError(
-                f"{self.run}: {own // parts} images at a time are too many for the memory of {self.device} "
-                f"(batch_size={self.recipe.batch_size}, micro_batches={parts}): {cure}; the run goes on where it was"
-            ) from error
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
