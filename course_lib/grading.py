@@ -12,7 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache, partial
 from inspect import getclosurevars, signature
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib.verdicts import Counterexample, Shape, Verdict, rectangles, svg
 
@@ -51,8 +52,11 @@ class Exercise:
         draw: from the arguments, by name, to shapes; None: there is nothing to see.
         place: from the arguments and boxes that were returned to the same boxes in the picture's unit.
         returns: the names of the things returned, where they are more than one.
-        tolerance: how far an answer may lie from the right one, absolutely and relatively; the default leaves room
+        tensor: a tensor is asked for, and no list or array of the same numbers.
+        tolerance: how far an answer may lie from the right one, relatively and absolutely; the default leaves room
             for the rounding of float32, and for the tiny numbers that people add to a divisor.
+        absolute: the same absolutely, where that is another one: 0 where an answer may be tiny and must have its
+            digits all the same.
         forbidden: names that an answer must do without, such as "smooth_l1_loss", each with its hint.
     """
 
@@ -62,17 +66,26 @@ class Exercise:
     draw: Callable[[dict], list[Shape]] | None = None
     place: Callable[[dict, Tensor], Tensor] | None = None
     returns: tuple[str, ...] = ()
+    tensor: bool = False
     tolerance: float = 1e-4
+    absolute: float | None = None
     forbidden: dict[str, str] = field(default_factory=dict)
 
     def named(self, case: tuple) -> dict[str, object]:
         return dict(zip(signature(self.solution).parameters, case, strict=True))
+
+    def close(self, a: Tensor, b: Tensor) -> bool:
+        """Whether two answers are the same but for rounding."""
+        absolute = self.tolerance if self.absolute is None else self.absolute
+        near = {"rtol": self.tolerance, "atol": absolute, "equal_nan": True}
+        return a.shape == b.shape and torch.allclose(a.double(), b.double(), **near)
 
 
 GENERAL_HINTS = {
     "nothing": "The caller gets what follows `return`, and nothing of what is printed.",
     "changed": "The caller still needs it as it was. Work on a copy, or build something new.",
     "nan": "NaN comes from 0 / 0: look for a divisor that can be zero.",
+    "kind": "The numbers are right. What goes on with them is PyTorch: make them one tensor.",
     "printed": "The answer is right. Leave printing to whoever asks for it.",
     "endless": "A loop goes on for as long as its condition holds. What does each round do to bring the end nearer?",
 }
@@ -86,6 +99,7 @@ class Answer(NamedTuple):
         numbers: the same as tensors, where that can be done.
         fault: a word for what is wrong, empty where nothing is.
         problem: a sentence for it.
+        operators: names of the operators of PyTorch that ran, where the exercise forbids some.
     """
 
     value: object = None
@@ -93,6 +107,7 @@ class Answer(NamedTuple):
     fault: str = ""
     problem: str = ""
     printed: str = ""
+    operators: frozenset[str] = frozenset()
 
 
 def _numbers(value: object) -> Tensor:
@@ -105,17 +120,12 @@ def _numbers(value: object) -> Tensor:
     return tensor
 
 
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    near = {"rtol": tolerance, "atol": tolerance}
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), **near, equal_nan=True)
-
-
 def _form(tensor: Tensor) -> str:
     kind = "number" if tensor.is_floating_point() else "truth value" if tensor.dtype == torch.bool else "integer"
     return f"{kind}s of shape {list(tensor.shape)}" if tensor.ndim else f"one {kind}"
 
 
-def _fault(what: str, got: Tensor, expected: Tensor, tolerance: float) -> tuple[str, str]:
+def _fault(exercise: Exercise, what: str, got: Tensor, expected: Tensor) -> tuple[str, str]:
     """What is wrong with one of the things that came back, as a word and as a sentence; empty where nothing is."""
     other_kind = (got.dtype == torch.bool) != (expected.dtype == torch.bool)
     fractional = got.is_floating_point() and not expected.is_floating_point()
@@ -124,7 +134,7 @@ def _fault(what: str, got: Tensor, expected: Tensor, tolerance: float) -> tuple[
         return fault, f"{what} comes as {_form(got)}; wanted: {_form(expected)}"
     if got.isnan().any():
         return "nan", f"{what} holds NaN, which is no number"
-    return ("", "") if _close(got, expected, tolerance) else ("wrong", f"{what} is wrong")
+    return ("", "") if exercise.close(got, expected) else ("wrong", f"{what} is wrong")
 
 
 def _raised(error: BaseException, names: Iterable[str]) -> str:
@@ -160,20 +170,47 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+class _Watched(TorchDispatchMode):
+    """Notes which operators of PyTorch run, by whatever name they are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: set[str] = set()
+
+    def __torch_dispatch__(self, operator: Callable, types: object, args: tuple = (), kwargs: dict | None = None):
+        self.operators.add(operator.overloadpacket.__name__)
+        return operator(*args, **(kwargs or {}))
+
+
+def _equal(before: object, after: object) -> bool:
+    """Whether an argument is what it was: a tensor, a number, or a list or tuple of such."""
+    if isinstance(before, Tensor):
+        return before.dtype == after.dtype and torch.equal(before, after)
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(_equal, before, after))
+    return before == after
+
+
 def _call(exercise: Exercise, function: Callable, case: tuple) -> Answer:
     """Call a function with a copy of one case, and see whether it comes back with anything."""
     given, named, printed = copy.deepcopy(case), exercise.named(case), io.StringIO()
+    watched = _Watched()
     try:
-        with _limited(PATIENCE), redirect_stdout(printed), warnings.catch_warnings():
+        with (
+            _limited(PATIENCE),
+            redirect_stdout(printed),
+            warnings.catch_warnings(),
+            watched if exercise.forbidden else nullcontext(),
+        ):
             warnings.simplefilter("ignore")
             value = function(*given)
     except _TooLong:
         return Answer(fault="endless", problem=f"it did not end within {PATIENCE:g} seconds")
     except (Exception, SystemExit) as error:
         return Answer(fault="raised", problem=_raised(error, named), printed=printed.getvalue())
-    answer = Answer(value, printed=printed.getvalue())
+    answer = Answer(value, printed=printed.getvalue(), operators=frozenset(watched.operators))
     for (name, before), after in zip(named.items(), given, strict=True):
-        if isinstance(before, Tensor) and not torch.equal(before, after):
+        if not _equal(before, after):
             return answer._replace(fault="changed", problem=f"it changes its argument `{name}`")
     return answer if value is not None else answer._replace(fault="nothing", problem="it returns None")
 
@@ -206,14 +243,20 @@ def ask(exercise: Exercise, function: Callable, case: tuple) -> Answer:
         problem = f"it returns something of type {type(answer.value).__name__} that cannot be read as {form}"
         return answer._replace(fault="unreadable", problem=problem)
     each = zip(names or ["the answer"], numbers, wanted, strict=True)
-    faults = [_fault(*one, exercise.tolerance) for one in each]
-    fault, problem = next(filter(any, faults), ("printed", "it prints") if answer.printed else ("", ""))
+    faults = [_fault(exercise, *one) for one in each]
+    if exercise.tensor and not isinstance(answer.value, Tensor):
+        faults.append(("kind", f"the answer is of type {type(answer.value).__name__}; wanted: a tensor"))
+    elif exercise.tensor and _form(numbers[0]) != _form(wanted[0]):
+        faults.append(("form", f"the answer comes as {_form(numbers[0])}; wanted: {_form(wanted[0])}"))
+    if answer.printed:
+        faults.append(("printed", "it prints"))
+    fault, problem = next(filter(any, faults), ("", ""))
     return answer._replace(numbers=numbers, fault=fault, problem=problem)
 
 
-def _same(a: Answer, b: Answer, tolerance: float) -> bool:
+def _same(exercise: Exercise, a: Answer, b: Answer) -> bool:
     """Whether two functions did the same; how they put it where they failed does not matter."""
-    return a.fault == b.fault and all(_close(x, y, tolerance) for x, y in zip(a.numbers, b.numbers, strict=True))
+    return a.fault == b.fault and all(exercise.close(x, y) for x, y in zip(a.numbers, b.numbers, strict=True))
 
 
 @cache
@@ -239,7 +282,7 @@ def diagnose(exercise: Exercise, function: Callable, failed: int) -> Mistake | N
     for mistake in exercise.mistakes.values():
         for twin in mistake.twins:
             told = [_twins_answer(exercise, number, twin) for number in every]
-            same = [_same(one, answer, exercise.tolerance) for one, answer in zip(told, answers, strict=True)]
+            same = [_same(exercise, one, answer) for one, answer in zip(told, answers, strict=True)]
             next_wrong = [number for number in every if number > failed and told[number].fault][:1]
             if all(same[number] for number in (every if yes_or_no else [*range(failed + 1), *next_wrong])):
                 alike.setdefault(sum(same), {})[mistake.hint] = mistake
@@ -317,11 +360,13 @@ def _names_in(function: FunctionType) -> tuple[set[str], dict[str, object]]:
 
 def grade(name: str, exercise: Exercise, function: Callable) -> Verdict:
     """Try a function on the cases of an exercise, simple ones first, up to the first that fails."""
+    total, operators = len(exercise.cases), set()
     for number, case in enumerate(exercise.cases):
         answer = ask(exercise, function, case)
         if answer.fault:
             return _failed(name, exercise, function, number, answer)
-    total, used = len(exercise.cases), names_used(function)
+        operators |= answer.operators
+    used = names_used(function) | operators
     for forbidden, hint in exercise.forbidden.items():
         if forbidden in used:
             return Verdict(name, total, total, f"it uses `{forbidden}`", hint)
@@ -334,7 +379,7 @@ def _failed(name: str, exercise: Exercise, function: Callable, number: int, answ
     def still_fails(case: tuple) -> bool:
         answer = ask(exercise, function, case)
         twins = mistake.twins if mistake else ()
-        like_twin = any(_same(ask(exercise, twin, case), answer, exercise.tolerance) for twin in twins)
+        like_twin = any(_same(exercise, ask(exercise, twin, case), answer) for twin in twins)
         return answer.fault == fault and (like_twin or mistake is None)
 
     if fault != "endless":  # who asked again would wait again

@@ -131,7 +131,8 @@ def _text(value: object, digits: int = DIGITS) -> str:
     if isinstance(value, list | tuple):
         nested = any(isinstance(one, list | tuple | Tensor | np.ndarray) and np.ndim(one) for one in value)
         return ("\n" if nested else ", ").join(_text(one, digits) for one in value) or "empty"
-    return f"{round(value, 9) + 0.0:.{digits}g}"
+    # What rounding leaves of a 0 is shown as 0, but where two numbers look alike and are not.
+    return f"{(round(value, 9) if digits < ALL_DIGITS else value) + 0.0:.{digits}g}"
 
 
 class Shape(NamedTuple):

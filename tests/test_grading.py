@@ -190,6 +190,83 @@ def test_changing_an_argument_is_found_and_spoils_no_case():
     assert check("mirror_boxes", written("mirror_boxes", "plain"))
 
 
+def appended(layers, cells):
+    layers.append((cells, 1, 1))
+    return EXERCISES["receptive_field"].solution(layers, 1)
+
+
+def extended(layers, cells):
+    layers += [(cells, 1, 1)]
+    return EXERCISES["receptive_field"].solution(layers, 1)
+
+
+def reversed_in_place(layers, cells):
+    right = EXERCISES["receptive_field"].solution(layers, cells)
+    layers.reverse()
+    return right
+
+
+def emptied(costs, positives):
+    right = EXERCISES["batch_loss"].solution(costs, positives)
+    positives.clear()
+    return right
+
+
+def sorted_in_place(costs, positives):
+    right = EXERCISES["batch_loss"].solution(costs, positives)
+    costs.sort()
+    return right
+
+
+def made_longer(rows, height, width):
+    return EXERCISES["rows_to_head"].solution(rows.unsqueeze_(0)[0], height, width)
+
+
+def mask_inverted(loss, positives, ratio):
+    right = EXERCISES["hard_negatives"].solution(loss, positives, ratio)
+    positives.logical_not_()
+    return right
+
+
+@pytest.mark.parametrize(
+    ("exercise", "function", "argument"),
+    [
+        *(("receptive_field", function, "layers") for function in (appended, extended, reversed_in_place)),
+        *(("batch_loss", emptied, "positives"), ("batch_loss", sorted_in_place, "costs")),
+        *(("rows_to_head", made_longer, "rows"), ("hard_negatives", mask_inverted, "positives")),
+    ],
+)
+def test_an_argument_of_any_kind_comes_back_as_it_was(exercise, function, argument):
+    verdict = failing(exercise, function)
+    assert verdict.problem == f"it changes its argument `{argument}`" and verdict.hint == GENERAL_HINTS["changed"]
+
+
+def test_a_copy_of_an_argument_may_be_changed():
+    def copied(layers, cells):
+        return EXERCISES["receptive_field"].solution([*layers, (cells, 1, 1)], 1)
+
+    assert check("receptive_field", copied)
+
+
+@pytest.mark.parametrize("exercise", ["decimate", "rows_to_head"])
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray, torch.Tensor.tolist])
+def test_where_a_tensor_is_asked_for_its_numbers_in_something_else_are_not_enough(exercise, kind):
+    verdict = failing(exercise, lambda *args: kind(EXERCISES[exercise].solution(*args)))
+    assert verdict.problem.endswith("; wanted: a tensor") and verdict.hint == GENERAL_HINTS["kind"]
+
+
+@pytest.mark.parametrize("exercise", ["decimate", "rows_to_head"])
+def test_where_a_tensor_is_asked_for_integers_are_not_enough_and_doubles_are(exercise):
+    solution = EXERCISES[exercise].solution
+    assert "comes as integers" in failing(exercise, lambda *args: solution(*args).long()).problem
+    assert check(exercise, lambda *args: solution(*args).double())
+
+
+def test_a_list_of_wrong_numbers_is_told_that_they_are_wrong():
+    flipped = failing("decimate", lambda *args: (-EXERCISES["decimate"].solution(*args)).tolist())
+    assert flipped.problem == "the answer is wrong"
+
+
 def test_warnings_of_the_function_are_kept_quiet():
     verdict = failing("iou_matrix", written("iou_matrix", "numpy", " + 1e-9", ""))
     assert "NaN" in verdict.problem
@@ -230,6 +307,13 @@ def test_an_answer_must_be_as_near_as_the_exercise_asks():
         assert bool(grade("doubled", exercise, lambda x, off=off: 2 * x + off)) == passes
 
 
+def test_a_tiny_answer_must_have_its_digits_where_the_exercise_asks_for_them():
+    for absolute, off, passes in ((None, 1e-3, True), (0.0, 1e-3, False), (0.0, 1e-6, True), (1e-12, 1e-3, True)):
+        exercise = Exercise(doubled, [(1.0,), (1e-10,)], {}, tolerance=1e-5, absolute=absolute)
+        answers = grade("doubled", exercise, lambda x, off=off: 2 * x if x == 1 else 2 * x * (1 + off))
+        assert bool(answers) == passes, (absolute, off)
+
+
 STRICT = Exercise(
     lambda x: x.relu(), [(torch.tensor([-1.0, 2.0]),)], {}, forbidden={"relu": "Do it by hand.", "ReLU": "By hand."}
 )
@@ -263,6 +347,30 @@ def through_a_closure():
     return lambda x: hidden(x)
 
 
+def by_a_name_put_together(x):
+    return getattr(functional, "re" + "lu")(x)
+
+
+def by_the_operator(x):
+    return getattr(torch.ops.aten, "re" + "lu")(x)
+
+
+def by_evaluation(x):
+    return eval("functional." + "relu(x)")
+
+
+def with_a_hidden_module(x):
+    return hidden["module"](x)
+
+
+def swallowing_errors(x):
+    try:
+        return getattr(x, "re" + "lu")()
+    except Exception:
+        return x * (x > 0)
+
+
+hidden = {"module": torch.nn.Sequential(torch.nn.ReLU())}
 layer, other_name = torch.nn.ReLU(), functional.relu
 
 
@@ -271,6 +379,7 @@ layer, other_name = torch.nn.ReLU(), functional.relu
     [
         *(by_method, by_another_name, in_a_nested_function, through_another_function, with_a_module),
         *(through_a_closure(), partial(functional.relu), torch.relu, layer),
+        *(by_a_name_put_together, by_the_operator, by_evaluation, with_a_hidden_module, swallowing_errors),
     ],
 )
 def test_a_forbidden_name_is_found_wherever_the_reader_calls_it(function):

@@ -63,10 +63,10 @@ def test_a_verdict_reads_the_same_in_a_terminal_and_on_a_page():
     verdict = failing("iou", written("iou", "torch", ".clamp(min=0)", ""))
     assert str(verdict) == repr(verdict)
     text = well_formed(verdict).text
-    for line in (verdict.hint, "case 4 of 10 fails: the answer is wrong.", "expected", "got"):
+    for line in (verdict.hint, "case 4 of 13 fails: the answer is wrong.", "expected", "got"):
         assert line in str(verdict) and line in text
     passed = check("iou", written("iou", "plain"))
-    assert str(passed) == "✓ iou: all 10 cases pass." and "all 10 cases pass." in well_formed(passed).text
+    assert str(passed) == "✓ iou: all 13 cases pass." and "all 13 cases pass." in well_formed(passed).text
 
 
 def test_a_difference_too_small_for_five_digits_is_shown_with_more():
@@ -74,3 +74,10 @@ def test_a_difference_too_small_for_five_digits_is_shown_with_more():
     rows = dict(grade("doubled", exercise, lambda x: 2 * x + 1e-6)._rows())
     assert (rows["x"], rows["expected"], rows["got"]) == ("1", "2", "2.000001")
     assert dict(grade("doubled", exercise, lambda x: 2 * x + 0.1234567)._rows())["got"] == "2.1235"
+
+
+def test_tiny_numbers_that_differ_are_shown_and_what_rounding_leaves_of_zero_is_not():
+    exercise = Exercise(lambda x: x / 3e12, [(1.0,)], {}, tolerance=1e-5, absolute=0.0)
+    rows = dict(grade("divided", exercise, lambda x: 0.0)._rows())
+    assert (rows["expected"], rows["got"]) == ("3.33333333e-13", "0")
+    assert verdicts._text(1e-17) == "0"

@@ -111,6 +111,11 @@ def _reading(read: Callable[[Box], Box]) -> Callable[[Box, Box], float]:
     return lambda a, b: iou(read(a), read(b))
 
 
+def _one_way(apart: Callable[[Box, Box], bool]) -> Callable[[Box, Box], float]:
+    """Nothing is shared where two boxes are seen to lie apart; otherwise no side is kept from being negative."""
+    return lambda a, b: 0.0 if _both_empty(a, b) or apart(a, b) else _iou(overlap=lambda w, h: w * h)(a, b)
+
+
 def _both_empty(a: Box, b: Box) -> bool:
     return a[:2] == a[2:] and b[:2] == b[2:]
 
@@ -133,6 +138,9 @@ IOU = Exercise(
         _pair("1 1 1 1 | 0 0 2 2"),
         _pair("0.1 0.2 0.5 0.6 | 0.3 0.1 0.7 0.4"),
         _pair("1 1 1 1 | 1 1 1 1"),
+        _pair("3 1 4 3 | 0 0 2 2"),
+        _pair("1 4 3 5 | 0 0 2 2"),
+        _pair("0 0 4 4 | 1 1 2 3"),
     ],
     mistakes=mistakes(
         "no clamp: For boxes that do not touch you multiply with a negative side. How long is an overlap at least?",
@@ -143,6 +151,9 @@ IOU = Exercise(
         "one side clamped: One side of the overlap is kept from falling below zero, and the other is not.",
         _iou(overlap=lambda width, height: max(width, 0) * height),
         _iou(overlap=lambda width, height: width * max(height, 0)),
+        "one way: You look whether b lies on one side of a. It may lie on the other, and above or below.",
+        _one_way(lambda a, b: a[2] <= b[0] or a[3] <= b[1]),
+        _one_way(lambda a, b: b[2] <= a[0] or b[3] <= a[1]),
         "absolute value: An absolute value turns the gap between two boxes into an overlap as wide as the gap.",
         _iou(overlap=lambda width, height: abs(width * height)),
         "plus one: You add 1 to widths and heights. That is for pixels that are counted in; here a width is the right "
@@ -240,6 +251,7 @@ IOU_MATRIX = Exercise(
         (torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[3.0, 1, 4, 3]])),
         (torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 4, 3, 5]])),
         (torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[2.0, 3, 4, 6]])),
+        (torch.tensor([[3.0, 1, 4, 3], [1, 4, 3, 5]]), torch.tensor([[0.0, 0, 2, 2]])),
         (torch.tensor([[1.0, 1, 1, 1], [0, 0, 2, 2]]), torch.tensor([[1.0, 1, 1, 1], [0, 0, 1, 2], [2, 1, 2, 1]])),
         (random_boxes(0, seed=0), random_boxes(3, seed=1)),
         (random_boxes(2, seed=0), random_boxes(0, seed=1)),

@@ -91,6 +91,18 @@ def _visible(boxes: Tensor, window: Box) -> Tensor:
     return area(_clip(boxes, window)) / area(boxes)
 
 
+def _unmended(boxes: Tensor, window: Box) -> Tensor:
+    """What each object shares with the window; where it shares nothing, corners that are the wrong way round."""
+    window = torch.tensor(window)
+    return torch.cat([torch.max(boxes[:, :2], window[:2]), torch.min(boxes[:, 2:], window[2:])], dim=1)
+
+
+def _seen_unmended(boxes: Tensor, window: Box, least: float) -> Tensor:
+    unmended = _unmended(boxes, window)
+    seen = (unmended[:, 2:] - unmended[:, :2]).prod(dim=1)
+    return (seen >= least * area(boxes)) & (seen > 0)
+
+
 def _filled(boxes: Tensor, window: Box) -> Tensor:
     """The share of the window that each object fills."""
     return area(_clip(boxes, window)) / area(torch.tensor(window))
@@ -162,6 +174,8 @@ CROP_BOXES = Exercise(
         (random_boxes(8, seed=3), (0.3, 0.1, 0.8, 0.6), 0.3),
         (torch.tensor([[0.8, 0.1, 0.95, 0.5]]), WINDOW, 0.5),
         (torch.zeros(0, 4), WINDOW, 0.5),
+        (torch.tensor([[0.9, 0.0, 1.0, 0.1], [0.3, 0.4, 0.45, 0.6]]), WINDOW, 0.5),
+        (torch.tensor([[0.5, 0.5, 1.0, 0.75]]), WINDOW, 0.5),
     ],
     mistakes=mistakes(
         "not shifted: Fractions of the window count from the window's corner. Yours still count from the image's.",
@@ -179,6 +193,17 @@ CROP_BOXES = Exercise(
         "outside kept: You keep an object of which nothing is in the window.",
         _crop(keep=lambda boxes, window, least: _visible(boxes, window) >= least),
         _crop(keep=lambda boxes, window, least: torch.ones(len(boxes))),
+        "two negative sides: You keep an object that lies outside both ways. The two sides of its overlap are "
+        "negative, and their product is not. No side is shorter than 0.",
+        *(
+            _crop(keep=_seen_unmended, place=place)
+            for place in (
+                lambda boxes, window: _into(_clip(boxes, window), window),
+                lambda boxes, window: _into(_unmended(boxes, window), window),
+            )
+        ),
+        "more than asked: You keep an object of which more than `min_visibility` is seen. Exactly as much is enough.",
+        _crop(keep=lambda boxes, window, least: _visible(boxes, window) > least),
         "measured by the window: You compare with the window's area. The share asked for is a share of the object, "
         "however small it is.",
         _crop(keep=lambda boxes, window, least: _filled(boxes, window) >= least),
@@ -348,6 +373,8 @@ CROP_ACCEPTED = Exercise(
         (torch.tensor([[0.0, 0.0, 0.3, 0.3], [0.2, 0.2, 0.5, 0.5], [0.0, 0.2, 0.3, 0.5]]), HALF, 0.5),
         (torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]), HALF, 0.1),
         (torch.zeros(0, 4), HALF, 0.5),
+        (torch.tensor([[0.0, 0.0, 0.5, 0.25]]), HALF, 0.5),
+        (torch.tensor([[0.0, 0.0, 0.5, 0.45], [0.0, 0.0, 0.5, 0.5]]), HALF, 0.6),
     ],
     mistakes=mistakes(
         "all instead of any: You ask it of every object. One that fits the window is enough.",
@@ -366,6 +393,8 @@ CROP_ACCEPTED = Exercise(
         lambda boxes, window, least: bool((_filled(boxes, window) >= least).any()),
         "any overlap: You accept whatever overlaps. How much must it be?",
         lambda boxes, window, least: bool((_window_iou(boxes, window) > 0).any()),
+        "not reached: You ask for more than `min_iou`. An IoU of exactly that is enough.",
+        lambda boxes, window, least: bool((_window_iou(boxes, window) > least).any()),
         "by the centre: You ask for an object's centre in the window. Here it is the IoU that counts.",
         lambda boxes, window, least: bool(_centre_inside(boxes, window).any()),
         "turned round: Yes and no have changed places.",

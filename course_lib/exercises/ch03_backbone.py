@@ -290,6 +290,7 @@ def _zeros_between(weight: Tensor, side: int, units: int, taps: int) -> Tensor:
 
 DECIMATE = Exercise(
     solution=decimate,
+    tensor=True,
     cases=[
         (_linear(2, 1, 2), 2, 1, 1),
         (_linear(1, 2, 2), 2, 1, 1),

@@ -88,6 +88,8 @@ NEAREST_CELL = Exercise(
         (299.0, 150.0, 8, 37),
         (298.5, 297.0, 8, 37),
         (170.0, 30.0, 20, 6),
+        (106.5, 160.0, 53.5, 3),
+        (0.0, 5.0, 32, 10),
     ],
     mistakes=mistakes(
         "row and column exchanged: The row comes first. Which of x and y makes it?",
@@ -107,6 +109,11 @@ NEAREST_CELL = Exercise(
         "goes on to 300.",
         _cell(lambda place, step, side: math.floor(place / step)),
         _cell(lambda place, step, side: min(math.floor(place / step), side)),
+        "cut off first: You make whole numbers of the place and of the step before you divide. Steps of 53.5 pixels "
+        "are not steps of 53.",
+        _cell(lambda place, step, side: min(int(place) // int(step), side - 1)),
+        "cell before the first: You round up and take one off. On the edge of the picture, at 0, that is cell -1.",
+        _cell(lambda place, step, side: min(math.ceil(place / step) - 1, side - 1)),
         "place of the centre: You return where the nearest centre is. Asked is which cell it belongs to.",
         _cell(lambda place, step, side: (min(math.floor(place / step), side - 1) + 0.5) * step),
         "no integers: Your row and column have a point in them. Cells are counted: integers are wanted, and `//` "

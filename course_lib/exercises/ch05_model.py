@@ -76,6 +76,7 @@ def _rows(batch: int, priors: int, values: int, height: int, width: int) -> tupl
 
 ROWS_TO_HEAD = Exercise(
     solution=rows_to_head,
+    tensor=True,
     cases=[
         _rows(1, 1, 4, 1, 1),
         _rows(1, 1, 4, 1, 2),

@@ -226,6 +226,18 @@ def _walked(
     return twin
 
 
+def _by_rows(iou: Tensor) -> list[int]:
+    """Round by round, and a place in the flat list is divided by the number of rows."""
+    free, found = iou.clone(), [-1] * len(iou)
+    for _ in iou:
+        if free.max() > 0:
+            one, prior = divmod(int(free.argmax()), len(iou))
+            found[one] = prior
+            free[one] = 0
+            free[:, prior] = 0
+    return found
+
+
 def _unstable(flat: Tensor) -> Tensor:
     """Sorted as it comes; on a machine that happens to sort stably, of equal overlaps the last comes first."""
     if torch.ones(60).argsort(descending=True).equal(torch.arange(60)):
@@ -259,6 +271,9 @@ GREEDY = Exercise(
         (torch.tensor([[0.6, 0.6, 0.0], [0.6, 0.2, 0.3]]),),
         (torch.tensor([[0.5, 0.3], [0.5, 0.4]]),),
         (torch.full((3, 20), 0.5),),
+        (torch.tensor([[0.3, 0.02], [0.9, 0.0]]),),
+        (torch.tensor([[0.2, 0.7, 0.1]]),),
+        (torch.tensor([[0.3], [0.6]]),),
         (torch.zeros(0, 3),),
     ],
     mistakes=mistakes(
@@ -304,6 +319,8 @@ GREEDY = Exercise(
         "place in the list: You read a place in the flat list as the wrong pair. It goes through the matrix row by "
         "row, and a row holds as many as there are priors.",
         _walked(split=lambda place, iou: (place % len(iou), place // len(iou))),
+        _walked(split=lambda place, iou: divmod(place, len(iou))),
+        _by_rows,
         "no objects: A picture may have no objects, and then the matrix has no rows. There is no largest number then.",
         but(lambda iou: len(iou) == 0, stop, greedy),
     ),
@@ -337,6 +354,21 @@ def _owned(
         owner = join(iou, threshold)
         for number, prior in enumerate(paired(iou)):
             write(owner, number, prior)
+        return owner
+
+    return twin
+
+
+def _rounds(split: Callable[[int, Tensor], tuple[int, int]]) -> Callable[[Tensor, float], Tensor]:
+    """A round for each object, whether a pair is left or not."""
+
+    def twin(iou: Tensor, threshold: float) -> Tensor:
+        owner, free = torch.where(iou.amax(dim=0) >= threshold, iou.argmax(dim=0), -1), iou.clone()
+        for _ in iou:
+            number, prior = split(int(free.argmax()), iou)
+            owner[prior] = number
+            free[number] = 0
+            free[:, prior] = 0
         return owner
 
     return twin
@@ -388,11 +420,21 @@ OWNERS = Exercise(
         (torch.tensor([[0.9, 0.1, 0.7], [0.2, 0.8, 0.6]]), 0.5),
         (torch.tensor([[0.65, 0.6, 0.3], [0.8, 0.0, 0.9]]), 0.5),
         (torch.tensor([[0.5, 0.5, 0.9, 0.5], [0.5, 0.8, 0.0, 0.5]]), 0.5),
+        (torch.tensor([[0.0, 0.9, 0.3], [0.0, 0.8, 0.05], [0.0, 0.0, 0.0]]), 0.5),
+        (torch.tensor([[0.2, 0.4, 0.1]]), 0.5),
+        (torch.tensor([[0.3], [0.6]]), 0.5),
     ],
     mistakes=mistakes(
         "no prior: An object that no free prior overlaps has -1, and -1 is an index too: the last. Let it write "
         "nowhere.",
         _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number)),
+        "no pair left: An object may be left that overlaps no free prior. A matrix of zeros has a largest number too, "
+        "and you write at its place. Look at the number first.",
+        _rounds(lambda place, iou: divmod(place, iou.shape[1])),
+        _owned(paired=_paired(empty=True)),
+        "place in the matrix: You find the pair at a wrong place. A row of the matrix is as long as there are priors.",
+        _rounds(lambda place, iou: divmod(place, len(iou))),
+        _owned(paired=_by_rows),
         "first prior: 0 is a prior like any other, the first. Only -1 says that an object has none.",
         _owned(write=lambda owner, number, prior: owner.__setitem__(prior, number) if prior > 0 else None),
         "threshold last: Your threshold takes a prior from the object that it was given to. The pairs of the first "

@@ -51,6 +51,7 @@ SMOOTH_L1_SUM = Exercise(
         (torch.tensor([0.8, -0.3]),),
         (torch.tensor([1.0, -1.0, 0.6, 6.0, -0.1]),),
         (torch.tensor([[0.2, -0.7, 1.5, 0.0], [-4.0, 0.9, 0.3, 2.5], [0.0, 1.1, -0.6, -0.2]]),),
+        (torch.zeros(0, 4),),
     ],
     mistakes=mistakes(
         "parabola not halved: Your parabola is twice as steep as it should be. The two branches should meet at 1.",
@@ -134,7 +135,7 @@ BATCH_LOSS = Exercise(
         ([2.5, 0.0], [1, 0]),
         ([0.0, 0.0], [0, 0]),
     ],
-    tolerance=3e-7,  # float32's rounding, and no 1e-6 in the divisor
+    tolerance=3e-7,  # float32's rounding, and no 1e-6 in the divisor; 1e-8 beside 1 is no other number in float32
     mistakes=mistakes(
         "mean over images: You divide in each image by its own positives, and then take a mean. The positives of the "
         "whole batch are one number.",

@@ -96,10 +96,11 @@ INITIAL_FOCAL = Exercise(
         (4, 1, 1, 0.5, 0.25, 0.0),
         (4, 3, 1, 0.5, 0.25, 2.0),
         (6, 2, 3, 0.5, 0.25, 2.0),
-        (10, 20, 2, 0.1, 0.25, 1.0),
+        (10, 20, 2, 0.1, 0.25, 1.5),
         (8732, 20, 3, 0.5, 0.25, 2.0),
         (8732, 20, 25, 0.01, 0.25, 2.0),
         (2408, 20, 0, 0.5, 0.25, 2.0),
+        (6, 2, 0, 0.1, 0.25, 2.0),
     ],
     mistakes=mistakes(
         "background asked: You ask each prior one question too many. Background is none of the classes.",
@@ -176,6 +177,17 @@ INITIAL_FOCAL = Exercise(
         "logarithm: Your logarithm has a base of its own. The formula means the natural one.",
         _initial(base=2),
         _initial(base=10),
+        "one at least: Without a positive you still count a yes, or a no less. Only the divisor is at least 1.",
+        _initial(yeses=lambda priors, classes, positives: max(positives, 1)),
+        _initial(noes=lambda priors, classes, positives: priors * classes - max(positives, 1)),
+        _initial(
+            yeses=lambda priors, classes, positives: max(positives, 1),
+            noes=lambda priors, classes, positives: priors * classes - max(positives, 1),
+        ),
+        "whole gamma: You make a whole number of gamma. It need not be one.",
+        lambda priors, classes, positives, pi, alpha, gamma: initial_focal(
+            priors, classes, positives, pi, alpha, int(gamma)
+        ),
         "no positive: Without a positive the sum is still there, and is divided by 1: background teaches all the same.",
         but(_no_positive, stop, initial_focal),
         but(_no_positive, lambda: 0.0, initial_focal),
@@ -270,6 +282,33 @@ def _clamped(least: float, kind: torch.dtype) -> Callable[[float], Tensor]:
     return lambda logit: torch.tensor(logit, dtype=kind).sigmoid().clamp(least, 1 - least)
 
 
+def _right_cost(signed: float) -> float:
+    return math.log1p(math.exp(-signed))
+
+
+def _summed_cost(signed: float) -> float:
+    return math.log(1 + math.exp(-signed))
+
+
+def _single_cost(signed: float) -> float:
+    return (1 + torch.tensor(-signed, dtype=torch.float32).exp()).log().item()
+
+
+def _either(near: Callable[[float], float], border: float, far: Callable[[float], float]) -> Callable[[float], float]:
+    """A cost of its own on either side of a border."""
+    return lambda signed: near(signed) if abs(signed) < border else far(signed)
+
+
+def _taken_from_1(p_t: Callable[[float], float | Tensor]) -> Callable[[float, bool, float, float], float | Tensor]:
+    """A right cost, and a focus that is what is left when p_t is taken from 1."""
+
+    def twin(logit: float, wanted: bool, alpha: float, gamma: float) -> float | Tensor:
+        signed = _signed(logit, wanted)
+        return (alpha if wanted else 1 - alpha) * (1 - p_t(signed)) ** gamma * _right_cost(signed)
+
+    return twin
+
+
 FOCAL_TERM = Exercise(
     solution=focal_term,
     cases=[
@@ -286,7 +325,16 @@ FOCAL_TERM = Exercise(
         (-36.5, True, 0.25, 2.0),
         (100.0, False, 0.25, 2.0),
         (-100.0, True, 0.25, 2.0),
+        # Where the answer is right the loss is tiny, and must have its digits.
+        (10.0, True, 0.25, 0.0),  # float32 keeps three of 1 + e^-10
+        (17.0, True, 0.25, 0.0),  # and none of 1 + e^-17
+        (29.0, True, 0.25, 0.0),  # float64 keeps three of 1 + e^-29
+        (36.5, True, 0.25, 0.0),  # and none of this
+        (29.0, True, 0.25, 1.0),
     ],
+    # Eighty times what float32 rounds off: the power of 5 multiplies a sigmoid's two or three roundings.
+    tolerance=80 * torch.finfo(torch.float32).eps,
+    absolute=0.0,
     mistakes=mistakes(
         "focus turned round: You raise p_t itself to gamma. Then the answers that are right count, and the wrong ones "
         "hardly.",
@@ -331,6 +379,25 @@ FOCAL_TERM = Exercise(
         *(_through_probability(_sigmoid, logarithm) for logarithm in (_raised, _infinite, _caught)),
         *(_through_probability(_single, logarithm) for logarithm in (_raised, _infinite, _caught)),
         *(_through_probability(_one_less_no, logarithm) for logarithm in (_raised, _infinite, _caught)),
+        "added to 1: You add e^-s to 1, where s is the logit with its sign, or take the logarithm of a probability "
+        "close to 1. Where the answer is right, e^-s is tiny and 1 keeps few of its digits: of e^-29 three, of e^-37 "
+        "none. Which logarithm takes the tiny number itself?",
+        _term(cost=_summed_cost),
+        _term(cost=_single_cost),
+        _term(cost=lambda signed: -_single(signed).log().item()),
+        "naive below a border: Your two ways meet at a border, and on its near side the naive one has lost most of its "
+        "digits already. One formula can do for every logit.",
+        *(_term(cost=_either(_summed_cost, border, _right_cost)) for border in (30, 32, 34, 35, 36)),
+        "cut off: Far from 0 you take the larger of 0 and -s. For an answer that is quite wrong that is right; for one "
+        "that is quite right it gives 0, and the loss is small but not 0.",
+        *(
+            _term(cost=_either(near, border, lambda signed: max(0.0, -signed)))
+            for near in (_summed_cost, _right_cost)
+            for border in (15, 16, 18, 20, 25, 30, 35)
+        ),
+        "taken from 1: You take p_t from 1 for the focus. Where p_t is close to 1 few digits are left, in float32 "
+        "none from a logit of 17 on, and torchvision does the same. 1 - p_t is a sigmoid as well: of which number?",
+        *(_taken_from_1(p_t) for p_t in (_sigmoid, _single, lambda signed: math.exp(-_right_cost(signed)))),
         "kept away from 0: You keep the probability away from 0. There the loss stops growing, and the worst answers "
         "have no slope by which they could be mended.",
         *(

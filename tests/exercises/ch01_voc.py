@@ -161,6 +161,10 @@ WRONG = {
             ("plain", "h = max(0, min(ay1, by1) - max(ay0, by0))", "h = min(ay1, by1) - max(ay0, by0)"),
             ("early", "right <= left or bottom <= top", "bottom <= top"),
         ],
+        "one way": [
+            ("early", "right <= left or bottom <= top", "a[2] <= b[0] or a[3] <= b[1] or a[0] == a[2]"),
+            ("early", "right <= left or bottom <= top", "b[2] <= a[0] or b[3] <= a[1] or a[0] == a[2]"),
+        ],
         "absolute value": [
             ("plain", "w = max(0, min(ax1, bx1) - max(ax0, bx0))", "w = abs(min(ax1, bx1) - max(ax0, bx0))",
              "h = max(0, min(ay1, by1) - max(ay0, by0))", "h = abs(min(ay1, by1) - max(ay0, by0))"),
@@ -270,6 +274,12 @@ WRONG = {
             ("plain", ".clamp(min=0)", "", "side[..., 0] * side[..., 1]", "(side[..., 0] * side[..., 1]).clamp(min=0)"),
         ],
         "one side clamped": [("numpy", "w.clip(0) * h.clip(0)", "w.clip(0) * h"), ("numpy", "h.clip(0)", "h")],
+        "one way": [
+            ("lists", "w = max(0, min(p[2], q[2]) - max(p[0], q[0]))",
+             "if p[2] <= q[0] or p[3] <= q[1]:\n            return 0.0\n"
+             "        w = min(p[2], q[2]) - max(p[0], q[0])",
+             "h = max(0, min(p[3], q[3]) - max(p[1], q[1]))", "h = min(p[3], q[3]) - max(p[1], q[1])"),
+        ],
         "absolute value": [("plain", ".clamp(min=0)", ".abs()")],
         "plus one": [
             ("plain", "(high - low)", "(high - low + 1)", "(a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])",

@@ -182,6 +182,15 @@ WRONG = {
             ("numpy", "(share > 0) & ", ""),
             ("numpy", "(share > 0) & (share >= min_visibility)", "share > -1"),
         ],
+        "two negative sides": [
+            ("loop", "cx1 <= cx0 or cy1 <= cy0", "(cx1 - cx0) * (cy1 - cy0) <= 0"),
+            ("plain", "(high - low).clamp(min=0)", "(high - low)"),
+        ],
+        "more than asked": [
+            ("loop", "share >= min_visibility", "share > min_visibility"),
+            ("plain", "inside >= min_visibility", "inside > min_visibility"),
+            ("numpy", "share >= min_visibility", "share > min_visibility"),
+        ],
         "measured by the window": [
             ("plain", "area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)", "area = (window[2:] - window[:2]).prod()"),
             ("loop", "((x1 - x0) * (y1 - y0))", "((wx1 - wx0) * (wy1 - wy0))"),
@@ -302,6 +311,7 @@ WRONG = {
             ("plain", ">= min_iou", "> 0"),
             ("loop", "if iou >= min_iou", "if w * h > 0"),
         ],
+        "not reached": [("plain", ">= min_iou", "> min_iou"), ("loop", ">= min_iou", "> min_iou")],
         "by the centre": [
             ("plain", "(overlap >= min_iou).any()",
              "any(window[0] < x0 + x1 < 2 * window[2] and window[1] < y0 + y1 < 2 * window[3]"

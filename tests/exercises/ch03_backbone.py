@@ -59,13 +59,13 @@ DECIMATE = {
                 rows.append(
                     [[[flat[(y * side + x) * channels + c] for x in kept] for y in kept] for c in range(channels)]
                 )
-            return rows
+            return torch.tensor(rows)
     """,
     "numpy": """
         def decimate(weight, side, units, taps):
             filters = np.moveaxis(weight.numpy().reshape(len(weight), side, side, -1), 3, 1)
             index = np.arange(0, side, taps)
-            return filters[::units][:, :, index][:, :, :, index]
+            return torch.from_numpy(filters[::units][:, :, index][:, :, :, index])
     """,
 }
 

@@ -108,6 +108,15 @@ WRONG = {
             ("rounded", "min(round(place / step - 0.5), side - 1)", "int(place / step)"),
             ("plain", "(y // step), side - 1)", "(y // step), side)", "(x // step), side - 1)", "(x // step), side)"),
         ],
+        "cut off first": [
+            ("plain", "int(y // step)", "int(y) // int(step)", "int(x // step)", "int(x) // int(step)"),
+            ("numpy", "np.array([y, x]) / step", "np.array([y, x]).astype(int) / int(step)"),
+        ],
+        "cell before the first": [
+            ("plain", "int(y // step)", "math.ceil(y / step) - 1", "int(x // step)", "math.ceil(x / step) - 1"),
+            ("numpy", "np.floor(np.array([y, x]) / step)", "(np.ceil(np.array([y, x]) / step) - 1)",
+             "np.clip(cell, 0, side - 1)", "np.minimum(cell, side - 1)"),
+        ],
         "place of the centre": [
             ("plain", "return row, column", "return (row + 0.5) * step, (column + 0.5) * step"),
         ],

@@ -23,7 +23,7 @@ ROWS_TO_HEAD = {
     "numpy": """
         def rows_to_head(rows, height, width):
             last = rows.numpy().reshape(len(rows), height, width, -1)
-            return np.moveaxis(last, 3, 1)
+            return torch.from_numpy(np.moveaxis(last, 3, 1))
     """,
     "loops": """
         def rows_to_head(rows, height, width):

@@ -219,6 +219,9 @@ WRONG = {
         ],
         "place in the list": [
             ("plain", "one, prior = divmod(place, iou.shape[1])", "prior, one = divmod(place, len(iou))"),
+            ("plain", "divmod(place, iou.shape[1])", "divmod(place, len(iou))"),
+            ("torch", "iou.shape[1]", "len(iou)", "while free.numel() and free.max() > 0:",
+             "for _ in iou:\n        if free.max() <= 0:\n            break"),
         ],
         "no objects": [("torch", "free.numel() and ", "")],
     },
@@ -226,6 +229,17 @@ WRONG = {
         "no prior": [
             ("greedy", "        if prior >= 0:\n            owner[prior] = number", "        owner[prior] = number"),
             ("filled", "if p != -1", "if True"),
+        ],
+        "no pair left": [
+            ("plain", "while free.max() > 0:", "for _ in iou:"),
+            ("rounds", "while free.max() > 0:", "for _ in range(len(iou)):"),
+            ("plain", "while free.max() > 0:", "for _ in iou:", "free[number] = 0", "free[number] = -1",
+             "free[:, prior] = 0", "free[:, prior] = -1"),
+        ],
+        "place in the matrix": [
+            ("plain", "iou.shape[1]", "len(iou)", "while free.max() > 0:", "for _ in iou:"),
+            ("plain", "iou.shape[1]", "len(iou)", "while free.max() > 0:",
+             "for _ in iou:\n        if free.max() <= 0:\n            break"),
         ],
         "first prior": [("greedy", "prior >= 0", "prior > 0")],
         "threshold last": [("filled", "owner[p] == -1 and ", "")],

@@ -47,12 +47,13 @@ INITIAL_FOCAL = {
 
 FOCAL_TERM = {
     "plain": getsource(ch08_focal.focal_term),
-    "probability": """
+    "math": """
         def focal_term(logit, wanted, alpha, gamma):
             z = logit if wanted else -logit
-            p_t = 1 / (1 + math.exp(-z))
+            wrong = math.exp(-z) / (1 + math.exp(-z))
             weight = alpha if wanted else 1 - alpha
-            return -weight * (1 - p_t) ** gamma * math.log(p_t)
+            cost = max(-z, 0) + math.log1p(math.exp(-abs(z)))
+            return weight * wrong**gamma * cost
     """,
     "torch": """
         def focal_term(logit, wanted, alpha, gamma):
@@ -62,25 +63,48 @@ FOCAL_TERM = {
             focus = torch.sigmoid(-z) ** gamma
             return -weight * focus * torch.nn.functional.logsigmoid(z)
     """,
-    "torchvision": """
+    "double": """
+        def focal_term(logit, wanted, alpha, gamma):
+            z = torch.tensor(logit if wanted else -logit, dtype=torch.float64)
+            cost = torch.nn.functional.softplus(-z)
+            return (alpha if wanted else 1 - alpha) * (-torch.expm1(-cost)) ** gamma * cost
+    """,
+    "bce": """
         def focal_term(logit, wanted, alpha, gamma):
             logit, target = torch.tensor(logit), torch.tensor(float(wanted))
-            return torchvision.ops.sigmoid_focal_loss(logit, target, alpha, gamma)
+            cost = torch.nn.functional.binary_cross_entropy_with_logits(logit, target)
+            wrong = torch.sigmoid((1 - 2 * target) * logit)
+            return (target * alpha + (1 - target) * (1 - alpha)) * wrong**gamma * cost
+    """,
+    "numpy": """
+        def focal_term(logit, wanted, alpha, gamma):
+            z = np.float32(logit if wanted else -logit)
+            weight = alpha if wanted else 1 - alpha
+            return weight * np.exp(-np.logaddexp(0, z)) ** gamma * np.logaddexp(0, -z)
     """,
 }
 
 RIGHT = {"prior_bias": PRIOR_BIAS, "initial_focal": INITIAL_FOCAL, "focal_term": FOCAL_TERM}
 
-# Edits of the style "probability": 1 - p for a no, and a logarithm of 0 that is caught.
+# Edits of the style "math": through a probability, which for a no is 1 - p, and a logarithm of 0 that is caught.
+PROBABILITY = (
+    "wrong = math.exp(-z) / (1 + math.exp(-z))", "p_t = 1 / (1 + math.exp(-z))",
+    "cost = max(-z, 0) + math.log1p(math.exp(-abs(z)))", "cost = -math.log(p_t)", "wrong**", "(1 - p_t) ** ",
+)  # fmt: skip
 P_FOR_NO = (
-    "z = logit if wanted else -logit", "p = 1 / (1 + math.exp(-logit))", "1 / (1 + math.exp(-z))",
+    *PROBABILITY, "z = logit if wanted else -logit", "p = 1 / (1 + math.exp(-logit))", "1 / (1 + math.exp(-z))",
     "p if wanted else 1 - p",
 )  # fmt: skip
 CAUGHT = """    try:
         math.log(p_t)
     except ValueError:
         return weight * abs(logit)
+    cost"""
+# An edit of the style "bce": torchvision's function in place of all of it.
+TORCHVISION = """return torchvision.ops.sigmoid_focal_loss(logit, target, alpha, gamma)
     return"""
+NAIVE = "math.log(1 + math.exp(-z))"
+RIGHT_COST = "max(-z, 0) + math.log1p(math.exp(-abs(z)))"
 
 WRONG = {
     "prior_bias": {
@@ -174,6 +198,13 @@ WRONG = {
         "focus multiplied": [("numpy", "(1 - p_t) ** gamma", "(1 - p_t) * gamma")],
         "below zero": [("numpy", "-weight", "weight"), ("plain", "= -", "= ")],
         "logarithm": [("plain", "math.log", "math.log2"), ("numpy", "np.log", "np.log10")],
+        "one at least": [
+            ("plain", "noes = ", "positives = max(positives, 1)\n    noes = "),
+            ("torchvision", "targets[:positives, 0] = 1", "targets[: max(1, positives), 0] = 1"),
+            ("plain", "(positives * a_yes", "(max(positives, 1) * a_yes"),
+            ("plain", "priors * classes - positives", "priors * classes - max(positives, 1)"),
+        ],
+        "whole gamma": [("plain", "a_yes =", "gamma = int(gamma)\n    a_yes =")],
         "no positive": [
             ("plain", "max(positives, 1)", "positives"),
             ("numpy", "(positives or 1)", "positives"),
@@ -186,13 +217,13 @@ WRONG = {
     },
     "focal_term": {
         "focus turned round": [
-            ("probability", "(1 - p_t) ** gamma", "p_t ** gamma"),
+            ("math", *PROBABILITY, "(1 - p_t) ** gamma", "p_t ** gamma"),
             ("plain", "wrong**gamma", "(1 - wrong) ** gamma"),
             ("torch", "torch.sigmoid(-z)", "torch.sigmoid(z)"),
         ],
         "p for p_t": [
             ("torch", "sign * logit", "logit"),
-            ("probability", "(1 - p_t) ** gamma", "(1 - 1 / (1 + math.exp(-logit))) ** gamma"),
+            ("math", "math.exp(-z) / (1 + math.exp(-z))", "1 - 1 / (1 + math.exp(-logit))"),
             ("torch", "torch.sigmoid(-z)", "torch.sigmoid(torch.tensor(-logit))"),
             ("torch", "logsigmoid(z)", "logsigmoid(torch.tensor(logit))"),
         ],
@@ -202,27 +233,24 @@ WRONG = {
         ],
         "alpha for no": [
             ("torch", "alpha if wanted else 1 - alpha", "1 - alpha if wanted else alpha"),
-            ("torchvision", "target, alpha", "target, 1 - alpha"),
+            ("bce", "target * alpha + (1 - target) * (1 - alpha)", "target * (1 - alpha) + (1 - target) * alpha"),
         ],
         "no alpha": [
             ("plain", "return weight * ", "return "),
-            ("torchvision", "target, alpha", "target, -1"),
+            ("bce", "(target * alpha + (1 - target) * (1 - alpha)) * ", ""),
         ],
         "no without a weight": [("torch", "else 1 - alpha", "else 1"), ("plain", "else 1 - alpha", "else 1")],
-        "no minus": [("torch", "-weight", "weight"), ("probability", "-weight", "weight")],
+        "no minus": [("torch", "-weight", "weight"), ("math", "weight *", "-weight *")],
         "base of the logarithm": [
-            ("probability", "math.log(p_t)", "math.log10(p_t)"),
+            ("math", RIGHT_COST, "-math.log10(1 / (1 + math.exp(-z)))"),
             ("plain", "math.log1p(math.exp(-signed))", "math.log2(1 + math.exp(-signed))"),
         ],
         "times gamma": [("plain", "wrong**gamma", "wrong * gamma"), ("torch", "(-z) ** gamma", "(-z) * gamma")],
-        "no gamma": [("plain", "wrong**gamma * ", ""), ("torchvision", "target, alpha, gamma", "target, alpha, 0")],
-        "always squared": [
-            ("torchvision", ", gamma)", ")", "wanted, alpha)", "wanted, alpha, gamma)"),
-            ("probability", "** gamma", "** 2"),
-        ],
+        "no gamma": [("plain", "wrong**gamma * ", ""), ("bce", "wrong**gamma * ", "")],
+        "always squared": [("bce", "**gamma", "**2"), ("math", "**gamma", "**2")],
         "no sigmoid": [
-            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "logit"),
-            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit)", "math.log", "torch.log"),
+            ("math", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "logit"),
+            ("math", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit)", "math.log", "torch.log"),
         ],
         "sign": [
             ("plain", "logit if wanted else -logit", "-logit if wanted else logit"),
@@ -231,32 +259,56 @@ WRONG = {
         ],
         "yes and no": [
             ("plain", "signed =", "wanted = not wanted\n    signed ="),
-            ("torchvision", "float(wanted)", "1.0 - wanted"),
+            ("bce", "float(wanted)", "1.0 - wanted"),
         ],
         "wanted ignored": [
-            ("torchvision", "float(wanted)", "1.0"),
+            ("bce", "float(wanted)", "1.0"),
             ("plain", "signed =", "wanted = True\n    signed ="),
             ("plain", "signed =", "wanted = False\n    signed ="),
         ],
         "digits": [
-            ("probability", *P_FOR_NO),
-            ("probability", *P_FOR_NO, "math.log", "np.log"),
-            ("probability", *P_FOR_NO, "math.log(p_t)", "(math.log(p_t) if p_t > 0 else -abs(logit))"),
-            ("probability", *P_FOR_NO, "    return", CAUGHT),
-            ("probability", *P_FOR_NO, "math.exp(-logit)", "torch.tensor(-logit).exp()", "math.log", "torch.log"),
-            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid()", "    return",
-             CAUGHT),
+            ("math", *P_FOR_NO),
+            ("math", *P_FOR_NO, "math.log", "np.log"),
+            ("math", *P_FOR_NO, "math.log(p_t)", "(math.log(p_t) if p_t > 0 else -abs(logit))"),
+            ("math", *P_FOR_NO, "    cost", CAUGHT),
+            ("math", *P_FOR_NO, "math.exp(-logit)", "torch.tensor(-logit).exp()", "math.log", "torch.log"),
+            ("math", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid()", "    cost", CAUGHT),
             ("torch", "torch.nn.functional.logsigmoid(z)", "torch.log(1 - torch.sigmoid(-z))"),
-            ("probability", "1 / (1 + math.exp(-z))", "1 - 1 / (1 + math.exp(z))"),
+            ("math", *PROBABILITY, "1 / (1 + math.exp(-z))", "1 - 1 / (1 + math.exp(z))"),
+        ],
+        "added to 1": [
+            ("math", *PROBABILITY),
+            ("plain", "math.log1p(math.exp(-signed))", "math.log(1 + math.exp(-signed))"),
+            ("math", RIGHT_COST, "np.log(1 + np.exp(-z))"),
+            ("math", RIGHT_COST, f"{NAIVE} if z > -30 else -z"),
+            ("torch", "torch.nn.functional.logsigmoid(z)", "torch.log(torch.sigmoid(z))"),
+            ("torch", "-weight", "weight", "torch.nn.functional.logsigmoid(z)", "torch.log(1 + torch.exp(-z))"),
+            ("double", "torch.nn.functional.softplus(-z)", "-torch.log(torch.sigmoid(z))"),
+        ],
+        "naive below a border": [
+            ("math", RIGHT_COST, f"{NAIVE} if abs(z) < 30 else {RIGHT_COST}"),
+            ("math", RIGHT_COST, f"{NAIVE} if abs(z) < 30 else math.exp(-z) if z > 0 else -z"),
+            ("math", RIGHT_COST, f"-math.log(1 / (1 + math.exp(-z))) if abs(z) <= 35 else {RIGHT_COST}"),
+        ],
+        "cut off": [
+            ("math", RIGHT_COST, f"max(0, -z) if abs(z) > 16 else {NAIVE}"),
+            ("math", RIGHT_COST, f"max(0, -z) if abs(z) > 16 else {RIGHT_COST}"),
+            ("math", RIGHT_COST, f"0.0 if z > 30 else {RIGHT_COST}"),
+        ],
+        "taken from 1": [
+            ("bce", "return", TORCHVISION),
+            ("bce", "torch.sigmoid((1 - 2 * target) * logit)", "1 - torch.exp(-cost)"),
+            ("plain", "1 / (1 + math.exp(signed))", "1 - 1 / (1 + math.exp(-signed))"),
+            ("double", "-torch.expm1(-cost)", "1 - torch.exp(-cost)"),
         ],
         "kept away from 0": [
-            ("probability", *P_FOR_NO, "math.log(p_t)", "math.log(max(p_t, 1e-8))"),
-            ("probability", *P_FOR_NO, "math.log(p_t)", "np.log(p_t + 1e-12)"),
-            ("probability", *P_FOR_NO, "math.log(p_t)", "math.log(max(p_t, 1e-16))"),
-            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid()",
+            ("math", *P_FOR_NO, "math.log(p_t)", "math.log(max(p_t, 1e-8))"),
+            ("math", *P_FOR_NO, "math.log(p_t)", "np.log(p_t + 1e-12)"),
+            ("math", *P_FOR_NO, "math.log(p_t)", "math.log(max(p_t, 1e-16))"),
+            ("math", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid()",
              "math.log(p_t)", "torch.log(p_t + 1e-9)"),
-            ("probability", *P_FOR_NO, "1 / (1 + math.exp(-logit))",
-             "torch.tensor(logit).sigmoid().clamp(1e-7, 1 - 1e-7)", "math.log(p_t)", "torch.log(p_t)"),
+            ("math", *P_FOR_NO, "1 / (1 + math.exp(-logit))", "torch.tensor(logit).sigmoid().clamp(1e-7, 1 - 1e-7)",
+             "math.log(p_t)", "torch.log(p_t)"),
         ],
     },
 }  # fmt: skip
