@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from course_lib import (
+    boards,
     crowds,
     download,
     emoji_voc,
@@ -279,7 +280,13 @@ def train(
     criterion = losses.LOSSES[loss]()
     criterion.prepare(model)
     live = Live(console, say, recipe.epochs, recipe.batch_size)
-    shows = {"report": live.report, "follow": live.follow} if training.rank() == 0 else {}
+    board = boards.Board(run, model, ImageDataset(chosen.select))
+
+    def report(record: dict) -> None:
+        live.report(record)
+        board.report(record)
+
+    shows = {"report": report, "follow": live.follow} if training.rank() == 0 else {}
     trainer = Trainer(
         model,
         chosen.training_set(),
@@ -299,7 +306,7 @@ def train(
         may_change=[setting.partition("=")[0] for setting in settings or []],
         **shows,
     )
-    with live if shows else nullcontext():
+    with live if shows else nullcontext(), board:
         trainer.fit()
     if training.rank() == 0:
         say(f"The run is complete: {run}.")

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from course_lib import machine
-from course_lib.augment import Augment
 from course_lib.files import DataError
 from course_lib.images import resized
 from course_lib.runs import RunError
@@ -60,9 +59,12 @@ class Augmented(Dataset):
     """A data set whose sample depends on `(epoch, index)` and the seed, and on nothing else.
 
     So it does not matter which worker makes a sample, or whether a run was interrupted.
+
+    Args:
+        transform: an `augment.Augment`.
     """
 
-    def __init__(self, dataset: ImageDataset, transform: Augment, seed: int) -> None:
+    def __init__(self, dataset: ImageDataset, transform: Callable, seed: int) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitem__(self, key: tuple[int, int]):

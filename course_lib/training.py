@@ -446,7 +446,7 @@ class Trainer:
         measured = [self.evaluate(self.model)]
         if world_size() > 1:
             dist.broadcast_object_list(measured)
-        if isinstance(self.schedule, Plateau):
+        if isinstance(self.schedule, Plateau) and isfinite(measured[0]["map"]):  # one that failed says nothing
             self.schedule.measured(measured[0]["map"])
         return measured[0]
 
@@ -501,7 +501,7 @@ class Trainer:
         best = runs.best_epoch(self.history)
         if self.recipe.patience is None or best is None:
             return False
-        return sum(r["epoch"] > best and "map" in r for r in self.history) >= self.recipe.patience
+        return sum(r["epoch"] > best and r.get("map") is not None for r in self.history) >= self.recipe.patience
 
     def start_or_resume(self) -> None:
         """Begin, or go on from the state that the run folder holds; where that is refused, nothing has changed."""

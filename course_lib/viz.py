@@ -177,6 +177,20 @@ def is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def figure_of(
+    image: UInt8[np.ndarray, "H W 3"],
+    found: Detections,
+    score_threshold: float = 0.5,
+    classes: Sequence[str] = VOC_CLASSES,
+) -> Figure:
+    """The image with its detections and nothing around it, in the image's own pixels or a little more."""
+    height, width = image.shape[:2]
+    scale = max(1.0, 500 / max(height, width))
+    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
+    draw_detections(figure.add_axes((0, 0, 1, 1)), image, found, score_threshold, classes)
+    return figure
+
+
 def save_detections(
     path: str | Path,
     image: UInt8[np.ndarray, "H W 3"],
@@ -184,11 +198,7 @@ def save_detections(
     score_threshold: float = 0.5,
     classes: Sequence[str] = VOC_CLASSES,
 ) -> None:
-    """Write the image with its detections, in the image's own pixels or a little more."""
-    height, width = image.shape[:2]
-    scale = max(1.0, 500 / max(height, width))
-    figure = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
-    draw_detections(figure.add_axes((0, 0, 1, 1)), image, found, score_threshold, classes)
+    """Write the image with its detections, as `figure_of` draws it."""
     png = io.BytesIO()
-    figure.savefig(png, format="png")
+    figure_of(image, found, score_threshold, classes).savefig(png, format="png")
     write_whole(path, png.getvalue())
