@@ -8,8 +8,10 @@ Graphics: Twemoji, CC-BY 4.0.
 """
 
 import json
+import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,7 +29,8 @@ from jaxtyping import Float, UInt8
 from rich.progress import track
 
 from course_lib import voc
-from course_lib.files import DataError, write_whole
+from course_lib.files import DataError, clear_unfinished, write_whole
+from course_lib.machine import cores
 from course_lib.voc import VOC_CLASSES, Annotation
 
 # Raise this when anything that changes a pixel or a box changes: trees of another recipe are not reused.
@@ -56,6 +59,7 @@ EMOJI = {
     "train": ("1f682 1f686 1f684 1f68a 1f683", "1f685 1f688"),
     "tvmonitor": ("1f4fa 1f5a5", "1f4bb"),
 }
+LISTS = "ImageSets/Main"
 SKIN_TONES = ("", "-1f3fb", "-1f3fc", "-1f3fd", "-1f3fe", "-1f3ff")
 
 # Fruit, tools, weather: things in the picture that are none of the classes.
@@ -356,10 +360,10 @@ def _write_image_sets(tree: Path, train: int, test: int) -> None:
     }
     annotations = {i: voc.read_annotation(tree / "Annotations" / f"{i}.xml") for i in numbers}
     for set_name, ids in sets.items():
-        write_whole(tree / "ImageSets" / "Main" / f"{set_name}.txt", "".join(f"{i}\n" for i in ids).encode())
+        write_whole(tree / LISTS / f"{set_name}.txt", "".join(f"{i}\n" for i in ids).encode())
         for label, name in enumerate(VOC_CLASSES, start=1):
             rows = "".join(f"{i} {_presence(annotations[i], label):2d}\n" for i in ids)
-            write_whole(tree / "ImageSets" / "Main" / f"{name}_{set_name}.txt", rows.encode())
+            write_whole(tree / LISTS / f"{name}_{set_name}.txt", rows.encode())
 
 
 def _presence(annotation: Annotation, label: int) -> int:
@@ -385,7 +389,7 @@ def make_emoji_voc(
         train: images of trainval; the last tenth of them is val, the others are train.
         test: images of test, in which a third of the objects are drawn with emoji not in trainval.
         seed: the same seed gives the same bytes.
-        workers: processes; as many as there are cores unless told otherwise.
+        workers: processes; as many as there are cores for this one unless told otherwise.
 
     Returns:
         `devkit`. The tree gets its name only when it is complete: what an interrupted run leaves
@@ -406,17 +410,30 @@ def make_emoji_voc(
             return devkit
         if _recipe_of(unfinished) != recipe:
             shutil.rmtree(unfinished, ignore_errors=True)
-        for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        for folder in ("Annotations", "JPEGImages", LISTS):
             (unfinished / folder).mkdir(parents=True, exist_ok=True)
         write_whole(unfinished / "emoji_voc.json", json.dumps(recipe).encode())
+        for folder in (unfinished, unfinished / "Annotations", unfinished / "JPEGImages", unfinished / LISTS):
+            clear_unfinished(folder)
         numbers = range(1, train + test + 1)
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        cv2.setNumThreads(1)  # a process that is forked while OpenCV has threads waits for them for ever
+        with ProcessPoolExecutor(workers or cores(), initializer=end_with_parent) as pool:
             images = pool.map(partial(make_image, unfinished, seed, train), numbers, chunksize=16)
             for _ in track(images, "Drawing EmojiVOC", total=len(numbers), disable=not show_progress):
                 pass
         _write_image_sets(unfinished, train, test)
         unfinished.rename(tree)
     return devkit
+
+
+def end_with_parent() -> None:
+    """Let a worker end when its parent is gone, which may have been killed: else it waits for work for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _recipe_of(tree: Path) -> dict | None:

@@ -535,6 +535,7 @@ def test_the_command_at_the_end_of_training_can_be_pasted(call, small, tmp_path,
     monkeypatch.setattr(profiles, "profile", lambda name=None: small)
     report = json.loads(call(*arguments[3:], "--json").stdout)
     assert report == json.loads((tmp_path / run / "evaluation_area.json").read_text())
+    assert len([*(tmp_path / run / "tensorboard").iterdir()]) == 1
     assert set(report) >= {"mean_ap", "ap", "method", "images", "weights_of_epoch"}
 
 

@@ -18,7 +18,7 @@ from course_lib.priors import SSD300, SSD_MINI
 from course_lib.training import Trainer
 from course_lib.voc import VOCDetection
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICE = "cuda"
 
 

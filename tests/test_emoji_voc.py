@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from course_lib import emoji_voc, metrics, trees, voc
 from course_lib.emoji_voc import EMOJI, draw_scene, make_emoji_voc
-from course_lib.files import DataError
+from course_lib.files import DataError, is_alive
 from course_lib.voc import VOC_CLASSES, read_annotation
 
 
@@ -145,6 +147,45 @@ def test_killed_halfway_it_goes_on_and_ends_the_same(small_devkit, tmp_path):
     make_emoji_voc(tmp_path, train=40, test=12, workers=1)
     assert tree_hash(tmp_path) == tree_hash(small_devkit)
     assert not (tmp_path / ".VOC2007.unfinished").exists()
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not list(Path("/proc/self/task").glob("*/children")), reason="/proc names no children here")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_parent_that_is_killed_leaves_no_worker_and_no_stray_file(small_devkit, tmp_path, method):
+    """Two workers of 370 MB once lived on, waiting for work."""
+    unfinished = tmp_path / ".VOC2007.unfinished"
+    code = (
+        "import multiprocessing; from pathlib import Path; from course_lib.emoji_voc import make_emoji_voc; "
+        f"multiprocessing.set_start_method({method!r}); make_emoji_voc(Path({str(tmp_path)!r}), 40, 12, workers=2)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__': exec({code!r})"])
+    while len(list(unfinished.glob("Annotations/*.xml"))) < 3 and process.poll() is None:
+        time.sleep(0.01)
+    workers = [pid for pid in children(process.pid) if b"resource_tracker" not in command_line(pid)]
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(is_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(is_alive(pid) for pid in workers)
+    (unfinished / f"JPEGImages/000001.jpg.{workers[0]}.unfinished").write_text("cut off")
+    make_emoji_voc(tmp_path, train=40, test=12, workers=1)
+    assert tree_hash(tmp_path) == tree_hash(small_devkit) and not list(tmp_path.rglob("*.unfinished"))
+
+
+def command_line(pid: int) -> bytes:
+    """How a process was called; nothing of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_what_another_recipe_left_unfinished_is_not_mixed_in(small_devkit, tmp_path):
