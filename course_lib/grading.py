@@ -183,12 +183,15 @@ class _Watched(TorchDispatchMode):
 
 
 def _equal(before: object, after: object) -> bool:
-    """Whether an argument is what it was: a tensor, a number, or a list or tuple of such."""
-    if isinstance(before, Tensor):
-        return before.dtype == after.dtype and torch.equal(before, after)
+    """Whether an argument is what it was: a tensor, an array, a number, or a list or tuple of such."""
+    if type(before) is not type(after):
+        return False
     if isinstance(before, list | tuple):
         return len(before) == len(after) and all(map(_equal, before, after))
-    return before == after
+    if isinstance(before, Tensor | np.ndarray) and (before.dtype, before.shape) != (after.dtype, after.shape):
+        return False
+    alike = (before == after) | ((before != before) & (after != after))  # NaN is like NaN
+    return bool(alike.all()) if isinstance(alike, Tensor | np.ndarray) else bool(alike)
 
 
 def _call(exercise: Exercise, function: Callable, case: tuple) -> Answer:

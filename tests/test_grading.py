@@ -1,5 +1,6 @@
 """The grader, by the verdicts that it gives on answers of all kinds."""
 
+import math
 import signal
 import threading
 from contextlib import suppress
@@ -239,6 +240,28 @@ def mask_inverted(loss, positives, ratio):
 def test_an_argument_of_any_kind_comes_back_as_it_was(exercise, function, argument):
     verdict = failing(exercise, function)
     assert verdict.problem == f"it changes its argument `{argument}`" and verdict.hint == GENERAL_HINTS["changed"]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        np.array([1.0, np.nan]),
+        torch.tensor([1.0, torch.nan]),
+        [[1.0, math.nan]],
+        [np.array([1, 2])],
+        np.array(["a", "b"]),
+    ],
+)
+def test_an_argument_that_is_left_alone_is_not_called_changed(argument):
+    exercise = Exercise(lambda x: len(x), [(argument,)], {})
+
+    def changed(x):
+        first = x[0]
+        x[0] = x[-1] if len(x) > 1 else [0]
+        return len(x) + 0 * (first is None)
+
+    assert grade("counted", exercise, len)
+    assert grade("counted", exercise, changed).problem == "it changes its argument `x`"
 
 
 def test_a_copy_of_an_argument_may_be_changed():
