@@ -37,6 +37,8 @@ MOVING = {
     "book/07_further": 1,
     "book/08_focal": 3,
     "book/08_further": 1,
+    "book/09_training": 3,
+    "book/09_further": 1,
     "book/10_detections": 3,
 }
 
