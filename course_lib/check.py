@@ -17,6 +17,7 @@ from course_lib.exercises import (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch11_map,
 )
 from course_lib.grading import Exercise, grade
 from course_lib.verdicts import Verdict
@@ -30,6 +31,7 @@ CHAPTERS = (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch11_map,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}
 

@@ -23,6 +23,7 @@ from exercises import (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch11_map,
 )
 
 from course_lib.check import EXERCISES, check
@@ -36,6 +37,7 @@ CHAPTERS = (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch11_map,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}
