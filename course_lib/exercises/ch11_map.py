@@ -126,82 +126,118 @@ AP_AT_LEVELS = Exercise(
 )
 
 
-def outcomes(overlap, difficult, threshold):
+def coco_outcomes(overlap, difficult, threshold):
     taken, found = set(), []
     for row in overlap.tolist():
-        best = max(row, default=0.0)
-        if best < threshold:
-            found.append(0)
-            continue
-        one = row.index(best)
-        if difficult[one]:
-            found.append(-1)
-        elif one in taken:
-            found.append(0)
-        else:
+        reached = [one for one, value in enumerate(row) if value >= threshold]
+        free = [one for one in reached if not difficult[one] and one not in taken]
+        if free:
+            taken.add(max(free, key=lambda one: row[one]))
             found.append(1)
-            taken.add(one)
+        elif any(difficult[one] for one in reached):
+            found.append(-1)
+        else:
+            found.append(0)
     return found
+
+
+Overlaps = list[float]  # of one detection with each object
+Objects = list[int]
+
+
+def _best(row: Overlaps, some: Objects) -> int:
+    return max(some, key=lambda one: row[one])
 
 
 def _judged(
     threshold: Callable[[float], float] = lambda threshold: threshold,
-    reaches: Callable[[float, float], bool] = lambda best, threshold: best >= threshold,
-    among: Callable[[int, set[int], Sequence[bool]], bool] = lambda one, taken, difficult: True,
-    difficult_is: Callable[[bool], int] = lambda again: -1,
+    reaches: Callable[[float, float], bool] = lambda overlap, threshold: overlap >= threshold,
+    use_up: bool = True,
+    pick: Callable[[Overlaps, Objects], int] = _best,
+    hard_is: Callable[[bool], int] = lambda again: -1,
     again_is: int = 0,
     missed_is: int = 0,
-    pick: Callable[[list[float], float], int] = lambda row, threshold: row.index(max(row)),
-    taken_by_all: bool = False,
 ) -> Callable[[Tensor, Sequence[bool], float], list[int]]:
-    """VOC's rule with one of its parts exchanged.
+    """COCO's rule with one of its parts exchanged.
 
     Args:
-        among: which objects a detection may belong to.
-        difficult_is, again_is, missed_is: the outcome of one that finds a difficult object, of a duplicate, and of one
-            that reaches nothing.
-        pick: the object that a detection belongs to.
-        taken_by_all: also a detection below the threshold takes its object.
+        use_up: an object that is found is no longer free.
+        pick: of the free objects that are reached, the one that is found.
+        hard_is, again_is, missed_is: the outcome of a detection that reaches none of these but a difficult object, one
+            that was found, or nothing.
     """
 
     def twin(overlap: Tensor, difficult: Sequence[bool], limit: float) -> list[int]:
-        taken: set[int] = set()
-        found, least = [], threshold(limit)
+        taken, met, found = set(), set(), []
         for row in overlap.tolist():
-            allowed = [value if among(one, taken, difficult) else -1.0 for one, value in enumerate(row)]
-            one = pick(allowed, least) if allowed else -1
-            if one < 0 or not reaches(allowed[one], least):
-                found.append(missed_is)
-                if taken_by_all and one >= 0:
-                    taken.add(one)
-            elif difficult[one]:
-                found.append(difficult_is(one in taken))
-                taken.add(one)
+            reached = [one for one, value in enumerate(row) if reaches(value, threshold(limit))]
+            free = [one for one in reached if not difficult[one] and one not in taken]
+            hard = [one for one in reached if difficult[one]]
+            if free:
+                found.append(1)
+                taken |= {pick(row, free)} if use_up else set()
+            elif hard:
+                found.append(hard_is(_best(row, hard) in met))
+                met.add(_best(row, hard))
             else:
-                found.append(again_is if one in taken else 1)
-                taken.add(one)
+                found.append(again_is if reached else missed_is)
         return found
 
     return twin
 
 
-def _first_that_reaches(row: list[float], threshold: float) -> int:
-    return next((one for one, value in enumerate(row) if value >= threshold), row.index(max(row)))
+def _nearest(
+    among: Callable[[int, set[int], Sequence[bool]], bool] = lambda one, taken, difficult: True,
+    outcome: Callable[[bool, bool], int] = lambda hard, again: -1 if hard else 0 if again else 1,
+    takes_below: bool = False,
+) -> Callable[[Tensor, Sequence[bool], float], list[int]]:
+    """Each detection belongs to the object that it overlaps most `among` some, and is false where it does not reach it.
+
+    Args:
+        outcome: of one that reaches it; whether the object is difficult, and whether it was found before.
+        takes_below: a detection that does not reach its object takes it all the same.
+    """
+
+    def twin(overlap: Tensor, difficult: Sequence[bool], threshold: float) -> list[int]:
+        taken, found = set(), []
+        for row in overlap.tolist():
+            some = [one for one in range(len(row)) if among(one, taken, difficult)]
+            one = _best(row, some) if some else -1
+            reaches = one >= 0 and row[one] >= threshold
+            found.append(outcome(difficult[one], one in taken) if reaches else 0)
+            taken |= {one} if reaches or takes_below else set()
+        return found
+
+    return twin
 
 
-def _last_of_equals(row: list[float], threshold: float) -> int:
-    return len(row) - 1 - row[::-1].index(max(row))
-
-
-def _by_objects(overlap: Tensor, difficult: Sequence[bool], threshold: float) -> list[int]:
-    """Each object takes the detection that overlaps it most, whatever its score."""
-    found = [0] * len(overlap)
-    for row, overlaps in enumerate(overlap.tolist()):
-        best = max(overlaps, default=0.0)
-        if best >= threshold:
-            one = overlaps.index(best)
-            found[row] = -1 if difficult[one] else int(int(overlap[:, one].argmax()) == row)
+def _hard_first(overlap: Tensor, difficult: Sequence[bool], threshold: float) -> list[int]:
+    """A difficult object that is reached is seen to before the others are."""
+    found, taken = [], set()
+    for row in overlap.tolist():
+        reached = [one for one, value in enumerate(row) if value >= threshold]
+        free = [one for one in reached if one not in taken]
+        if any(difficult[one] for one in reached):
+            found.append(-1)
+        else:
+            found.append(int(bool(free)))
+            taken |= {_best(row, free)} if free else set()
     return found
+
+
+def _hard_is_one_more(overlap: Tensor, difficult: Sequence[bool], threshold: float) -> list[int]:
+    """A difficult object is found as any other is, once."""
+    found = coco_outcomes(overlap, [False] * len(difficult), threshold)
+    hard = overlap[:, [one for one, flag in enumerate(difficult) if flag]]
+    left = (hard >= threshold).any(dim=1).tolist()
+    return [-1 if outcome == 0 and reaches else outcome for outcome, reaches in zip(found, left, strict=True)]
+
+
+def _best_box(overlap: Tensor, difficult: Sequence[bool], threshold: float) -> list[int]:
+    """Each object takes the detection that overlaps it most, whatever its score."""
+    found = _judged(use_up=False)(overlap, difficult, threshold)
+    winners = {int(overlap[:, one].argmax()) for one, hard in enumerate(difficult) if not hard}
+    return [0 if outcome == 1 and row not in winners else outcome for row, outcome in enumerate(found)]
 
 
 def _no_object(overlap: Tensor, difficult: Sequence[bool], threshold: float) -> bool:
@@ -212,67 +248,72 @@ def _iou(*rows: Sequence[float]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32)
 
 
-OUTCOMES = Exercise(
-    solution=outcomes,
+COCO_OUTCOMES = Exercise(
+    solution=coco_outcomes,
     cases=[
         (_iou([0.8, 0.0], [0.0, 0.7]), [False, False], 0.5),
         (_iou([0.8, 0.1], [0.3, 0.1], [0.0, 0.6]), [False, False], 0.5),
         (_iou([0.6], [0.9], [0.7]), [False], 0.5),
+        (_iou([0.9, 0.1], [0.8, 0.6], [0.1, 0.7]), [False, False], 0.5),
+        (_iou([0.55, 0.8], [0.6, 0.1], [0.1, 0.9]), [False, False], 0.5),
+        (_iou([0.55, 0.8], [0.1, 0.9]), [False, False], 0.5),
+        (_iou([0.8, 0.55], [0.1, 0.6]), [False, False], 0.5),
         (_iou([0.7, 0.1], [0.1, 0.8], [0.6, 0.1], [0.2, 0.9]), [True, False], 0.5),
+        (_iou([0.6, 0.8], [0.7, 0.75]), [True, False], 0.5),
+        (_iou([0.8, 0.6], [0.75, 0.65], [0.9, 0.7], [0.3, 0.2]), [True, False], 0.5),
         (_iou([0.3, 0.1], [0.8, 0.2]), [False, False], 0.5),
-        (_iou([0.9, 0.1], [0.7, 0.6], [0.1, 0.8]), [False, False], 0.5),
-        (_iou([0.55, 0.8], [0.7, 0.1], [0.6, 0.9]), [False, False], 0.5),
-        (_iou([0.55, 0.8], [0.75, 0.1], [0.9, 0.6]), [True, False], 0.5),
-        (_iou([0.8, 0.55], [0.75, 0.6], [0.1, 0.3]), [True, False], 0.5),
         (_iou([0.5, 0.25], [0.25, 0.5]), [False, True], 0.5),
         (_iou([0.6, 0.2], [0.75, 0.1], [0.1, 0.8]), [False, False], 0.75),
-        (_iou([0.3, 0.1], [0.45, 0.2], [0.1, 0.35]), [False, True], 0.3),
-        (_iou([0.6, 0.6], [0.7, 0.2], [0.2, 0.7]), [False, False], 0.5),
+        (_iou([0.35, 0.1], [0.45, 0.2], [0.1, 0.4], [0.2, 0.1]), [False, True], 0.3),
         (torch.zeros(3, 0), [], 0.5),
     ],
     mistakes=mistakes(
-        "duplicates: You call a second detection of the same object true. The first has found it, and any later one is "
-        "false.",
-        _judged(again_is=1),
-        "duplicates not counted: A second detection of an object is false in VOC. Only one that finds a difficult "
-        "object does not count.",
+        "VOC's rule: This is VOC's rule: a detection belongs to the object that it overlaps most, taken or not. In "
+        "COCO it may look for another one that is free.",
+        _nearest(),
+        "duplicates: You call a second detection of the same object true. The first has found it, so it is not free "
+        "any more.",
+        _judged(use_up=False),
+        "duplicates not counted: A second detection of an object is false, here as in VOC. Only one that is left with "
+        "a difficult object does not count.",
         _judged(again_is=-1),
         "difficult true: A detection that finds a difficult object is no success. It does not count.",
-        _judged(difficult_is=lambda again: 0 if again else 1),
-        _judged(difficult_is=lambda again: 1),
+        _judged(hard_is=lambda again: 1),
+        _judged(hard_is=lambda again: 0 if again else 1),
+        _hard_is_one_more,
+        _nearest(lambda one, taken, difficult: one not in taken, lambda hard, again: 1),
         "difficult false: You punish a detection for finding a difficult object. It counts neither way.",
-        _judged(difficult_is=lambda again: 0),
+        _judged(hard_is=lambda again: 0),
         "difficult once: A second detection of a difficult object does not count either. Nobody can use such an "
         "object up.",
-        _judged(difficult_is=lambda again: 0 if again else -1),
-        "difficult passed over: You look for the best of the objects that are not difficult. A detection belongs to "
-        "the object that it overlaps most, difficult or not.",
-        _judged(among=lambda one, taken, difficult: not difficult[one]),
-        "best free: You let a detection look for another object when its own is taken. COCO does; in VOC it belongs to "
-        "the object that it overlaps most, and is a duplicate.",
-        _judged(among=lambda one, taken, difficult: one not in taken or difficult[one]),
-        _judged(among=lambda one, taken, difficult: one not in taken),
-        "first that reaches: You take the first object that reaches the threshold. Which of them does the detection "
-        "overlap most?",
-        _judged(pick=_first_that_reaches),
+        _judged(hard_is=lambda again: 0 if again else -1),
+        "difficult by overlap: You let a difficult object win where the overlap with it is larger. It is asked last: "
+        "only where no free object is reached.",
+        _nearest(lambda one, taken, difficult: difficult[one] or one not in taken),
+        "difficult first: You look for a difficult object before you look for a free one. Go the other way.",
+        _hard_first,
+        "first that reaches: You take the first free object that reaches the threshold. Which of them does the "
+        "detection overlap most?",
+        _judged(pick=lambda row, some: some[0]),
+        "the last: You take the last free object that reaches the threshold. Which of them does the detection overlap "
+        "most?",
+        _judged(pick=lambda row, some: some[-1]),
         "taken too early: A detection below the threshold finds nothing, and so its object stays free for the next.",
-        _judged(taken_by_all=True),
+        _nearest(lambda one, taken, difficult: difficult[one] or one not in taken, takes_below=True),
         "threshold not reached: An overlap of exactly the threshold is enough.",
-        _judged(reaches=lambda best, threshold: best > threshold),
+        _judged(reaches=lambda overlap, threshold: overlap > threshold),
         "threshold fixed: Your threshold is one half, whatever is asked for.",
         _judged(threshold=lambda limit: 0.5),
         "any overlap: You do not look at the threshold. A detection that touches an object has not found it yet.",
-        _judged(reaches=lambda best, threshold: best > 0),
+        _judged(reaches=lambda overlap, threshold: overlap > 0),
         "nothing there: A detection that reaches no object is false. It is what precision is there to count.",
         _judged(missed_is=-1),
         "best box: You give each object to the detection that overlaps it most. The one with the highest score comes "
         "first, however loose its box.",
-        _by_objects,
-        "ties: Where a detection overlaps two objects equally, the first of them counts.",
-        _judged(pick=_last_of_equals),
-        "no object: Without an object there is nothing to overlap most, and every detection is false.",
-        but(_no_object, stop, outcomes),
-        but(_no_object, list, outcomes),
+        _best_box,
+        "no object: Without an object there is nothing to reach, and every detection is false.",
+        but(_no_object, stop, coco_outcomes),
+        but(_no_object, list, coco_outcomes),
     ),
 )
 
@@ -406,4 +447,4 @@ PAIRED_INTERVAL = Exercise(
     ),
 )
 
-EXERCISES = {"ap_at_levels": AP_AT_LEVELS, "outcomes": OUTCOMES, "paired_interval": PAIRED_INTERVAL}
+EXERCISES = {"ap_at_levels": AP_AT_LEVELS, "coco_outcomes": COCO_OUTCOMES, "paired_interval": PAIRED_INTERVAL}

@@ -36,38 +36,42 @@ AP_AT_LEVELS = {
     """,
 }
 
-OUTCOMES = {
-    "plain": getsource(ch11_map.outcomes),
+COCO_OUTCOMES = {
+    "plain": getsource(ch11_map.coco_outcomes),
     "torch": """
-        def outcomes(overlap, difficult, threshold):
+        def coco_outcomes(overlap, difficult, threshold):
             if overlap.shape[1] == 0:
                 return [0] * len(overlap)
-            found, taken = torch.zeros(len(overlap), dtype=torch.int64), torch.zeros(len(difficult))
-            best, owner = overlap.max(dim=1)
-            for row in range(len(overlap)):
-                one = owner[row]
-                if best[row] < threshold:
-                    continue
-                if difficult[one]:
-                    found[row] = -1
-                elif not taken[one]:
-                    found[row] = 1
-                    taken[one] = 1
+            found, hard = torch.zeros(len(overlap), dtype=torch.int64), torch.tensor(difficult)
+            free = ~hard
+            for number, row in enumerate(overlap):
+                best, one = row.masked_fill(~free, -1).max(dim=0)
+                if best >= threshold:
+                    found[number] = 1
+                    free[one] = False
+                elif (row[hard] >= threshold).any():
+                    found[number] = -1
             return found
     """,
-    "first": """
-        def outcomes(overlap, difficult, threshold):
-            if len(difficult) == 0:
-                return [0 for _ in overlap]
-            owner = [int(row.argmax()) if row.max() >= threshold else None for row in overlap]
-            found = []
-            for place, one in enumerate(owner):
-                if one is None:
+    "loop": """
+        def coco_outcomes(overlap, difficult, threshold):
+            order = sorted(range(len(difficult)), key=lambda g: difficult[g])
+            taken, found = [], []
+            for row in overlap.tolist():
+                match = None
+                for g in order:
+                    if g in taken and not difficult[g]:
+                        continue
+                    if match is not None and not difficult[match] and difficult[g]:
+                        break
+                    if row[g] < threshold or (match is not None and row[g] < row[match]):
+                        continue
+                    match = g
+                if match is None:
                     found.append(0)
-                elif difficult[one]:
-                    found.append(-1)
                 else:
-                    found.append(int(owner.index(one) == place))
+                    found.append(-1 if difficult[match] else 1)
+                    taken.append(match)
             return found
     """,
 }
@@ -93,7 +97,7 @@ PAIRED_INTERVAL = {
     """,
 }
 
-RIGHT = {"ap_at_levels": AP_AT_LEVELS, "outcomes": OUTCOMES, "paired_interval": PAIRED_INTERVAL}
+RIGHT = {"ap_at_levels": AP_AT_LEVELS, "coco_outcomes": COCO_OUTCOMES, "paired_interval": PAIRED_INTERVAL}
 
 # A formula in place of the quantiles, in the style "plain".
 ENDS = "low, high = np.quantile(means, [0.025, 0.975])"
@@ -137,60 +141,57 @@ WRONG = {
              "np.interp(levels, recall, precision, right=0.0).mean()"),
         ],
     },
-    "outcomes": {
-        "duplicates": [
-            ("plain", "one in taken", "False"),
-            ("torch", "elif not taken[one]:", "else:"),
-            ("first", "int(owner.index(one) == place)", "1"),
+    "coco_outcomes": {
+        "VOC's rule": [
+            ("torch", "row.masked_fill(~free, -1).max(dim=0)", "row.max(dim=0)", "found[number] = 1",
+             "found[number] = 1 if free[one] else -1 if hard[one] else 0"),
         ],
+        "duplicates": [("plain", " and one not in taken", ""), ("torch", "free[one] = False", "pass")],
         "duplicates not counted": [
-            ("plain", "one in taken:\n            found.append(0)", "one in taken:\n            found.append(-1)"),
-            ("first", "int(owner.index(one) == place)", "1 if owner.index(one) == place else -1"),
+            ("plain", "elif any(difficult[one] for one in reached)", "elif reached"),
         ],
         "difficult true": [
-            ("plain", "if difficult[one]:\n            found.append(-1)\n        elif", "if"),
-            ("torch", "found[row] = -1", "found[row] = 1"),
+            ("plain", "found.append(-1)", "found.append(1)"),
+            ("plain", "not difficult[one] and ", ""),
         ],
-        "difficult false": [("plain", "found.append(-1)", "found.append(0)"), ("torch", "found[row] = -1", "pass")],
+        "difficult false": [("plain", "found.append(-1)", "found.append(0)"), ("torch", "= -1", "= 0")],
         "difficult once": [
-            ("first", "found.append(-1)", "found.append(-1 if owner.index(one) == place else 0)"),
-            ("plain", "        if difficult[one]:\n            found.append(-1)\n        elif one in taken:\n"
-             "            found.append(0)\n        else:\n            found.append(1)\n",
-             "        if one in taken:\n            found.append(0)\n        else:\n"
-             "            found.append(-1 if difficult[one] else 1)\n"),
+            ("loop", "if g in taken and not difficult[g]", "if g in taken"),
         ],
-        "difficult passed over": [
-            ("torch", "overlap.max(dim=1)", "overlap.masked_fill(torch.tensor(difficult), -1).max(dim=1)"),
+        "difficult by overlap": [
+            ("loop", "not difficult[match] and difficult[g]", "False"),
         ],
-        "best free": [
-            ("plain", "    for row in overlap.tolist():\n",
-             "    for row in overlap.tolist():\n"
-             "        row = [-1 if one in taken else value for one, value in enumerate(row)]\n"),
-            ("plain", "    for row in overlap.tolist():\n",
-             "    for row in overlap.tolist():\n"
-             "        row = [-1 if one in taken else value for one, value in enumerate(row)]\n",
-             "            found.append(-1)\n", "            found.append(-1)\n            taken.add(one)\n"),
+        "difficult first": [
+            ("plain", "        if free:\n",
+             "        if any(difficult[one] for one in reached):\n            found.append(-1)\n        elif free:\n"),
         ],
         "first that reaches": [
-            ("plain", "one = row.index(best)", "one = [value >= threshold for value in row].index(True)"),
+            ("plain", "max(free, key=lambda one: row[one])", "free[0]"),
+            ("loop", "if match is not None and not difficult[match] and difficult[g]", "if match is not None"),
+        ],
+        "the last": [
+            ("plain", "max(free, key=lambda one: row[one])", "free[-1]"),
+            ("loop", " or (match is not None and row[g] < row[match])", ""),
         ],
         "taken too early": [
-            ("plain", "        if best < threshold:\n",
-             "        if best < threshold:\n            taken.update(row.index(best) for _ in row[:1])\n"),
+            ("loop", "row[g] < threshold or ", "", "if match is None:",
+             "if match is not None and row[match] < threshold:\n"
+             "            taken.append(match)\n            match = None\n        if match is None:",
+             "not difficult[match] and difficult[g]", "False"),
         ],
-        "threshold not reached": [("plain", "best < threshold", "best <= threshold"), ("first", ">=", ">")],
-        "threshold fixed": [("plain", "best < threshold", "best < 0.5"), ("torch", "< threshold", "< 0.5")],
-        "any overlap": [("plain", "best < threshold", "best == 0"), ("first", ">= threshold", "> 0")],
+        "threshold not reached": [("plain", ">= threshold", "> threshold"), ("loop", "< threshold", "<= threshold")],
+        "threshold fixed": [("plain", ">= threshold", ">= 0.5"), ("torch", ">= threshold", ">= 0.5")],
+        "any overlap": [("plain", ">= threshold", "> 0"), ("loop", "row[g] < threshold", "row[g] == 0")],
         "nothing there": [
-            ("plain", "threshold:\n            found.append(0)", "threshold:\n            found.append(-1)"),
+            ("plain", "            found.append(0)", "            found.append(0 if reached else -1)"),
         ],
         "best box": [
-            ("first", "int(owner.index(one) == place)", "int(overlap[:, one].argmax() == place)"),
+            ("torch", "found[number] = 1\n            free[one] = False",
+             "found[number] = int(overlap[:, one].argmax() == number)"),
         ],
-        "ties": [("plain", "one = row.index(best)", "one = len(row) - 1 - row[::-1].index(best)")],
         "no object": [
             ("torch", "if overlap.shape[1] == 0:", "if False:"),
-            ("first", "[0 for _ in overlap]", "[]"),
+            ("torch", "[0] * len(overlap)", "[]"),
         ],
     },
     "paired_interval": {

@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from faster_coco_eval import COCO, COCOeval_faster
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import corner_boxes
 
-from course_lib.boxes import box_iou
+from course_lib.average_precision import ELEVEN_RECALLS, average_precision, curve_of
 from course_lib.check import EXERCISES
-from course_lib.detect import Detections
-from course_lib.metrics import ELEVEN_RECALLS, average_precision, evaluate_voc
-from course_lib.voc import Target
 
 
 @st.composite
@@ -37,21 +34,54 @@ def test_the_solution_of_ap_at_levels_comes_near_the_area_at_many_levels(curve):
     assert found == pytest.approx(average_precision(*curve, "area"), abs=(len(curve[0]) + 1) / 10_000)
 
 
-@given(corner_boxes(minimum=0), corner_boxes(minimum=1), st.data())
-def test_the_solution_of_outcomes_is_what_the_library_decides(objects, boxes, data):
-    flags = data.draw(st.lists(st.booleans(), min_size=len(objects), max_size=len(objects)))
-    ones = torch.ones(len(objects), dtype=torch.int64)
-    truth = Target(objects, ones, torch.tensor(flags, dtype=torch.bool), "a", (1, 1))
-    scores = torch.linspace(0.9, 0.1, len(boxes))
-    overlap = box_iou(boxes, objects)
-    near = (overlap - 0.5).abs() < 1e-5  # rounding decides there, in float32 and in float64
-    ordered = overlap.sort(dim=1, descending=True).values
-    tied = (ordered[:, :-1] - ordered[:, 1:] < 1e-5) & (ordered[:, :-1] > 0)
-    if not near.any() and not tied.any():
-        found = EXERCISES["outcomes"].solution(overlap, flags, 0.5)
-        labels = torch.ones(len(boxes), dtype=torch.int64)
-        curve = evaluate_voc([Detections(boxes, scores, labels)], [truth], classes=("dog",)).curves["dog"]
-        assert found == curve.outcome.tolist()
+@st.composite
+def pictures(draw):
+    """Objects and detections of one class in a picture, in pixels, with objects that crowd each other."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**20)))
+
+    def boxes(count):
+        low = rng.integers(0, 40, (count, 2))
+        return np.concatenate([low, low + rng.integers(20, 60, (count, 2))], axis=1).astype(float)
+
+    objects = boxes(rng.integers(1, 5))
+    return objects, rng.random(len(objects)) < 0.3, boxes(rng.integers(1, 9))
+
+
+def coco_ap_50(objects, difficult, found):
+    """AP at IoU 0.5 by faster-coco-eval, where a difficult object is a crowd."""
+    sides = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in (*objects.tolist(), *found.tolist())]
+    common = {"image_id": 1, "category_id": 1}
+    of_objects = [
+        {**common, "id": number, "bbox": box, "area": box[2] * box[3], "iscrowd": int(hard)}
+        for number, (box, hard) in enumerate(zip(sides[: len(objects)], difficult, strict=True), start=1)
+    ]
+    scored = [
+        {**common, "bbox": box, "score": 1 - rank / 100} for rank, box in enumerate(sides[len(objects) :], start=1)
+    ]
+    images, categories = [{"id": 1, "width": 100, "height": 100}], [{"id": 1, "name": "dog"}]
+    truth = COCO({"images": images, "categories": categories, "annotations": of_objects})
+    evaluation = COCOeval_faster(truth, truth.loadRes(scored), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval["precision"][0, :, 0, 0, -1].mean()
+
+
+@settings(deadline=None)
+@given(pictures())
+def test_the_solutions_of_coco_outcomes_and_ap_at_levels_give_coco_s_ap(picture):
+    """COCO asks which share of the detection, not of the union, a crowd covers."""
+    objects, difficult, found = picture
+    low = np.maximum(found[:, None, :2], objects[None, :, :2])
+    inside = (np.minimum(found[:, None, 2:], objects[None, :, 2:]) - low).clip(min=0).prod(axis=2)
+    of_found, of_objects = ((one[:, 2:] - one[:, :2]).prod(axis=1) for one in (found, objects))
+    union = of_found[:, None] + of_objects[None] - inside
+    overlap = inside / np.where(difficult[None], of_found[:, None], union)
+    assume(np.abs(overlap - 0.5).min() > 1e-6 and all(len(set(row)) == len(row) for row in overlap))
+    assume(not difficult.all())
+    outcome = EXERCISES["coco_outcomes"].solution(torch.tensor(overlap), difficult.tolist(), 0.5)
+    curve = curve_of(np.zeros(len(found)), np.array(outcome), int((~difficult).sum()))
+    ours = EXERCISES["ap_at_levels"].solution(curve.recall, curve.precision, np.linspace(0, 1, 101))
+    assert ours == pytest.approx(coco_ap_50(objects, difficult, found), abs=1e-9)
 
 
 def test_the_solution_of_paired_interval_holds_the_true_gain_nineteen_times_in_twenty():
