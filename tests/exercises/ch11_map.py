@@ -90,6 +90,11 @@ PAIRED_INTERVAL = {
                 gains.append(np.mean(b[draw]) - np.mean(a[draw]))
             return tuple(np.percentile(gains, [2.5, 97.5]))
     """,
+    "sorted": """
+        def paired_interval(a, b, draws):
+            gains = sorted(b[draw].mean() - a[draw].mean() for draw in draws)
+            return gains[int(0.025 * len(gains))], gains[int(0.975 * len(gains))]
+    """,
     "torch": """
         def paired_interval(a, b, draws):
             gains = torch.tensor(b - a)[torch.tensor(draws)].mean(dim=1)
@@ -114,6 +119,9 @@ WRONG = {
         "at the level": [
             ("plain", "reached.max()", "reached[0]"),
             ("envelope", "np.maximum.accumulate(precision[::-1])[::-1]", "precision"),
+        ],
+        "from the left": [
+            ("envelope", "np.maximum.accumulate(precision[::-1])[::-1]", "np.maximum.accumulate(precision)"),
         ],
         "the last": [("plain", "reached.max()", "reached[-1]")],
         "below the level": [
@@ -157,6 +165,7 @@ WRONG = {
         "difficult false": [("plain", "found.append(-1)", "found.append(0)"), ("torch", "= -1", "= 0")],
         "difficult once": [
             ("loop", "if g in taken and not difficult[g]", "if g in taken"),
+            ("loop", "if g in taken and not difficult[g]", "if g in taken", "not difficult[match] and difficult[g]", "0"),
         ],
         "difficult by overlap": [
             ("loop", "not difficult[match] and difficult[g]", "False"),
