@@ -62,9 +62,9 @@ def check_scores(scores: Float[np.ndarray, " N"], image_id: Callable[[int], str]
 
 def check_boxes(boxes_px: Float[np.ndarray, "N 4"], image_id: Callable[[int], str], what: str) -> None:
     """Refuse corners that are no numbers or reversed: see `check_scores`."""
-    wrong = ~(np.isfinite(boxes_px).all(axis=1) & (boxes_px[:, :2] <= boxes_px[:, 2:]).all(axis=1))
-    if wrong.any():
-        row = int(wrong.argmax())
+    if not np.isfinite(boxes_px).all() or (boxes_px[:, :2] > boxes_px[:, 2:]).any():
+        right = np.isfinite(boxes_px).all(axis=1) & (boxes_px[:, :2] <= boxes_px[:, 2:]).all(axis=1)
+        row = int(right.argmin())
         raise ValueError(
             f"image {image_id(row)!r}: {what} has box {tuple(boxes_px[row].tolist())} in pixels: corners are finite "
             "numbers in the order xmin, ymin, xmax, ymax"

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from course_lib.average_precision import average_precision, curve_of
 from course_lib.detect import Detections
 from course_lib.detection_files import ClassDetections
-from course_lib.judging import Judged, judge, most_overlapped, pairs_of_equals
+from course_lib.judging import Judged, highest_of_rows, iou_px, judge, pairs_of_images
 from course_lib.voc import VOC_CLASSES, Annotation, Target
 
 FALSE = ("localisation", "class", "both", "duplicate", "background")  # the kinds of false detections
@@ -96,10 +96,11 @@ def _kinds(
     """The kind of each false detection, "" for those that are not; the object of another class it overlaps most."""
     found, objects = judged.found, judged.objects
     by_image = np.argsort(objects.images, kind="stable")
-    rows, columns = pairs_of_equals(found.images, objects.images[by_image])
+    rows, columns = pairs_of_images(found.images, objects.images[by_image], judged.images)
     columns = by_image[columns]
     others = found.classes[rows] != objects.classes[columns]
-    other, overlap = most_overlapped(found, objects, (rows[others], columns[others]))
+    pairs = rows[others], columns[others]
+    other, overlap = highest_of_rows(iou_px(found.boxes_px, objects.boxes_px, pairs), pairs, len(found.scores))
     fits = [
         outcome != 0,
         judged.reaches,

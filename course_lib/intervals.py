@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 
 from course_lib.average_precision import ELEVEN_RECALLS, check_method
@@ -12,7 +14,7 @@ from course_lib.detection_files import ClassDetections
 from course_lib.judging import Judged, judge
 from course_lib.voc import VOC_CLASSES, Annotation, Target
 
-AT_ONCE = 2**23  # numbers in one array: rounds times images, or rounds times detections of a class
+AT_ONCE = 2**23  # rounds times images and objects: numbers in one array
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def bootstrap(
     """
     _check(rounds, coverage, method, len(ground_truth))
     judged = judge(detections, ground_truth, iou_threshold, classes)
-    draws = _draws(len(ground_truth), rounds, seed)
+    draws = _draws(len(ground_truth), len(judged.objects.images), rounds, seed)
     mean_ap = np.concatenate([_mean_ap(judged, times, method) for times in draws])
     return Bootstrap(mean_ap, _interval(mean_ap, coverage))
 
@@ -104,9 +106,9 @@ def compare(
         alone = set(judged[0].handed_in) ^ set(judged[1].handed_in)
         names = ", ".join(judged[0].classes[position] for position in sorted(alone))
         raise ValueError(f"only one of the two has detections for {names}: compare means of the same classes")
-    once = np.ones((1, len(ground_truth)), np.int32)
+    once = np.ones((len(ground_truth), 1), np.float32)
     difference = float(_mean_ap(judged[1], once, method)[0] - _mean_ap(judged[0], once, method)[0])
-    draws = _draws(len(ground_truth), rounds, seed)
+    draws = _draws(len(ground_truth), len(judged[0].objects.images), rounds, seed)
     differences = np.concatenate(
         [_mean_ap(judged[1], times, method) - _mean_ap(judged[0], times, method) for times in draws]
     )
@@ -123,55 +125,61 @@ def _check(rounds: int, coverage: float, method: str, images: int) -> None:
         raise ValueError(f"coverage is {coverage}: use a share between 0 and 1, as 0.95")
 
 
-def _draws(images: int, rounds: int, seed: int) -> Iterator[Int[np.ndarray, "R images"]]:
+def _draws(images: int, objects: int, rounds: int, seed: int) -> Iterator[Float[np.ndarray, "images R"]]:
     """How many times each image is drawn in each round, some rounds at a time."""
     generator = np.random.default_rng(seed)
-    at_once = max(1, AT_ONCE // images)
+    at_once = max(1, AT_ONCE // (images + objects))
     for start in range(0, rounds, at_once):
         count = min(at_once, rounds - start)
-        drawn = generator.integers(0, images, (count, images)) + np.arange(count)[:, None] * images
-        yield np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images).astype(np.int32)
+        drawn = generator.integers(0, images, (count, images)) * count + np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * images).reshape(images, count).astype(np.float32)
 
 
-def _mean_ap(judged: Judged, times: Int[np.ndarray, "R images"], method: str) -> Float[np.ndarray, " R"]:
+def _mean_ap(judged: Judged, times: Float[np.ndarray, "images R"], method: str) -> Float[np.ndarray, " R"]:
     """mAP where each image counts as many times as `times` says; NaN where there is nothing to measure."""
     counts = ~judged.objects.difficult
     outcome = judged.outcome(counts)
-    total, measured = np.zeros(len(times)), np.zeros(len(times))
+    total, measured = np.zeros(times.shape[1]), np.zeros(times.shape[1])
     for position in judged.handed_in:
         rows = judged.rows(position)
-        objects = judged.objects.images[counts & (judged.objects.classes == position)]
-        at_once = max(1, AT_ONCE // max(rows.stop - rows.start, 1))
-        for start in range(0, len(times), at_once):
-            some = slice(start, start + at_once)
-            positives = times[some][:, objects].sum(axis=1)
-            ap = _weighted_ap(outcome[rows], times[some][:, judged.found.images[rows]], positives, method)
-            total[some] += np.where(positives > 0, ap, 0)
-            measured[some] += positives > 0
-    return np.divide(total, measured, out=np.full(len(times), np.nan), where=measured > 0)
+        positives = times[judged.objects.images[counts & (judged.objects.classes == position)]].sum(axis=0)
+        ap = _weighted_ap(outcome[rows], judged.found.images[rows], times, np.maximum(positives, 1), method)
+        total += np.where(positives > 0, ap, 0)
+        measured += positives > 0
+    return np.divide(total, measured, out=np.full_like(total, np.nan), where=measured > 0)
 
 
 def _weighted_ap(
     outcome: Int[np.ndarray, " N"],
-    times: Int[np.ndarray, "R N"],
-    positives: Int[np.ndarray, " R"],
+    images: Int[np.ndarray, " N"],
+    times: Float[np.ndarray, "images R"],
+    positives: Float[np.ndarray, " R"],
     method: str,
 ) -> Float[np.ndarray, " R"]:
-    """AP of one class in each round, where each detection counts as many times as `times` says.
+    """AP of one class in each round, where each image counts as many times as `times` says.
 
     Only true positives add to recall, and between two of them precision falls: the curve is needed there alone.
     """
+    images, outcome = images[outcome >= 0], outcome[outcome >= 0]
     right = np.flatnonzero(outcome == 1)
-    true = np.cumsum(times[:, right], axis=1)
-    counted = np.cumsum(times * (outcome >= 0), axis=1)[:, right]
-    envelope = np.maximum.accumulate((true / np.maximum(counted, 1))[:, ::-1], axis=1)[:, ::-1]
-    positives = np.maximum(positives, 1)[:, None]
+    if not len(right):
+        return np.zeros(times.shape[1])
+    counted = np.cumsum(_sums(times, images[: right[-1] + 1], np.append(0, right[:-1] + 1)), axis=0, dtype=np.float64)
+    true = np.cumsum(times[images[right]], axis=0, dtype=np.float64)
+    envelope = np.maximum.accumulate((true / np.maximum(counted, 1))[::-1], axis=0)[::-1]
     if method == "area":
-        return (times[:, right] * envelope / positives).sum(axis=1)
+        return (times[images[right]] * envelope).sum(axis=0) / positives
+    best = np.concatenate([envelope, np.zeros((1, times.shape[1]))])
     recall = true / positives
-    best = np.concatenate([envelope, np.zeros((len(times), 1))], axis=1)
-    reached = [(recall < level).sum(axis=1, keepdims=True) for level in ELEVEN_RECALLS]
-    return np.mean([np.take_along_axis(best, index, axis=1)[:, 0] for index in reached], axis=0)
+    reached = [(recall < level).sum(axis=0, keepdims=True) for level in ELEVEN_RECALLS]
+    return np.mean([np.take_along_axis(best, index, axis=0)[0] for index in reached], axis=0)
+
+
+def _sums(
+    times: Float[np.ndarray, "images R"], images: Int[np.ndarray, " N"], starts: Int[np.ndarray, " K"]
+) -> Float[np.ndarray, "K R"]:
+    """`times` summed over the images from each start to the next: a faster `np.add.reduceat(times[images], starts)`."""
+    return F.embedding_bag(*map(torch.from_numpy, (images, times, starts)), mode="sum").numpy()
 
 
 def _interval(values: Float[np.ndarray, " rounds"], coverage: float) -> tuple[float, float]:

@@ -15,6 +15,8 @@ from course_lib.detect import Detections
 from course_lib.detection_files import ClassDetections, check_boxes, check_scores, checked, cure_of_id
 from course_lib.voc import Annotation, Target, class_names
 
+SMALLEST = np.finfo(np.float64).tiny
+
 
 class Objects(NamedTuple):
     """All objects of an image set: class by class, in a class image by image.
@@ -33,7 +35,7 @@ class Objects(NamedTuple):
 
 
 class Found(NamedTuple):
-    """All detections in an image set: class by class, in a class by falling score; fields as in `Objects`."""
+    """Detections, of one class or of all in an image set; fields as in `Objects`."""
 
     classes: Int[np.ndarray, " N"]
     images: Int[np.ndarray, " N"]
@@ -41,11 +43,15 @@ class Found(NamedTuple):
     scores: Float[np.ndarray, " N"]
 
 
+_NOTHING = Found(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
+
+
 class Judged(NamedTuple):
     """What the detections of an image set found.
 
     Attributes:
         classes: the names.
+        images: how many there are.
         handed_in: positions of the classes that detections were handed in for, be they none.
         nearest: the object of its own class that a detection overlaps most; -1 where its image has none.
         overlap: the IoU with it, else 0.
@@ -54,6 +60,7 @@ class Judged(NamedTuple):
     """
 
     classes: tuple[str, ...]
+    images: int
     handed_in: tuple[int, ...]
     objects: Objects
     found: Found
@@ -64,7 +71,7 @@ class Judged(NamedTuple):
 
     def rows(self, position: int) -> slice:
         """Where the detections of a class stand."""
-        return slice(*np.searchsorted(self.found.classes, [position, position + 1]).tolist())
+        return of_class(self.found.classes, position)
 
     def outcome(self, counts: Bool[np.ndarray, " M"]) -> Int[np.ndarray, " N"]:
         """What each detection is where only some objects count: see `metrics.Curve`."""
@@ -90,56 +97,92 @@ def judge(
         raise ValueError(f"iou_threshold is {iou_threshold}: use an overlap above 0 and up to 1")
     objects = _objects(ground_truth, classes)
     if isinstance(detections, Mapping):
-        found = _found_by_id(detections, ground_truth, classes)
-        handed_in = tuple(position for position, name in enumerate(classes) if name in detections)
+        by_class = _found_by_id(detections, ground_truth, classes)
     else:
-        found = found_by_position(detections, ground_truth, classes)
-        handed_in = tuple(range(len(classes)))
-    order = np.lexsort((-found.scores, found.classes))
-    found = Found(*(column[order] for column in found))
-    images = len(ground_truth)
-    pairs = pairs_of_equals(found.classes * images + found.images, objects.classes * images + objects.images)
-    nearest, overlap = most_overlapped(found, objects, pairs)
+        by_class = found_by_position(detections, ground_truth, classes)
+    handed_in = tuple(sorted(by_class))
+    found = _ranked([by_class[position] for position in handed_in])
+    nearest, overlap = np.full(len(found.scores), -1), np.zeros(len(found.scores))
+    for position in handed_in:
+        rows, columns = of_class(found.classes, position), of_class(objects.classes, position)
+        pairs = pairs_of_images(found.images[rows], objects.images[columns], len(ground_truth))
+        overlaps = iou_px(found.boxes_px[rows], objects.boxes_px[columns], pairs)
+        best, overlap[rows] = highest_of_rows(overlaps, pairs, rows.stop - rows.start)
+        nearest[rows] = np.where(best < 0, -1, best + columns.start)
     reaches = overlap >= iou_threshold
-    return Judged(classes, handed_in, objects, found, nearest, overlap, reaches, _first_to_reach(nearest, reaches))
+    first = _first_to_reach(nearest, reaches)
+    return Judged(classes, len(ground_truth), handed_in, objects, found, nearest, overlap, reaches, first)
 
 
-def pairs_of_equals(
-    keys: Int[np.ndarray, " N"], sorted_keys: Int[np.ndarray, " M"]
+def of_class(sorted_classes: Int[np.ndarray, " N"], position: int) -> slice:
+    """Where a class stands in a list that is sorted by class."""
+    return slice(*np.searchsorted(sorted_classes, [position, position + 1]).tolist())
+
+
+def _ranked(by_class: Sequence[Found]) -> Found:
+    """The detections of several classes, one after the other, each by falling score; equal scores keep their order."""
+    orders = [by_falling_score(found.scores) for found in by_class]
+    ranked = [
+        Found(*(part.take(order, axis=0) for part in found)) for found, order in zip(by_class, orders, strict=True)
+    ]
+    return Found(*map(np.concatenate, zip(_NOTHING, *ranked, strict=True)))
+
+
+def by_falling_score(scores: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """`np.argsort(-scores, kind="stable")`, faster: numpy sorts numbers several at once where it may mix up equal ones.
+
+    It sorts the scores so, and then (rank of the score, position) as one whole number.
+    """
+    order = np.argsort(-scores)
+    ranked = scores[order]
+    rank = np.cumsum(ranked[1:] != ranked[:-1])
+    order[1:] += rank * len(scores)
+    order.sort()
+    return order % max(len(scores), 1)
+
+
+def pairs_of_images(
+    images: Int[np.ndarray, " N"], sorted_images: Int[np.ndarray, " M"], number: int
 ) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """All (row, column) for which `keys[row] == sorted_keys[column]`, row by row."""
-    start = np.searchsorted(sorted_keys, keys, "left")
-    count = np.searchsorted(sorted_keys, keys, "right") - start
-    rows = np.repeat(np.arange(len(keys)), count)
+    """All (row, column) for which `images[row] == sorted_images[column]`, row by row; there are `number` images."""
+    per_image = np.bincount(sorted_images, minlength=number)
+    start, count = (np.cumsum(per_image) - per_image)[images], per_image[images]
+    rows = np.repeat(np.arange(len(images)), count)
     columns = np.arange(len(rows)) + np.repeat(start - (np.cumsum(count) - count), count)
     return rows, columns
 
 
-def most_overlapped(
-    found: Found, objects: Objects, pairs: tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]
+def iou_px(
+    boxes: Float[np.ndarray, "N 4"],
+    others: Float[np.ndarray, "M 4"],
+    pairs: tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]],
+) -> Float[np.ndarray, " P"]:
+    """IoU of each pair of rows; boxes are half open, so `xmax - xmin` is the devkit's inclusive width."""
+    left, top, right, bottom = boxes.take(pairs[0], axis=0).T
+    other_left, other_top, other_right, other_bottom = others.take(pairs[1], axis=0).T
+    width = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (right - left) * (bottom - top) + (other_right - other_left) * (other_bottom - other_top) - intersection
+    return intersection / np.maximum(union, SMALLEST)  # two boxes without area have no overlap
+
+
+def highest_of_rows(
+    overlaps: Float[np.ndarray, " P"], pairs: tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]], number: int
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """The object that each detection overlaps most, and the IoU: the first of equals, -1 and 0 where there is none.
+    """The column of each row's highest overlap, and the overlap: the first of equals, -1 and 0 for a row without pairs.
 
     Args:
-        pairs: detections and the objects that they are compared with, detection by detection.
+        pairs: row by row; there are `number` rows.
     """
     rows, columns = pairs
-    overlaps = iou_px(found.boxes_px[rows], objects.boxes_px[columns])
-    nearest, overlap = np.full(len(found.images), -1), np.zeros(len(found.images))
+    best, highest = np.full(number, -1), np.zeros(number)
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     if len(starts):
-        overlap[rows[starts]] = np.maximum.reduceat(overlaps, starts)
-        best = np.flatnonzero(overlaps == overlap[rows])[::-1]
-        nearest[rows[best]] = columns[best]  # of several best, the last that is written stays: the first of the row
-    return nearest, overlap
-
-
-def iou_px(boxes: Float[np.ndarray, "P 4"], others: Float[np.ndarray, "P 4"]) -> Float[np.ndarray, " P"]:
-    """IoU pair by pair; half open, so `xmax - xmin` is the devkit's inclusive width."""
-    side = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
-    intersection = side.clip(min=0).prod(axis=1)
-    union = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (others[:, 2:] - others[:, :2]).prod(axis=1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+        highest[rows[starts]] = np.maximum.reduceat(overlaps, starts)
+        equal = np.flatnonzero(overlaps == highest[rows])[::-1]
+        best[rows[equal]] = columns[equal]  # of several, the last that is written stays: the first of the row
+    return best, highest
 
 
 def _first_to_reach(nearest: Int[np.ndarray, " N"], reaches: Bool[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
@@ -153,7 +196,7 @@ def _first_to_reach(nearest: Int[np.ndarray, " N"], reaches: Bool[np.ndarray, " 
 
 
 def _objects(ground_truth: Sequence[Annotation | Target], classes: Sequence[str]) -> Objects:
-    images = np.repeat(np.arange(len(ground_truth)), [len(truth.labels) for truth in ground_truth])
+    images = np.repeat(np.arange(len(ground_truth)), [truth.labels.numel() for truth in ground_truth])
     labels = _joined([truth.labels for truth in ground_truth], torch.int64)
     boxes_px = _joined([truth.boxes_px for truth in ground_truth], torch.float64).reshape(-1, 4)
     difficult = _joined([truth.difficult for truth in ground_truth], torch.bool)
@@ -173,8 +216,8 @@ def _joined(parts: Sequence[torch.Tensor], dtype: torch.dtype) -> np.ndarray:
 
 def found_by_position(
     detections: Sequence[Detections], ground_truth: Sequence[Annotation | Target], classes: Sequence[str]
-) -> Found:
-    """Detections per image, in the order of the ground truth, image by image.
+) -> dict[int, Found]:
+    """Detections per image, in the order of the ground truth, by the position of their class.
 
     Raises:
         ValueError: as `metrics.evaluate_voc`.
@@ -190,7 +233,7 @@ def found_by_position(
                 f"image {truth.image_id!r} has {len(found.boxes)} boxes, {len(found.scores)} scores and "
                 f"{len(found.labels)} labels: give one of each for every detection"
             )
-    images = np.repeat(np.arange(len(ground_truth)), [len(found.labels) for found in detections])
+    images = np.repeat(np.arange(len(ground_truth)), [found.labels.numel() for found in detections])
     labels = _joined([found.labels for found in detections], torch.int64)
     scores = _joined([found.scores for found in detections], torch.float64)
     boxes = _joined([found.boxes for found in detections], torch.float64)
@@ -202,28 +245,32 @@ def found_by_position(
     _check_labels(labels, image_id, classes, "a detection")
     check_scores(scores, image_id, "a detection")
     check_boxes(boxes_px, image_id, "a detection")
-    return Found(labels - 1, images, boxes_px, scores)
+    order = np.argsort(labels, kind="stable")
+    found = Found(*(part.take(order, axis=0) for part in (labels - 1, images, boxes_px, scores)))
+    slices = {position: of_class(found.classes, position) for position in range(len(classes))}
+    return {position: Found(*(part[rows] for part in found)) for position, rows in slices.items()}
 
 
 def _found_by_id(
     detections: Mapping[str, ClassDetections], ground_truth: Sequence[Annotation | Target], classes: Sequence[str]
-) -> Found:
+) -> dict[int, Found]:
     positions = positions_of_ids(ground_truth)
-    parts = [Found(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))]
+    by_class = {}
     for name, found in detections.items():
         if name not in classes:
             raise ValueError(f"there are detections of class {name!r}, and it is none of the classes {tuple(classes)}")
         image_ids, scores, boxes_px = checked(name, found)
-        images = list(map(positions.get, image_ids))
-        if None in images:
+        try:
+            images = np.fromiter(map(positions.__getitem__, image_ids), np.int64, len(image_ids))
+        except KeyError:
             unknown = [image_id for image_id in image_ids if image_id not in positions]
             raise ValueError(
                 f"class {name!r} has {len(unknown)} detections in images that are not in the ground truth, the first "
                 f"in {unknown[0]!r}: {cure_of_id(unknown[0], positions)}"
-            )
-        position = np.full(len(images), classes.index(name))
-        parts.append(Found(position, np.array(images, np.int64), boxes_px, scores))
-    return Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+            ) from None
+        position = classes.index(name)
+        by_class[position] = Found(np.full(len(images), position), images, boxes_px, scores)
+    return by_class
 
 
 def positions_of_ids(ground_truth: Sequence[Annotation | Target]) -> dict[str, int]:

@@ -121,9 +121,10 @@ def by_size(
     Raises:
         ValueError: edges that do not rise; or as `evaluate_voc`.
 
-    Source: COCO's evaluation (cocoeval.py, areaRng), which differs in three points: it lets a detection find another
-    object where the one that it overlaps most is taken or of another size, an area on an edge has both sizes, and an
-    object's area is its outline's.
+    Source: COCO's evaluation (cocoeval.py, areaRng). It differs there that a detection whose object is taken looks for
+    another one, and is false without, also where the object was of another size; that it prefers an object of the size
+    in question to one that it overlaps more; that an area on an edge has both sizes; and that an object is as large as
+    its outline.
     """
     if not 0 < edges_px[0] < edges_px[1]:
         raise ValueError(f"edges_px is {edges_px}: give the sides of two squares, the smaller first")
@@ -154,13 +155,10 @@ def by_class(
     """
     classes = class_names(classes)
     image_ids = list(positions_of_ids(ground_truth))
-    found = found_by_position(detections, ground_truth, classes)
-    result = {}
-    for position, name in enumerate(classes):
-        rows = np.flatnonzero(found.classes == position)
-        of_class = [image_ids[image] for image in found.images[rows]]
-        result[name] = ClassDetections(of_class, found.scores[rows], found.boxes_px[rows])
-    return result
+    return {
+        classes[position]: ClassDetections([image_ids[image] for image in found.images], found.scores, found.boxes_px)
+        for position, found in found_by_position(detections, ground_truth, classes).items()
+    }
 
 
 def read_ground_truth(
