@@ -34,10 +34,12 @@ def box_iou(a: Float[Tensor, "*batch N 4"], b: Float[Tensor, "*#batch M 4"]) -> 
         b: corners, in the same unit as `a`.
 
     Returns:
-        Values in [0, 1]. Two empty boxes have IoU 0, never NaN.
+        Values in [0, 1]. Two empty boxes have IoU 0, never NaN. In float32 where a box has sixteen bits:
+        float16 ends at 65,504, and 300 x 300 pixels are more.
 
     Source: Everingham et al. 2010, section 4.2.
     """
+    a, b = (boxes.float() if boxes.dtype in (torch.float16, torch.bfloat16) else boxes for boxes in (a, b))
     a_xmin, a_ymin, a_xmax, a_ymax = a[..., :, None, :].unbind(dim=-1)  # [N, 1]
     b_xmin, b_ymin, b_xmax, b_ymax = b[..., None, :, :].movedim(-1, 0).contiguous()  # [1, M], rows of memory
     width = (torch.minimum(a_xmax, b_xmax) - torch.maximum(a_xmin, b_xmin)).clamp(min=0)
@@ -90,4 +92,4 @@ def decode(
     """
     centre = priors_cxcywh[:, :2] + offsets[..., :2] * variances[0] * priors_cxcywh[:, 2:]
     size = priors_cxcywh[:, 2:] * (offsets[..., 2:] * variances[1]).exp()
-    return to_corners(torch.cat([centre, size], dim=-1))
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)

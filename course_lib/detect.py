@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from course_lib.boxes import decode
 from course_lib.images import resized
-from course_lib.nms import batched_nms
+from course_lib.nms import survivors
 from course_lib.ssd import SCORINGS
 from course_lib.voc import Batch
 
@@ -29,6 +29,86 @@ class Detections(NamedTuple):
     labels: Int[Tensor, " N"]
 
 
+def decode_scores(
+    offsets: Float[Tensor, "B P 4"],
+    logits: Float[Tensor, "B P C"],
+    priors: Float[Tensor, "P 4"],
+    scoring: str = "softmax",
+) -> tuple[Float[Tensor, "B P 4"], Float[Tensor, "B P C"]]:
+    """The box and the class probabilities of every prior, in float32: tensors in, tensors out.
+
+    Args:
+        offsets, logits: what the model gives.
+        priors: centre-size, fractions of the image.
+        scoring: a name of `ssd.SCORINGS`.
+
+    Returns:
+        boxes: corners, fractions of the image, clipped to it.
+        scores: background's in the first column.
+
+    Source: Liu et al. 2016, eq. 2, backwards.
+    """
+    return decode(offsets.float(), priors.float()).clamp(0, 1), SCORINGS[scoring](logits.float())
+
+
+def candidates(
+    probabilities: Float[np.ndarray, "P C"], score_threshold: float, count: int
+) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"], bool]:
+    """Where the highest probabilities above the threshold are, prior by prior; background's do not count.
+
+    Args:
+        count: how many to look for; it gives more, where others equal the last one.
+
+    Returns:
+        Prior and class of each, and whether there are no others.
+    """
+    above = probabilities > score_threshold
+    above[:, 0] = False
+    complete = int(np.count_nonzero(above)) <= count
+    if not complete:
+        above &= probabilities >= np.partition(probabilities[above], -count)[-count]
+    return *np.divmod(np.flatnonzero(above), probabilities.shape[1]), complete
+
+
+def select(
+    boxes: Float[Tensor, "B P 4"],
+    probabilities: Float[Tensor, "B P C"],
+    score_threshold: float,
+    iou_threshold: float,
+    top_k: int,
+    max_detections: int,
+    count: int,
+) -> list[Detections]:
+    """Detections of every image, from its `count` best candidates or, where these are too few, from more.
+
+    What NMS does to a box depends on better boxes alone: the best candidates decide the best detections.
+    """
+    if not len(boxes):
+        return []
+    boxes, probabilities = boxes.cpu(), probabilities.cpu()
+    scores = probabilities.numpy(force=True)
+    priors, labels, complete = zip(*(candidates(one, score_threshold, count) for one in scores), strict=True)
+    image = np.repeat(np.arange(len(scores)), [len(prior) for prior in priors])
+    prior, label = np.concatenate(priors), np.concatenate(labels)
+    group = image * scores.shape[2] + label
+    # Class by class, by falling score, ties in the priors' order, so that the cut at top_k is the same everywhere.
+    order = np.lexsort((-scores[image, prior, label], group))
+    order = order[np.arange(len(order)) - np.searchsorted(group[order], group[order]) < top_k]
+    image, prior, label, group = torch.from_numpy(np.stack([image, prior, label, group])[:, order])
+    every = Detections(boxes[image, prior], probabilities[image, prior, label], label)
+    kept = survivors(every.boxes, group, iou_threshold).nonzero().squeeze(1)
+    kept = kept[every.scores[kept].argsort(descending=True, stable=True)]
+    detections = []
+    for number in range(len(boxes)):
+        best = kept[image[kept] == number][:max_detections]
+        if complete[number] or len(best) == max_detections:
+            detections.append(Detections(*(values[best] for values in every)))
+        else:
+            one = boxes[number, None], probabilities[number, None]
+            detections += select(*one, score_threshold, iou_threshold, top_k, max_detections, 4 * count)
+    return detections
+
+
 def detect_one(
     boxes: Float[Tensor, "P 4"],
     probabilities: Float[Tensor, "P C"],
@@ -38,17 +118,22 @@ def detect_one(
     max_detections: int,
 ) -> Detections:
     """Detections of one image from the box and the class probabilities of every prior."""
-    by_class = probabilities[:, 1:].T  # [C - 1, P]
-    classes, confident = (by_class > score_threshold).nonzero().unbind(1)
-    scores = by_class[classes, confident]
-    # Class by class, by falling score, ties in the priors' order, so that the cut at top_k is the same everywhere.
-    order = scores.argsort(descending=True, stable=True)
-    order = order[classes[order].argsort(stable=True)]
-    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(classes[order], classes[order])
-    order = order[rank < top_k]
-    boxes, scores, labels = boxes[confident[order]], scores[order], classes[order] + 1
-    best = batched_nms(boxes, scores, labels, iou_threshold)[:max_detections]
-    return Detections(boxes[best], scores[best], labels[best])
+    cuts = score_threshold, iou_threshold, top_k, max_detections
+    return select(boxes[None], probabilities[None], *cuts, count=4 * max_detections)[0]
+
+
+def check_finite(**outputs: Float[Tensor, "B P _"]) -> None:
+    """Refuse what a network gives whose weights are NaN: no box would pass a threshold, and nothing be said."""
+    for name, values in outputs.items():
+        if values.sum(dtype=torch.float32).isfinite():  # one pass; else look closer, for large numbers add up too
+            continue
+        bad = ~values.isfinite()
+        if bad.any():
+            images = bad.flatten(1).any(dim=1).nonzero().flatten().tolist()
+            raise ValueError(
+                f"the outputs are not finite: {int(bad.sum())} of {bad.numel()} {name} are NaN or infinite, in "
+                f"images {images} of the batch: look for NaN in the weights, and take a checkpoint from before"
+            )
 
 
 def detect(
@@ -72,14 +157,15 @@ def detect(
         max_detections: detections per image that leave it.
         scoring: a name of `ssd.SCORINGS`; that of the model, and of the loss that trained it.
 
+    Raises:
+        ValueError: an output is NaN or infinite.
+
     Source: Liu et al. 2016, section 3.1; the defaults are the original's.
     """
-    boxes = decode(offsets.float(), priors.float()).clamp(0, 1).cpu()
-    probabilities = SCORINGS[scoring](logits.float()).cpu()
-    return [
-        detect_one(b, p, score_threshold, iou_threshold, top_k, max_detections)
-        for b, p in zip(boxes, probabilities, strict=True)
-    ]
+    check_finite(offsets=offsets, logits=logits)
+    boxes, scores = decode_scores(offsets, logits, priors, scoring)
+    cuts = score_threshold, iou_threshold, top_k, max_detections
+    return select(boxes, scores, *cuts, count=4 * max_detections)
 
 
 @torch.inference_mode()

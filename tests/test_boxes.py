@@ -44,6 +44,18 @@ def test_empty_and_reversed_boxes_have_iou_zero_and_not_nan():
     assert area(boxes).tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 300, 1280, 30_000])
+def test_iou_of_boxes_of_sixteen_bits_is_that_of_the_same_numbers_in_float64(dtype, size):
+    """Areas in float16 end at 65,504: 300 x 300 pixels were infinite, and their IoU NaN."""
+    boxes = (torch.rand(50, 4, generator=torch.Generator().manual_seed(0)) * size).to(dtype)
+    boxes = torch.cat([boxes.minimum(boxes.roll(2, dims=1))[:, :2], boxes.maximum(boxes.roll(2, dims=1))[:, 2:]], dim=1)
+    iou = box_iou(boxes, boxes)
+    torch.testing.assert_close(iou.double(), box_iou(boxes.double(), boxes.double()), **ROUNDED)
+    assert iou.diagonal()[area(boxes.double()) > 0].min() > 0.99
+    torch.testing.assert_close(box_iou(boxes, boxes.float()), iou, rtol=0, atol=0)
+
+
 def test_iou_by_hand():
     a, b = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3]])
     assert box_iou(a, b).item() == pytest.approx(1 / 7)

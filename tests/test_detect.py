@@ -7,7 +7,7 @@ from strategies import corner_boxes, priors_cxcywh
 
 from course_lib import ssd, voc
 from course_lib.boxes import decode, encode
-from course_lib.detect import detect, detect_all, detect_image, detect_one
+from course_lib.detect import decode_scores, detect, detect_all, detect_image, detect_one, select
 from course_lib.losses import FocalLoss
 from course_lib.nms import nms
 
@@ -103,3 +103,99 @@ def test_detect_all_leaves_the_model_in_its_mode_and_running_statistics_alone(sm
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert detect_all(model, []) == []
+
+
+def equal(ours, theirs):
+    return all(
+        torch.equal(a, b) for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**20), st.sampled_from([1, 7, 50]), st.sampled_from([3, 400]), st.sampled_from([0.3, 4]))
+def test_how_many_candidates_are_looked_at_first_changes_nothing(seed, max_detections, top_k, scale):
+    """All at once, or a few first and then more where NMS leaves too few: the same detections, ties included."""
+    g = torch.Generator().manual_seed(seed)
+    boxes = (torch.rand(3, 60, 2, 2, generator=g).round(decimals=1)).sort(dim=2).values.flatten(2)
+    scores = (scale * torch.randn(3, 60, 5, generator=g)).round().softmax(dim=-1)
+    cuts = 0.05, 0.45, top_k, max_detections
+    every = select(boxes, scores, *cuts, count=10**6)
+    for count in (1, 5, 60):
+        assert equal(select(boxes, scores, *cuts, count=count), every)
+    assert equal([detect_one(b, s, *cuts) for b, s in zip(boxes, scores, strict=True)], every)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**20))
+def test_the_order_of_images_and_of_classes_changes_nothing(seed):
+    g = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(4, 40, 2, 2, generator=g).sort(dim=2).values.flatten(2)
+    scores = torch.rand(4, 40, 6, generator=g)  # no two are equal
+    cuts = 0.3, 0.45, 10, 25
+    found = select(boxes, scores, *cuts, count=50)
+    images, classes = torch.randperm(4, generator=g), torch.randperm(5, generator=g)
+    permuted = select(boxes[images], scores[images][..., [0, *(classes + 1).tolist()]], *cuts, count=50)
+    for image, one in zip(images.tolist(), permuted, strict=True):
+        assert equal([one._replace(labels=classes[one.labels - 1] + 1)], [found[image]])
+
+
+def test_no_images_and_no_classes_give_no_detections():
+    priors = ssd.SSD_MINI.boxes()
+    assert detect(torch.zeros(0, len(priors), 4), torch.zeros(0, len(priors), 21), priors) == []
+    assert len(detect(torch.zeros(1, len(priors), 4), torch.zeros(1, len(priors), 1), priors)[0].scores) == 0
+
+
+class Decoder(torch.nn.Module):
+    def __init__(self, priors, scoring):
+        super().__init__()
+        self.register_buffer("priors", priors)
+        self.scoring = scoring
+
+    def forward(self, offsets, logits):
+        return decode_scores(offsets, logits, self.priors, self.scoring)
+
+
+def test_decode_scores_is_the_first_half_of_detect_and_can_be_exported():
+    g = torch.Generator().manual_seed(0)
+    priors, batch = ssd.SSD_MINI.boxes(), torch.export.Dim("batch")
+    offsets, logits = torch.randn(2, len(priors), 4, generator=g), 3 * torch.randn(2, len(priors), 5, generator=g)
+    for scoring, twin in (("softmax", logits.softmax(dim=-1)), ("sigmoid", logits.sigmoid())):
+        boxes, scores = decode_scores(offsets, logits, priors, scoring)
+        torch.testing.assert_close(boxes, decode(offsets, priors).clamp(0, 1), **ALIKE)
+        torch.testing.assert_close(scores, twin, **ALIKE)
+        assert equal(detect(offsets, logits, priors, scoring=scoring), select(boxes, scores, 0.01, 0.45, 400, 200, 800))
+        exported = torch.export.export(
+            Decoder(priors, scoring), (offsets, logits), dynamic_shapes=({0: batch}, {0: batch})
+        )
+        other = torch.randn(3, len(priors), 4, generator=g), torch.randn(3, len(priors), 5, generator=g)
+        assert equal([exported.module()(*other)], [decode_scores(*other, priors, scoring)])
+    half = decode_scores(offsets.half(), logits.bfloat16(), priors)
+    assert all(values.dtype == torch.float32 for values in half)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["offsets", "logits"])
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_outputs_that_are_not_finite_are_an_error_and_not_an_empty_picture(value, name, scoring):
+    """NaN weights found nothing, without a word: no comparison with NaN is true."""
+    priors = ssd.SSD_MINI.boxes()
+    outputs = {"offsets": torch.zeros(3, len(priors), 4), "logits": torch.zeros(3, len(priors), 21)}
+    outputs[name][1, 7, 2] = value
+    with pytest.raises(ValueError, match=rf"the outputs are not finite: 1 of \d+ {name}.*images \[1\]"):
+        detect(**outputs, priors=priors, scoring=scoring)
+
+
+def test_outputs_that_are_large_but_finite_are_no_error():
+    priors = ssd.SSD_MINI.boxes()
+    outputs = torch.zeros(1, len(priors), 4), torch.full((1, len(priors), 21), 3e38)
+    assert len(detect(*outputs, priors)) == 1
+    assert len(detect(outputs[0].half(), torch.full((1, len(priors), 21), 60_000.0).half(), priors)) == 1
+
+
+def test_a_network_with_nan_weights_says_so(small_devkit):
+    model = ssd.ssd_mini()
+    with torch.no_grad():
+        model.get_parameter(next(name for name, _ in model.named_parameters())).fill_(float("nan"))
+    image, _ = voc.VOCDetection(small_devkit, "2007", "test")[0]
+    with pytest.raises(ValueError, match="the outputs are not finite"):
+        detect_image(model, image)
