@@ -53,6 +53,10 @@ def _raw_area(recall: Numbers, precision: Numbers, levels: Numbers) -> float:
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
+def _trapezoids(recall: Numbers, precision: Numbers, levels: Numbers) -> float:
+    return float((np.diff(recall) * (precision[1:] + precision[:-1]) / 2).sum())
+
+
 def _straight(recall: Numbers, precision: Numbers, levels: Numbers) -> float:
     """Precision between two detections by a straight line."""
     best = np.maximum.accumulate(precision[::-1])[::-1]
@@ -127,6 +131,7 @@ AP_AT_LEVELS = Exercise(
         "area: You compute an area, whatever the levels are. Here only the levels are looked at.",
         _area,
         _raw_area,
+        _trapezoids,
         "straight lines: You draw straight lines from one detection to the next. Between them precision is a step: the "
         "best from here on.",
         _straight,

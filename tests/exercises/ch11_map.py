@@ -142,6 +142,8 @@ WRONG = {
         "area": [
             ("envelope", "np.append(best, 0.0)[first].mean()", "(np.diff(recall, prepend=0.0) * best).sum()"),
             ("envelope", "np.append(best, 0.0)[first].mean()", "(np.diff(recall, prepend=0.0) * precision).sum()"),
+            ("envelope", "np.append(best, 0.0)[first].mean()",
+             "torch.trapezoid(torch.tensor(precision), torch.tensor(recall))"),
         ],
         "straight lines": [
             ("envelope", "np.append(best, 0.0)[first].mean()", "np.interp(levels, recall, best, right=0.0).mean()"),
@@ -165,7 +167,7 @@ WRONG = {
         "difficult false": [("plain", "found.append(-1)", "found.append(0)"), ("torch", "= -1", "= 0")],
         "difficult once": [
             ("loop", "if g in taken and not difficult[g]", "if g in taken"),
-            ("loop", "if g in taken and not difficult[g]", "if g in taken", "not difficult[match] and difficult[g]", "0"),
+            ("loop", " and not difficult[g]", "", "not difficult[match] and difficult[g]", "False"),
         ],
         "difficult by overlap": [
             ("loop", "not difficult[match] and difficult[g]", "False"),
