@@ -18,7 +18,8 @@ class Curve(NamedTuple):
 
     Attributes:
         scores: the score of the detection that was just added.
-        outcome: 1 true positive, 0 false positive, -1 not counted (it found a difficult object).
+        outcome: 1 true positive, 0 false positive, -1 not counted (it found a difficult object, or it is of another
+            size than asked for).
         objects: how many objects there are to find.
     """
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from course_lib.average_precision import average_precision, curve_of
 from course_lib.detect import Detections
 from course_lib.detection_files import ClassDetections
-from course_lib.judging import Judged, highest_of_rows, iou_px, judge, pairs_of_images
+from course_lib.judging import Judged, Objects, judge, nearest_objects
 from course_lib.voc import VOC_CLASSES, Annotation, Target
 
 FALSE = ("localisation", "class", "both", "duplicate", "background")  # the kinds of false detections
@@ -54,10 +54,11 @@ def error_types(
     "missed" is an object that counts, that nothing found, and that no repair of "localisation" or "class" would find.
 
     What a repair does: a detection of kind "localisation" reaches the object of its class that it overlaps most; one
-    of kind "class" takes the class of the object that it overlaps most, with its score. It is right then if that object
-    counts, was not found, and no surer detection of the same kind is repaired to find it; else it is taken away. Those
-    of the other kinds are taken away. A missed object is found, by a detection surer than all others. So no repair
-    lowers the AP of any class, and the costs are not negative. They do not add up: repairs gain more together.
+    of kind "class" takes the class of the object that it overlaps most (of equals, that of the first class), with its
+    score. It is right then if that object counts, was not found, and no surer detection of the same kind is repaired to
+    find it; else it is taken away. Those of the other kinds are taken away. A missed object is found, by a detection
+    surer than all others. So no repair lowers the AP of any class, and the costs are not negative. They do not add up:
+    repairs gain more together.
 
     Objects of a class without detections can explain a detection, and are not missed. A detection that finds a
     difficult object is not false.
@@ -94,13 +95,9 @@ def _kinds(
     judged: Judged, outcome: Int[np.ndarray, " N"], iou_threshold: float
 ) -> tuple[np.ndarray, Int[np.ndarray, " N"]]:
     """The kind of each false detection, "" for those that are not; the object of another class it overlaps most."""
-    found, objects = judged.found, judged.objects
-    by_image = np.argsort(objects.images, kind="stable")
-    rows, columns = pairs_of_images(found.images, objects.images[by_image], judged.images)
-    columns = by_image[columns]
-    others = found.classes[rows] != objects.classes[columns]
-    pairs = rows[others], columns[others]
-    other, overlap = highest_of_rows(iou_px(found.boxes_px, objects.boxes_px, pairs), pairs, len(found.scores))
+    by_image = np.argsort(judged.objects.images, kind="stable")
+    objects = Objects(*(part[by_image] for part in judged.objects))
+    other, overlap = nearest_objects(judged.found, objects, judged.images, another_class=True)
     fits = [
         outcome != 0,
         judged.reaches,
@@ -109,7 +106,7 @@ def _kinds(
         overlap >= NEAR,
     ]
     names = ["", "duplicate", "localisation", "class", "both"]
-    return np.select(fits, names, "background"), other
+    return np.select(fits, names, "background"), np.where(other < 0, -1, np.append(by_image, -1)[other])
 
 
 def _touched(objects: Int[np.ndarray, " N"], like: Bool[np.ndarray, " M"]) -> Bool[np.ndarray, " M"]:

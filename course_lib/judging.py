@@ -4,7 +4,7 @@ VOC's rule needs no walk through the detections. Each belongs to the object of i
 became of the others; and of those that overlap an object enough, the one with the highest score finds it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from course_lib.detect import Detections
 from course_lib.detection_files import ClassDetections, check_boxes, check_scores, checked, cure_of_id
 from course_lib.voc import Annotation, Target, class_names
 
+PAIRS_AT_ONCE = 2**21  # of a detection and an object: 0.3 GB
 SMALLEST = np.finfo(np.float64).tiny
 
 
@@ -105,9 +106,8 @@ def judge(
     nearest, overlap = np.full(len(found.scores), -1), np.zeros(len(found.scores))
     for position in handed_in:
         rows, columns = of_class(found.classes, position), of_class(objects.classes, position)
-        pairs = pairs_of_images(found.images[rows], objects.images[columns], len(ground_truth))
-        overlaps = iou_px(found.boxes_px[rows], objects.boxes_px[columns], pairs)
-        best, overlap[rows] = highest_of_rows(overlaps, pairs, rows.stop - rows.start)
+        one, others = Found(*(part[rows] for part in found)), Objects(*(part[columns] for part in objects))
+        best, overlap[rows] = nearest_objects(one, others, len(ground_truth))
         nearest[rows] = np.where(best < 0, -1, best + columns.start)
     reaches = overlap >= iou_threshold
     first = _first_to_reach(nearest, reaches)
@@ -141,15 +141,45 @@ def by_falling_score(scores: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     return order % max(len(scores), 1)
 
 
+def nearest_objects(
+    found: Found, objects: Objects, images: int, another_class: bool = False
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """The object of its image that each detection overlaps most, and the IoU: the first of equals, -1 and 0 for none.
+
+    Args:
+        objects: image by image.
+        images: how many there are.
+        another_class: look only at objects of another class than the detection's.
+    """
+    nearest, overlap = np.full(len(found.scores), -1), np.zeros(len(found.scores))
+    for rows, columns in pairs_of_images(found.images, objects.images, images):
+        if another_class:
+            differ = found.classes[rows] != objects.classes[columns]
+            rows, columns = rows[differ], columns[differ]
+        ious = iou_px(found.boxes_px, objects.boxes_px, (rows, columns))
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        if len(starts):
+            overlap[rows[starts]] = np.maximum.reduceat(ious, starts)
+            best = np.flatnonzero(ious == overlap[rows])[::-1]
+            nearest[rows[best]] = columns[best]  # of several, the last that is written stays: the first of the row
+    return nearest, overlap
+
+
 def pairs_of_images(
     images: Int[np.ndarray, " N"], sorted_images: Int[np.ndarray, " M"], number: int
-) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """All (row, column) for which `images[row] == sorted_images[column]`, row by row; there are `number` images."""
+) -> Iterator[tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]]:
+    """All (row, column) for which `images[row] == sorted_images[column]`, row by row, some rows at a time.
+
+    Args:
+        number: how many images there are.
+    """
     per_image = np.bincount(sorted_images, minlength=number)
     start, count = (np.cumsum(per_image) - per_image)[images], per_image[images]
-    rows = np.repeat(np.arange(len(images)), count)
-    columns = np.arange(len(rows)) + np.repeat(start - (np.cumsum(count) - count), count)
-    return rows, columns
+    before = np.cumsum(count) - count
+    edges = np.flatnonzero(np.diff(before // PAIRS_AT_ONCE)) + 1
+    for some in np.split(np.arange(len(images)), edges):
+        rows = np.repeat(some, count[some])
+        yield rows, np.arange(len(rows)) + np.repeat(start[some] - before[some] + before[some[:1]], count[some])
 
 
 def iou_px(
@@ -165,24 +195,6 @@ def iou_px(
     intersection = np.maximum(width, 0) * np.maximum(height, 0)
     union = (right - left) * (bottom - top) + (other_right - other_left) * (other_bottom - other_top) - intersection
     return intersection / np.maximum(union, SMALLEST)  # two boxes without area have no overlap
-
-
-def highest_of_rows(
-    overlaps: Float[np.ndarray, " P"], pairs: tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]], number: int
-) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """The column of each row's highest overlap, and the overlap: the first of equals, -1 and 0 for a row without pairs.
-
-    Args:
-        pairs: row by row; there are `number` rows.
-    """
-    rows, columns = pairs
-    best, highest = np.full(number, -1), np.zeros(number)
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    if len(starts):
-        highest[rows[starts]] = np.maximum.reduceat(overlaps, starts)
-        equal = np.flatnonzero(overlaps == highest[rows])[::-1]
-        best[rows[equal]] = columns[equal]  # of several, the last that is written stays: the first of the row
-    return best, highest
 
 
 def _first_to_reach(nearest: Int[np.ndarray, " N"], reaches: Bool[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:

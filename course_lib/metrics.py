@@ -39,8 +39,8 @@ class VOCResult:
     Attributes:
         ap: by class; None where there is nothing to measure: no detections were handed in for the
             class, or it has no object that counts.
-        mean_ap: mean over the classes that are not None; NaN if there is none, which is less and more than nothing:
-            ask `math.isnan` before it is compared, and write null where it goes into JSON.
+        mean_ap: mean over the classes that are not None; NaN if there is none. No comparison with NaN is true, and it
+            is no JSON: ask `math.isnan` first.
         curves: by class, where detections were handed in.
     """
 

@@ -15,11 +15,12 @@ class Thing(NamedTuple):
 
 
 def objects_of(truths):
+    """All objects, class by class."""
     things = []
     for image, truth in enumerate(truths):
         columns = truth.boxes_px.double().tolist(), truth.labels.tolist(), truth.difficult.tolist()
         things += [Thing(image, label, box, difficult) for box, label, difficult in zip(*columns, strict=True)]
-    return things
+    return sorted(things, key=lambda thing: thing.label)
 
 
 def ranked(detections, truths, label):

@@ -81,10 +81,25 @@ def test_equal_scores_keep_their_order_however_they_are_sorted(scores):
     np.testing.assert_array_equal(judging.by_falling_score(scores), np.argsort(-scores, kind="stable"))
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(0, 4), max_size=8), st.lists(st.integers(0, 4), max_size=8))
-def test_pairs_are_all_that_are_of_one_image(images, others):
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 4), max_size=8), st.lists(st.integers(0, 4), max_size=8), st.integers(1, 9))
+def test_pairs_are_all_that_are_of_one_image(images, others, at_once):
     others = sorted(others)
-    pairs = judging.pairs_of_images(np.array(images, int), np.array(others, int), 5)
-    expected = [(row, column) for row, a in enumerate(images) for column, b in enumerate(others) if a == b]
-    assert list(zip(*(part.tolist() for part in pairs), strict=True)) == expected
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judging, "PAIRS_AT_ONCE", at_once)
+        blocks = list(judging.pairs_of_images(np.array(images, int), np.array(others, int), 5))
+    pairs = [pair for block in blocks for pair in zip(*(part.tolist() for part in block), strict=True)]
+    assert pairs == [(row, column) for row, a in enumerate(images) for column, b in enumerate(others) if a == b]
+    assert all(len(rows) < at_once + len(others) for rows, _ in blocks)
+    starts = [rows[0] for rows, _ in blocks if len(rows)]
+    assert len(set(starts)) == len(starts)  # a row's pairs stand together
+
+
+@settings(deadline=None, max_examples=50)
+@given(scenes(classes=3) | scenes(ties=True, classes=3), st.integers(1, 9))
+def test_a_few_pairs_at_a_time_are_judged_alike(scene, at_once):
+    whole = judging.judge(*scene, 0.5, CLASSES)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judging, "PAIRS_AT_ONCE", at_once)
+        judged_as_by_the_twin(*scene, 0.5, judging.judge(*scene, 0.5, CLASSES))
+        np.testing.assert_array_equal(judging.judge(*scene, 0.5, CLASSES).nearest, whole.nearest)
