@@ -17,6 +17,7 @@ from course_lib.exercises import (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch10_detections,
     ch11_map,
 )
 from course_lib.grading import Exercise, grade
@@ -31,6 +32,7 @@ CHAPTERS = (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch10_detections,
     ch11_map,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}

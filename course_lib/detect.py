@@ -1,6 +1,6 @@
 """From raw outputs to detections: scores, boxes, a cut, NMS, another cut."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def candidates(
 
 
 def select(
-    boxes: Float[Tensor, "B P 4"],
+    box_of: Callable[[Tensor, Tensor], Tensor],
     probabilities: Float[Tensor, "B P C"],
     score_threshold: float,
     iou_threshold: float,
@@ -82,10 +82,13 @@ def select(
     """Detections of every image, from its `count` best candidates or, where these are too few, from more.
 
     What NMS does to a box depends on better boxes alone: the best candidates decide the best detections.
+
+    Args:
+        box_of: from images and priors, by number, to boxes. Most priors are no candidates, and nobody asks for theirs.
+        probabilities: on the CPU.
     """
-    if not len(boxes):
+    if not len(probabilities):
         return []
-    boxes, probabilities = boxes.cpu(), probabilities.cpu()
     scores = probabilities.numpy(force=True)
     priors, labels, complete = zip(*(candidates(one, score_threshold, count) for one in scores), strict=True)
     image = np.repeat(np.arange(len(scores)), [len(prior) for prior in priors])
@@ -95,17 +98,18 @@ def select(
     order = np.lexsort((-scores[image, prior, label], group))
     order = order[np.arange(len(order)) - np.searchsorted(group[order], group[order]) < top_k]
     image, prior, label, group = torch.from_numpy(np.stack([image, prior, label, group])[:, order])
-    every = Detections(boxes[image, prior], probabilities[image, prior, label], label)
+    every = Detections(box_of(image, prior), probabilities[image, prior, label], label)
     kept = survivors(every.boxes, group, iou_threshold).nonzero().squeeze(1)
     kept = kept[every.scores[kept].argsort(descending=True, stable=True)]
-    detections = []
-    for number in range(len(boxes)):
+    cuts, detections = (score_threshold, iou_threshold, top_k, max_detections), []
+    for number in range(len(scores)):
         best = kept[image[kept] == number][:max_detections]
         if complete[number] or len(best) == max_detections:
             detections.append(Detections(*(values[best] for values in every)))
         else:
-            one = boxes[number, None], probabilities[number, None]
-            detections += select(*one, score_threshold, iou_threshold, top_k, max_detections, 4 * count)
+            detections += select(
+                lambda _, prior, number=number: box_of(number, prior), probabilities[number, None], *cuts, 4 * count
+            )
     return detections
 
 
@@ -118,8 +122,9 @@ def detect_one(
     max_detections: int,
 ) -> Detections:
     """Detections of one image from the box and the class probabilities of every prior."""
+    boxes, probabilities = boxes.cpu(), probabilities.cpu()
     cuts = score_threshold, iou_threshold, top_k, max_detections
-    return select(boxes[None], probabilities[None], *cuts, count=4 * max_detections)[0]
+    return select(lambda _, prior: boxes[prior], probabilities[None], *cuts, count=4 * max_detections)[0]
 
 
 def check_finite(**outputs: Float[Tensor, "B P _"]) -> None:
@@ -160,12 +165,17 @@ def detect(
     Raises:
         ValueError: an output is NaN or infinite.
 
-    Source: Liu et al. 2016, section 3.1; the defaults are the original's.
+    Source: Liu et al. 2016, section 3.7; the defaults are the original's.
     """
     check_finite(offsets=offsets, logits=logits)
-    boxes, scores = decode_scores(offsets, logits, priors, scoring)
+    probabilities = SCORINGS[scoring](logits.float()).cpu()
+    offsets, priors = offsets.float().cpu(), priors.float().cpu()
+
+    def box_of(image: Tensor, prior: Tensor) -> Tensor:
+        return decode(offsets[image, prior], priors[prior]).clamp(0, 1)
+
     cuts = score_threshold, iou_threshold, top_k, max_detections
-    return select(boxes, scores, *cuts, count=4 * max_detections)
+    return select(box_of, probabilities, *cuts, count=4 * max_detections)
 
 
 @torch.inference_mode()

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from course_lib.boxes import box_iou
 
-FIRST_BLOCK, LARGEST_BLOCK = 4, 64  # see `survivors`
+FIRST_BLOCK = 4  # boxes of a class, see `survivors`
+PAIRS = 2**19  # to compare at a time, some 50 bytes each
 
 
 def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_threshold: float) -> Int[Tensor, " kept"]:
@@ -56,6 +57,7 @@ def survivors(boxes: Float[Tensor, "N 4"], labels: Int[Tensor, " N"], iou_thresh
     kept = torch.zeros_like(labels, dtype=torch.bool)
     waiting, columns = torch.arange(len(labels), device=labels.device), boxes.T.contiguous()
     while len(waiting):
+        block = min(block, PAIRS // len(waiting) + 1)
         place, group = torch.arange(len(waiting), device=labels.device), labels[waiting]
         start = torch.searchsorted(group, group)  # the place of the first box of the same class
         rivals = (place - start).clamp(max=block)  # the boxes of the block that are better than this one
@@ -68,7 +70,7 @@ def survivors(boxes: Float[Tensor, "N 4"], labels: Int[Tensor, " N"], iou_thresh
         decided = place - start < block
         kept[waiting[alive & decided]] = True
         waiting = waiting[alive & ~decided]
-        block = min(2 * block, LARGEST_BLOCK)
+        block *= 2
     return kept
 
 

@@ -23,6 +23,7 @@ from exercises import (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch10_detections,
     ch11_map,
 )
 
@@ -37,6 +38,7 @@ CHAPTERS = (
     ch06_matching,
     ch07_multibox,
     ch08_focal,
+    ch10_detections,
     ch11_map,
 )
 SOURCES = {

@@ -37,6 +37,7 @@ MOVING = {
     "book/07_further": 1,
     "book/08_focal": 3,
     "book/08_further": 1,
+    "book/10_detections": 3,
     "book/11_map": 2,
     "book/11_further": 1,
 }
