@@ -19,6 +19,7 @@ from course_lib.exercises import (
     ch08_focal,
     ch09_training,
     ch10_detections,
+    ch11_map,
 )
 from course_lib.grading import Exercise, grade
 from course_lib.verdicts import Verdict
@@ -34,6 +35,7 @@ CHAPTERS = (
     ch08_focal,
     ch09_training,
     ch10_detections,
+    ch11_map,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}
 

@@ -25,6 +25,7 @@ from exercises import (
     ch08_focal,
     ch09_training,
     ch10_detections,
+    ch11_map,
 )
 
 from course_lib.check import EXERCISES, check
@@ -40,6 +41,7 @@ CHAPTERS = (
     ch08_focal,
     ch09_training,
     ch10_detections,
+    ch11_map,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}

@@ -40,6 +40,8 @@ MOVING = {
     "book/09_training": 3,
     "book/09_further": 1,
     "book/10_detections": 3,
+    "book/11_map": 2,
+    "book/11_further": 1,
 }
 
 pytestmark = pytest.mark.slow
