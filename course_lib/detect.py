@@ -108,7 +108,10 @@ def select(
             detections.append(Detections(*(values[best] for values in every)))
         else:
             detections += select(
-                lambda _, prior, number=number: box_of(number, prior), probabilities[number, None], *cuts, 4 * count
+                lambda image, prior, number=number: box_of(image + number, prior),
+                probabilities[number, None],
+                *cuts,
+                4 * count,
             )
     return detections
 

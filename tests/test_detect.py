@@ -75,6 +75,16 @@ def test_a_perfect_network_finds_exactly_what_is_there():
     torch.testing.assert_close(found.boxes, box, rtol=0, atol=1e-5)  # offsets of up to 30 and back, in float32
 
 
+def test_where_the_best_candidates_leave_too_few_more_are_taken_from_the_same_image():
+    """All boxes of an image are one box: each class keeps one, however many candidates there are."""
+    g = torch.Generator().manual_seed(0)
+    priors = torch.tensor([[0.5, 0.5, 0.4, 0.4]]).expand(300, 4)
+    offsets = torch.randn(3, 1, 4, generator=g).expand(3, 300, 4)
+    for one, offset in zip(detect(offsets, torch.randn(3, 300, 6, generator=g), priors), offsets, strict=True):
+        assert sorted(one.labels.tolist()) == [1, 2, 3, 4, 5]
+        torch.testing.assert_close(one.boxes, decode(offset[:5], priors[:5]).clamp(0, 1), **ALIKE)
+
+
 def test_a_network_sure_of_background_finds_nothing():
     priors = ssd.SSD_MINI.boxes()
     logits = torch.zeros(1, len(priors), 21)
