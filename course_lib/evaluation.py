@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from course_lib import loaders, metrics, runs, weights
 from course_lib.detect import Detections, detect
 from course_lib.files import DataError, as_json, write_whole
-from course_lib.loaders import Resized, rank, told, world_size
+from course_lib.loaders import Resized, loading_errors, rank, world_size
 from course_lib.matching import match
 from course_lib.metrics import ClassDetections
 from course_lib.ssd import SSD
@@ -42,7 +42,7 @@ def detections(model: SSD, dataset: Dataset, batch_size: int = 32, workers: int 
         DataError: an image or annotation cannot be read.
     """
     runs.refuse_other_classes(model, dataset.classes)
-    with told(lambda: "while detecting"):
+    with loading_errors(lambda: "while detecting"):
         return examine(model, loader(dataset, model.image_size, batch_size, workers))[0]
 
 
@@ -157,7 +157,7 @@ def selector(
         share = range(rank(), len(dataset), world_size())
         fault, found, sums = "", [], {}
         try:
-            with told(lambda: "while measuring"):
+            with loading_errors(lambda: "while measuring"):
                 batches = loader(dataset, model.image_size, batch_size, workers, share)
                 found, sums = examine(model, batches, loss, match_iou)
         except DataError as error:

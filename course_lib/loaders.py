@@ -205,7 +205,7 @@ def unpacked(images, boxes, labels, difficult, image_ids, sizes) -> Batch:
 
 
 @contextmanager
-def told(when: Callable[[], str]) -> Iterator[None]:
+def loading_errors(when: Callable[[], str]) -> Iterator[None]:
     """Say what happened to the images or their workers, and when, in one line that names the cure.
 
     A worker that dies interrupts whatever this process is doing, so all of an epoch belongs into this block.

@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from course_lib import losses, runs
 from course_lib.augment import Augment
 from course_lib.files import plain
-from course_lib.loaders import Augmented, Shuffled, ending, loader, rank, told, world_size
+from course_lib.loaders import Augmented, Shuffled, ending, loader, loading_errors, rank, world_size
 from course_lib.matching import Matches, match
 from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
@@ -461,7 +461,7 @@ class Trainer:
             self.start_or_resume()
             network = self.network()
             self.hosts = dist.new_group(backend="gloo") if world_size() > 1 else None
-            with told(self.when):
+            with loading_errors(self.when):
                 self.fit_epochs(network)
         return self.history
 

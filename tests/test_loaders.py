@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from course_lib import augment, loaders, machine
 from course_lib.files import DataError
-from course_lib.loaders import Augmented, Shuffled, told
+from course_lib.loaders import Augmented, Shuffled, loading_errors
 from course_lib.runs import RunError
 from course_lib.voc import Target, VOCDetection, collate
 
@@ -144,7 +144,7 @@ warnings.filterwarnings("ignore", "This DataLoader will create")
 if sys.argv[1] != "real":
     machine.shared_memory = lambda: float(sys.argv[1])
 try:
-    with loaders.told(lambda: "in epoch 1"):
+    with loaders.loading_errors(lambda: "in epoch 1"):
         loader = loaders.loader(Plain(512), 512, 3, workers=4)
         require_plain(list(loader))
     print(loader.num_workers, loader.collate_fn.__name__)
@@ -196,7 +196,7 @@ def end_at(index: int, how: int | None):
 def test_a_worker_that_dies_ends_the_run_with_one_line(way, how):
     loader = loaders.loader(Plain(meet=end_at(7, how)), 64, 2, workers=2)
     said = r"^in epoch 4: .*(worker|room in /dev/shm).*--recipe workers=1$"
-    with pytest.raises(RunError, match=said) as error, told(lambda: "in epoch 4"):
+    with pytest.raises(RunError, match=said) as error, loading_errors(lambda: "in epoch 4"):
         list(loader)
     assert "\n" not in str(error.value)
 
@@ -216,13 +216,13 @@ FAILURES = [
 
 @pytest.mark.parametrize(("error", "said"), FAILURES)
 def test_what_torch_says_of_its_workers_is_one_line_with_a_cure(error, said):
-    with pytest.raises(RunError, match=f"^in epoch 2: .*{said}"), told(lambda: "in epoch 2"):
+    with pytest.raises(RunError, match=f"^in epoch 2: .*{said}"), loading_errors(lambda: "in epoch 2"):
         raise error
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape '[2]' is invalid"), OSError(2, "x"), RunError("x"), KeyError(3)])
 def test_what_is_no_matter_of_the_workers_stays_as_it_is(error):
-    with pytest.raises(type(error)) as found, told(lambda: "in epoch 2"):
+    with pytest.raises(type(error)) as found, loading_errors(lambda: "in epoch 2"):
         raise error
     assert found.value is error
 
@@ -258,6 +258,6 @@ def test_what_goes_wrong_in_a_worker_names_the_image_and_the_epoch(small_devkit,
     dataset = VOCDetection(small_devkit, "2007", "val")
     data = Augmented(dataset, Failing(*error), 0)
     loader = loaders.loader(data, 64, 2, workers=workers, sampler=Shuffled(len(dataset), 2, 0))
-    with pytest.raises(kept, match=f"(?s){said}") as found, told(lambda: "in epoch 3"):
+    with pytest.raises(kept, match=f"(?s){said}") as found, loading_errors(lambda: "in epoch 3"):
         next(iter(loader))
     assert "in epoch 3" in str(found.value) and "Traceback" not in str(found.value)
