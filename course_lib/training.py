@@ -138,6 +138,19 @@ def summed(numbers: dict[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]
     return dict(zip(numbers, values.unbind(), strict=True))
 
 
+def memory_cure(recipe: Recipe) -> str:
+    """What to do where a batch does not fit into memory."""
+    own, parts = recipe.batch_size // world_size(), recipe.micro_batches
+    more = next((count for count in range(parts + 1, own + 1) if own % count == 0), None)
+    cure = "take a smaller model, or --recipe amp=bf16"
+    if more:
+        cure = f"the same command with --recipe micro_batches={more} reads a batch in more parts, and learns the same"
+    full = (
+        f"memory is full with {own // parts} images at a time (batch_size={recipe.batch_size}, micro_batches={parts})"
+    )
+    return f"{full}: {cure}"
+
+
 class Readings:
     """The numbers of steps, read without waiting for the device: on a GPU one step late, when they are there.
 
@@ -363,7 +376,7 @@ class Trainer:
 
     @contextmanager
     def advice(self) -> Iterator[None]:
-        """Say what to do where a step cannot be compiled, or has too few images."""
+        """Say what to do where a step needs more memory than there is, cannot be compiled, or has too few images."""
         try:
             yield
         except ValueError as error:
@@ -372,6 +385,8 @@ class Trainer:
             cure = "batch norm needs two images at a time, in each process and each of its micro_batches"
             raise runs.RunError(f"{self.run}: batch_size={self.recipe.batch_size}: {cure}") from error
         except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise runs.RunError(f"{self.run}: {memory_cure(self.recipe)}") from error
             if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 reason = str(error).partition("\n")[0]
                 raise runs.RunError(

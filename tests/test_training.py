@@ -238,6 +238,19 @@ def test_the_last_good_state_is_named(small_devkit, tmp_path):
         one.train_epoch(one.model, 0)
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] you can't allocate memory")]
+)
+@pytest.mark.parametrize(
+    ("micro_batches", "cure"), [(1, "micro_batches=2 reads"), (2, "micro_batches=4 reads"), (4, "amp=bf16")]
+)
+def test_where_memory_is_too_small_the_cure_is_named(small_devkit, tmp_path, micro_batches, cure, error):
+    one = trainer(small_devkit, tmp_path, replace(RECIPE, micro_batches=micro_batches))
+    named = f"full with {4 // micro_batches} images at a time .*{cure}"
+    with pytest.raises(RunError, match=named), one.advice():
+        raise error
+
+
 @pytest.mark.parametrize("recipe", [replace(RECIPE, micro_batches=4), replace(RECIPE, batch_size=1)])
 def test_batch_norm_on_a_single_image_is_refused_in_words(small_devkit, tmp_path, recipe):
     one = trainer(small_devkit, tmp_path, recipe)
