@@ -279,6 +279,7 @@ COCO_OUTCOMES = Exercise(
         (_iou([0.5, 0.25], [0.25, 0.5]), [False, True], 0.5),
         (_iou([0.6, 0.2], [0.75, 0.1], [0.1, 0.8]), [False, False], 0.75),
         (_iou([0.35, 0.1], [0.45, 0.2], [0.1, 0.4], [0.2, 0.1]), [False, True], 0.3),
+        (_iou([0.9, 0.6, 0.55], [0.6, 0.9, 0.55], [0.8, 0.7, 0.6]), [False, False, False], 0.5),
         (torch.zeros(3, 0), [], 0.5),
     ],
     mistakes=mistakes(
