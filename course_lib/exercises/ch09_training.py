@@ -187,23 +187,23 @@ WHOLE_GRADIENT = Exercise(
         (_some_gradients(2, 3), [0, 0]),
     ],
     mistakes=mistakes(
-        "mean of means: You take the mean of the ranks. One with many positives has the same say as one with few.",
+        "mean of means: You take the mean of the processes. One with many positives has the same say as one with few.",
         _joined(factor=_one, divisor=_ranks),
         "sum of means: You add up gradients each of which is divided already. The whole has one divisor.",
         _joined(factor=_one, divisor=lambda positives: torch.tensor(1.0)),
-        "sum of sums: You undo each rank's division, and then divide by nothing.",
+        "sum of sums: You undo each process's division, and then divide by nothing.",
         _joined(divisor=lambda positives: torch.tensor(1.0)),
         _joined(factor=_own, divisor=lambda positives: torch.tensor(1.0)),
-        "by the ranks: You undo each rank's division, and divide by the number of ranks. How many positives has the "
-        "whole batch?",
+        "by the ranks: You undo each process's division, and divide by the number of processes. How many positives has "
+        "the whole batch?",
         _joined(divisor=_ranks),
         _joined(factor=_own, divisor=_ranks),
-        "ranks once more: Your gradient is too small by the number of ranks: you divide by all positives and then take "
-        "a mean besides.",
+        "ranks once more: Your gradient is too small by the number of processes: you divide by all positives and then "
+        "take a mean besides.",
         _joined(divisor=lambda positives: positives.sum().clamp(min=1) * len(positives)),
         _joined(factor=_own, divisor=lambda positives: positives.sum().clamp(min=1) * len(positives)),
-        "mean of the positives: You divide by the mean of the positives. That is what a trainer does whose ranks are "
-        "averaged afterwards; here nobody averages.",
+        "mean of the positives: You divide by the mean of the positives. That is what a trainer does whose processes "
+        "are averaged afterwards; here nobody averages.",
         _joined(divisor=lambda positives: positives.sum().clamp(min=1) / len(positives)),
         _joined(factor=_own, divisor=lambda positives: positives.sum().clamp(min=1) / len(positives)),
         but(_nobody, stop, _joined(divisor=lambda positives: positives.sum() / len(positives))),
@@ -211,15 +211,15 @@ WHOLE_GRADIENT = Exercise(
         "divided again: You divide each gradient by its positives once more. It has been divided: undo that.",
         _joined(factor=lambda positives: 1 / positives.clamp(min=1), divisor=lambda positives: torch.tensor(1.0)),
         but(_rank_without, stop, _joined(factor=lambda positives: 1 / positives, divisor=lambda _: torch.tensor(1.0))),
-        "not undone: You divide by all positives what each rank has divided by its own.",
+        "not undone: You divide by all positives what each process has divided by its own.",
         _joined(factor=_one),
         but(_nobody, stop, _joined(factor=_one)),
         "not added: You give a gradient for each process. One is wanted: add them up.",
         lambda gradients, positives: _parts(gradients, positives, 1),
         lambda gradients, positives: _parts(gradients, positives, 0),
-        "others' shares: Each rank has the weight of the others. More positives, more say.",
+        "others' shares: Each process has the weight of the others. More positives, more say.",
         _joined(factor=lambda positives: positives.sum() - positives),
-        "largest alone: You take the gradient of the rank with the most positives, and leave the others out.",
+        "largest alone: You take the gradient of the process with the most positives, and leave the others out.",
         lambda gradients, positives: gradients[positives.index(max(positives))],
         "rank without positives: Whoever had no positive has divided by 1, not by 0. Its gradient counts too: focal "
         "loss learns from background alone.",
@@ -228,10 +228,10 @@ WHOLE_GRADIENT = Exercise(
         but(_nobody, stop, _joined(factor=_own)),
         but(_rank_without, stop, whole_gradient),
         *(_joined(factor=_own, divisor=_a_little_more(little)) for little in LITTLE),
-        "ones in the total: You count a rank without positives as one in the total too. The whole batch has as many "
+        "ones in the total: You count a process without positives as one in the total too. The whole batch has as many "
         "positives as there are.",
         _joined(divisor=lambda positives: positives.clamp(min=1).sum()),
-        "nobody has one: Where no rank has a positive, a single process divides by 1.",
+        "nobody has one: Where no process has a positive, a single process divides by 1.",
         but(_nobody, stop, whole_gradient),
         but(_nobody, lambda: torch.zeros(3), whole_gradient),
         but(_nobody, lambda: torch.full((3,), math.nan), whole_gradient),
@@ -317,6 +317,10 @@ SCALED_STEP = Exercise(
         (_WEIGHTS, _two(200.0, math.inf, -3000.0, 5.0), 1024.0, 0.01, 1.0),
         (_WEIGHTS, _two(-math.inf, 10.0, 0.0, math.inf), 65536.0, 0.01, 10.0),
         (_WEIGHTS, _two(0.0, 0.0, 0.0, 0.0), 256.0, 0.5, 10.0),
+        (_WEIGHTS, _two(3.0, -2.0, 8.0, math.inf), 64.0, 0.1, 10.0),  # in the last tensor alone
+        (_WEIGHTS, _two(3.0, -math.inf, 8.0, 1.0), 64.0, 0.1, 10.0),
+        (_WEIGHTS, _two(3.0, math.nan, 8.0, 1.0), 64.0, 0.1, 10.0),
+        (_WEIGHTS, _two(3.0, math.inf, 8.0, 1.0), 1.0, 0.1, 10.0),
     ],
     mistakes=mistakes(
         "never divided: You step with the gradient as it came, which is `scale` times too long.",
