@@ -178,8 +178,8 @@ def rectangles(role: str, label: str, boxes: Tensor) -> list[Shape]:
 
 def svg(shapes: list[Shape]) -> str:
     """Shapes on white paper, for colours that are seen in any theme; without what came and lies far off."""
-    fixed = np.concatenate([shape.points for shape in shapes if shape.role != "got"])
-    reach = np.ptp(fixed, axis=0).max()
+    fixed = np.array([point for shape in shapes if shape.role != "got" for point in shape.points])
+    reach = np.ptp(fixed, axis=0).max() if len(fixed) else 0
     if reach == 0:
         return ""
     lowest, highest = fixed.min(axis=0) - reach, fixed.max(axis=0) + reach

@@ -5,6 +5,7 @@ from graded import failing, well_formed, written
 
 from course_lib import verdicts
 from course_lib.check import check
+from course_lib.exercises.ch10_detections import greedy_nms
 from course_lib.grading import Exercise, grade
 
 
@@ -52,6 +53,13 @@ def test_the_picture_shows_what_was_wanted_and_what_came():
 def test_a_box_with_its_corners_reversed_is_called_so_in_the_picture():
     verdict = failing("mirror_boxes", written("mirror_boxes", "plain", "1 - x1, y0, 1 - x0", "1 - x0, y0, 1 - x1"))
     assert ">got, reversed</text>" in verdict.picture
+
+
+def test_an_answer_that_fails_where_there_is_nothing_to_draw_gets_a_verdict():
+    assert verdicts.svg([]) == "" and verdicts.svg([verdicts.rectangle("got", "got", (0, 0, 1, 1))]) == ""
+    for empty in (None, [0], torch.zeros(0, 5)):
+        verdict = check("greedy_nms", lambda *args, empty=empty: greedy_nms(*args) if len(args[0]) else empty)
+        assert not verdict.passed and "no rows" in str(verdict)
 
 
 def test_what_lies_far_off_is_left_out_of_the_picture_and_that_is_said():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from course_lib.boxes import box_iou
-from course_lib.exercises.twins import random_boxes
+from course_lib.exercises.twins import but, random_boxes, stop
 from course_lib.grading import Exercise, mistakes
 from course_lib.verdicts import Shape, rectangle
 
@@ -114,6 +114,10 @@ def _walk(
     return twin
 
 
+def _no_rows(found: Tensor, number: float) -> bool:
+    return not len(found)
+
+
 def _dropped(found: Tensor, threshold: float) -> list[int]:
     return [index for index in range(len(found)) if index not in greedy_nms(found, threshold)]
 
@@ -145,6 +149,7 @@ GREEDY_NMS = Exercise(
     cases=[
         (_found((0.1, 0.4, 0.6), (0.15, 0.4, 0.9)), 0.5),
         (_found((0.1, 0.4, 0.6), (0.4, 0.4, 0.9)), 0.5),
+        (_found((0.1, 0.4, 0.6), (0.244, 0.4, 0.9)), 0.5),  # they overlap by 0.47
         (CHAIN, 0.45),
         (CHAIN[[1, 0, 2]], 0.45),
         (_found((0.25, 0.5, 0.6), (0.25, 0.25, 0.9)), 0.5),
@@ -161,6 +166,13 @@ GREEDY_NMS = Exercise(
         _walk(order=lambda scores: scores.argsort(stable=True)),
         "as they came: You take the boxes in the order in which they came. Who is first, by the rule?",
         _walk(order=lambda scores: torch.arange(len(scores))),
+        "fixed: Your threshold is always 0.45. It is an argument here.",
+        lambda found, threshold: greedy_nms(found, 0.45),
+        "no rows: There may be no rows. Then the answer is empty.",
+        but(_no_rows, stop, greedy_nms),
+        but(_no_rows, lambda: [0], greedy_nms),
+        but(_no_rows, lambda: None, greedy_nms),
+        but(_no_rows, lambda: torch.zeros(0, 5), greedy_nms),
         "at the threshold: You drop a box whose overlap equals the threshold. It has to be more.",
         _walk(beats=lambda overlap, threshold: overlap >= threshold),
         "only the last: You compare with the box that was kept last. Each of the kept ones may be the one it repeats.",
@@ -246,6 +258,12 @@ SOFT_NMS = Exercise(
         "order never changes: You keep the order of the first scores. After each round the best is sought anew, among "
         "the scores as they are now.",
         _softened(again=False),
+        "no rows: There may be no rows. Then the answer is empty.",
+        but(_no_rows, stop, soft_nms),
+        but(_no_rows, lambda: None, soft_nms),
+        but(_no_rows, lambda: torch.zeros(0, 5), soft_nms),
+        "fixed: Your sigma is always 0.5. It is an argument here.",
+        lambda found, sigma: soft_nms(found, 0.5),
         "not squared: The overlap is squared in the exponent.",
         _softened(lambda overlap, sigma: math.exp(-overlap / sigma)),
         "no sigma: Your exponent does not depend on sigma.",

@@ -124,6 +124,13 @@ WRONG = {
             ("plain", "order.tolist()", "range(len(found))"),
             ("rounds", "max(waiting, key=lambda one: found[one, 4])", "waiting[0]"),
         ],
+        "fixed": [("plain", "<= threshold", "<= 0.45"), ("rounds", "<= threshold", "<= 0.45")],
+        "no rows": [
+            ("plain", "kept = []", "kept = [order[0].item()]"),
+            ("rounds", "waiting, kept = list(range(len(found))), []", "waiting, kept = list(range(len(found))), []\n"
+             "    found[:, 4].max()"),
+            ("alive", "kept = []", "kept = []\n    if not len(found):\n        return [0]"),
+        ],
         "at the threshold": [("plain", "<= threshold", "< threshold"), ("rounds", "<= threshold", "< threshold")],
         "only the last": [("plain", "for better in kept", "for better in kept[-1:]")],
         "only the first": [("plain", "for better in kept", "for better in kept[:1]")],
@@ -182,6 +189,11 @@ WRONG = {
             ("plain", "math.exp(-(iou[best, index] ** 2) / sigma)",
              "1 - math.exp(-(iou[best, index] ** 2) / sigma)"),
         ],
+        "no rows": [
+            ("plain", "while waiting:", "found[:, 4].argmax()\n    while waiting:"),
+            ("lists", "return now", "return now or None"),
+        ],
+        "fixed": [("plain", "/ sigma", "/ 0.5"), ("lists", "/ sigma", "/ 0.5")],
         "lowers itself": [
             ("plain", "for index in waiting", "for index in [best, *waiting]"),
             ("tensors", "torch.where(waiting, scores * factor, scores)", "scores * factor"),
