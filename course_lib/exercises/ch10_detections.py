@@ -258,7 +258,7 @@ SOFT_NMS = Exercise(
         "order never changes: You keep the order of the first scores. After each round the best is sought anew, among "
         "the scores as they are now.",
         _softened(again=False),
-        "no rows: There may be no rows. Then the answer is empty.",
+        "no rows: Without rows there are no scores, and the answer is empty.",
         but(_no_rows, stop, soft_nms),
         but(_no_rows, lambda: None, soft_nms),
         but(_no_rows, lambda: torch.zeros(0, 5), soft_nms),
