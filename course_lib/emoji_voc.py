@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from jaxtyping import Float, UInt8
 from rich.progress import track
 
 from course_lib import voc
-from course_lib.files import DataError, clear_unfinished, write_whole
+from course_lib.files import UNFINISHED, DataError, write_whole
 from course_lib.machine import cores
 from course_lib.voc import VOC_CLASSES, Annotation
 
@@ -60,6 +61,7 @@ EMOJI = {
     "tvmonitor": ("1f4fa 1f5a5", "1f4bb"),
 }
 LISTS = "ImageSets/Main"
+UNFINISHED_TREES = ".VOC2007*.unfinished"
 SKIN_TONES = ("", "-1f3fb", "-1f3fc", "-1f3fd", "-1f3fe", "-1f3ff")
 
 # Fruit, tools, weather: things in the picture that are none of the classes.
@@ -393,7 +395,7 @@ def make_emoji_voc(
 
     Returns:
         `devkit`. The tree gets its name only when it is complete: what an interrupted run leaves
-        lies in `.VOC2007.unfinished`, and the next run goes on there.
+        lies in a folder `.VOC2007.….unfinished`, and the next run goes on there.
 
     Raises:
         DataError: `devkit` holds a `VOC2007` that is something else; nothing is touched.
@@ -403,18 +405,12 @@ def make_emoji_voc(
     devkit = Path(devkit)
     devkit.mkdir(parents=True, exist_ok=True)
     recipe = {"data_set": "EmojiVOC", "recipe": RECIPE, "train": train, "test": test, "seed": seed}
-    tree, unfinished = devkit / "VOC2007", devkit / ".VOC2007.unfinished"
+    tree = devkit / "VOC2007"
     with FileLock(devkit / ".VOC2007.lock"):
         if tree.exists():
             _require_recipe(tree, recipe)
             return devkit
-        if _recipe_of(unfinished) != recipe:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        for folder in ("Annotations", "JPEGImages", LISTS):
-            (unfinished / folder).mkdir(parents=True, exist_ok=True)
-        write_whole(unfinished / "emoji_voc.json", json.dumps(recipe).encode())
-        for folder in (unfinished, unfinished / "Annotations", unfinished / "JPEGImages", unfinished / LISTS):
-            clear_unfinished(folder)
+        unfinished = _take_over(devkit, recipe)
         numbers = range(1, train + test + 1)
         cv2.setNumThreads(1)  # a process that is forked while OpenCV has threads waits for them for ever
         with ProcessPoolExecutor(workers or cores(), initializer=end_with_parent) as pool:
@@ -424,6 +420,25 @@ def make_emoji_voc(
         _write_image_sets(unfinished, train, test)
         unfinished.rename(tree)
     return devkit
+
+
+def _take_over(devkit: Path, recipe: dict) -> Path:
+    """A folder for the tree, with what an interrupted run of this recipe left; another recipe's goes.
+
+    Its name is new each time, so that a process which outlives its run by a moment finds no place to write.
+    """
+    unfinished = devkit / f".VOC2007.{time.time_ns()}.unfinished"
+    for left in devkit.glob(UNFINISHED_TREES):
+        if _recipe_of(left) == recipe and not unfinished.exists():
+            left.rename(unfinished)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+    for part in unfinished.rglob(f"*{UNFINISHED}"):
+        part.unlink()
+    for folder in ("Annotations", "JPEGImages", LISTS):
+        (unfinished / folder).mkdir(parents=True, exist_ok=True)
+    write_whole(unfinished / "emoji_voc.json", json.dumps(recipe).encode())
+    return unfinished
 
 
 def end_with_parent() -> None:

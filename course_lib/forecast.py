@@ -61,7 +61,7 @@ def images(profile: Profile, sets: Sequence[voc.ImageSet]) -> int:
 def images_to_draw(profile: Profile) -> int:
     if not profile.on_emoji_voc or (profile.devkit / "VOC2007").exists():
         return 0
-    return sum(IMAGES.values()) - len(list(profile.devkit.glob(".VOC2007.unfinished/Annotations/*.xml")))
+    return sum(IMAGES.values()) - len(list(profile.devkit.glob(f"{emoji_voc.UNFINISHED_TREES}/Annotations/*.xml")))
 
 
 def steps_done(profile: Profile, run: Path) -> int:

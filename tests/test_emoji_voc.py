@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from course_lib import emoji_voc, metrics, trees, voc
 from course_lib.emoji_voc import EMOJI, draw_scene, make_emoji_voc
-from course_lib.files import DataError, is_alive
+from course_lib.files import DataError, is_alive, write_whole
 from course_lib.voc import VOC_CLASSES, read_annotation
 
 
@@ -131,22 +131,25 @@ def test_a_finished_tree_is_left_alone_and_another_is_refused(small_devkit, tmp_
     assert (tmp_path / "VOC2007" / "precious").exists() and tree_hash(small_devkit) == before
 
 
+def written(devkit: Path) -> list[Path]:
+    return list(devkit.glob(f"{emoji_voc.UNFINISHED_TREES}/Annotations/*.xml"))
+
+
 def test_killed_halfway_it_goes_on_and_ends_the_same(small_devkit, tmp_path):
     """Killed with no chance to tidy up, twice; the tree has no name until it is whole."""
-    unfinished = tmp_path / ".VOC2007.unfinished" / "Annotations"
     for images in (5, 20):
         process = multiprocessing.get_context("spawn").Process(
             target=make_emoji_voc, args=(tmp_path, 40, 12), kwargs={"workers": 1}
         )
         process.start()
-        while len(list(unfinished.glob("*.xml"))) < images and process.is_alive():
+        while len(written(tmp_path)) < images and process.is_alive():
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert not (tmp_path / "VOC2007").exists()
     make_emoji_voc(tmp_path, train=40, test=12, workers=1)
     assert tree_hash(tmp_path) == tree_hash(small_devkit)
-    assert not (tmp_path / ".VOC2007.unfinished").exists()
+    assert not list(tmp_path.rglob("*.unfinished"))
 
 
 def children(pid: int) -> list[int]:
@@ -159,13 +162,12 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_parent_that_is_killed_leaves_no_worker_and_no_stray_file(small_devkit, tmp_path, method):
     """Two workers of 370 MB once lived on, waiting for work."""
-    unfinished = tmp_path / ".VOC2007.unfinished"
     code = (
         "import multiprocessing; from pathlib import Path; from course_lib.emoji_voc import make_emoji_voc; "
         f"multiprocessing.set_start_method({method!r}); make_emoji_voc(Path({str(tmp_path)!r}), 40, 12, workers=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__': exec({code!r})"])
-    while len(list(unfinished.glob("Annotations/*.xml"))) < 3 and process.poll() is None:
+    while len(written(tmp_path)) < 3 and process.poll() is None:
         time.sleep(0.01)
     workers = [pid for pid in children(process.pid) if b"resource_tracker" not in command_line(pid)]
     assert len(workers) == 2
@@ -175,9 +177,24 @@ def test_a_parent_that_is_killed_leaves_no_worker_and_no_stray_file(small_devkit
     while any(is_alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(is_alive(pid) for pid in workers)
-    (unfinished / f"JPEGImages/000001.jpg.{workers[0]}.unfinished").write_text("cut off")
     make_emoji_voc(tmp_path, train=40, test=12, workers=1)
     assert tree_hash(tmp_path) == tree_hash(small_devkit) and not list(tmp_path.rglob("*.unfinished"))
+
+
+@pytest.mark.parametrize("writer", ["a worker that lives on", "a process that is gone", "this process's number"])
+def test_a_worker_that_outlives_its_run_leaves_nothing_in_the_tree(small_devkit, tmp_path, writer):
+    """Killed itself in mid-write, after the next run had cleared the folder, it once left its part in the tree."""
+    make_emoji_voc(tmp_path, train=40, test=12, workers=1)
+    left = (tmp_path / "VOC2007").rename(tmp_path / ".VOC2007.unfinished")
+    for path in sorted(left.glob("Annotations/*.xml"))[20:]:
+        path.unlink()
+    pid = {"a worker that lives on": os.getppid(), "a process that is gone": 2**22 + 1}.get(writer, os.getpid())
+    part = left / f"JPEGImages/000001.jpg.{pid}.unfinished"
+    part.write_text("cut off")
+    make_emoji_voc(tmp_path, train=40, test=12, workers=1)
+    assert tree_hash(tmp_path) == tree_hash(small_devkit) and not list(tmp_path.rglob("*.unfinished"))
+    with pytest.raises(OSError, match=r"000001\.jpg"):  # what that worker would write now has no place
+        write_whole(left / "JPEGImages/000001.jpg", b"another recipe's")
 
 
 def command_line(pid: int) -> bytes:
