@@ -142,7 +142,7 @@ def per_prior(head: Float[Tensor, "B AK H W"], values: int) -> Float[Tensor, "B 
 def xavier(layer: nn.Module) -> None:
     """Xavier weights and zero biases, as in the original code; of a grouped convolution each group by itself."""
     if isinstance(layer, nn.Conv2d):
-        inside, out = layer.weight.shape[:2]
+        out, inside = layer.weight.shape[:2]
         # torch counts the outputs of all groups, but each is made of one group's inputs.
         nn.init.xavier_uniform_(layer.weight, gain=sqrt((inside + out) / (inside + out / layer.groups)))
         if layer.bias is not None:
