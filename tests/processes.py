@@ -36,6 +36,12 @@ def dice(model):
     return {"map": torch.rand(()).item()}
 
 
+def of_twelve(devkit, run, **options):
+    """A trainer of two epochs of three steps each."""
+    options = {"evaluate": dice, "checkpoint_minutes": 1e9} | options
+    return trainer(devkit, run, options.pop("recipe", replace(RECIPE, epochs=2)), "test", **options)
+
+
 def train_and_be_killed(devkit, run, kind, moment):
     """Pretraining and three epochs, where every step is kept; killed at a moment of a kind.
 
@@ -85,7 +91,7 @@ def stop_group(devkit, run):
     step = one.step
 
     def told(network, batch):
-        if one.done == 1:
+        if one.progress.done == 1:
             os.killpg(0, signal.SIGTERM)
             os.killpg(0, signal.SIGHUP)
         return step(network, batch)
@@ -102,7 +108,7 @@ def stop_as_process(rank, devkit, run, store, number):
     step = one.step
 
     def told(network, batch):
-        if number and rank == 1 and one.done == 1:
+        if number and rank == 1 and one.progress.done == 1:
             os.kill(os.getpid(), number)
         return step(network, batch)
 

@@ -1,12 +1,8 @@
 import json
 import math
 import multiprocessing
-import os
 import shutil
-import signal
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,24 +15,16 @@ from processes import (
     measure_as_process,
     step_as_process,
     train_as_process,
-    train_slowly,
     trainer,
 )
 
 from course_lib import augment, evaluation, profiles, ssd, training, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss
 from course_lib.matching import match
-from course_lib.runs import RunError, best_epoch, read_history, read_state
+from course_lib.runs import RunError, read_history
 from course_lib.schedules import SCHEDULES, warmup_cosine_factor
 from course_lib.training import Trainer, compute, learning_rate, parameter_groups
 from course_lib.voc import VOCDetection
-
-CLOCK = ("seconds", "images_per_second")  # what of a record the machine's mood decides
-
-
-def same_weights(a: Path, b: Path) -> bool:
-    one, other = (weights.load(run / "last.safetensors").state_dict() for run in (a, b))
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_only_kernels_decay_and_every_parameter_is_in_one_group():
@@ -79,87 +67,12 @@ def test_the_logged_rate_is_the_heads_wherever_their_group_stands(small_devkit, 
     assert rates == {RECIPE.learning_rate * warmup_cosine_factor(len(usual.loader), 2, 3 * len(usual.loader))}
 
 
-def test_a_state_from_before_its_groups_had_names_is_gone_on_with(small_devkit, tmp_path):
-    begun = trainer(small_devkit, tmp_path)
-    begun.prepare()
-    begun.history = [{"epoch": 1}]
-    begun.save()
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert [group.pop("name") for group in state["optimizer"]["param_groups"]][2] == "head kernels"
-    torch.save(state, tmp_path / "state.pt")
-    one = trainer(small_devkit, tmp_path)
-    one.start_or_resume()
-    assert learning_rate(one.optimizer, "head kernels") == begun.schedule.get_last_lr()[2]
-
-
-@pytest.mark.slow
-def test_interrupted_and_gone_on_with_it_ends_where_it_would_have_ended(small_devkit, tmp_path):
-    whole = trainer(small_devkit, tmp_path / "whole")
-    whole.fit()
-
-    class Interrupted(Exception):
-        pass
-
-    def stop_after_two(record):
-        if record["epoch"] == 2:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        trainer(small_devkit, tmp_path / "parts", report=stop_after_two).fit()
-    assert not json.loads((tmp_path / "parts/provenance.json").read_text())["finished"]
-    history = trainer(small_devkit, tmp_path / "parts").fit()
-    assert same_weights(tmp_path / "whole", tmp_path / "parts")
-    assert [r["epoch"] for r in history] == [1, 2, 3] == [r["epoch"] for r in read_history(tmp_path / "parts")]
-    for a, b in zip(history, whole.history, strict=True):
-        assert {k: v for k, v in a.items() if k not in CLOCK} == {k: v for k, v in b.items() if k not in CLOCK}
-    assert json.loads((tmp_path / "parts/provenance.json").read_text())["finished"]
-
-
-@pytest.mark.slow
-def test_killed_with_no_chance_to_tidy_up_the_run_goes_on(small_devkit, tmp_path):
-    run = tmp_path / "run"
-    process = multiprocessing.get_context("spawn").Process(target=train_slowly, args=(small_devkit, run))
-    process.start()
-    while not (run / "state.pt").exists() and process.is_alive():
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert 1 <= len(read_state(run)["history"]) < 3
-    trainer(small_devkit, run, evaluate=None).fit()
-    trainer(small_devkit, tmp_path / "whole", evaluate=None).fit()
-    assert same_weights(run, tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_a_finished_run_is_left_as_it_is_and_another_recipe_or_loss_is_refused(small_devkit, tmp_path):
-    short = replace(RECIPE, epochs=1, warmup_steps=0)
-    trainer(small_devkit, tmp_path, short).fit()
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    trainer(small_devkit, tmp_path, short).fit()
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(RunError, match="--fresh"):
-        trainer(small_devkit, tmp_path, replace(short, learning_rate=1e-4)).fit()
-    with pytest.raises(RunError, match=r"was started with .*neg_pos_ratio=3.*asked for now .*neg_pos_ratio=1"):
-        trainer(small_devkit, tmp_path, short, loss=MultiBoxLoss(neg_pos_ratio=1)).fit()
-
-
 @pytest.mark.slow
 def test_the_weights_tell_how_the_loss_that_trained_them_reads_logits(small_devkit, tmp_path):
     """Read by softmax, a network that answers yes or no finds nothing (see test_detect)."""
     trainer(small_devkit, tmp_path, replace(RECIPE, epochs=1, warmup_steps=0), loss=FocalLoss()).fit()
     assert weights.load(tmp_path / "best.safetensors").scoring == "sigmoid"
     assert json.loads((tmp_path / "provenance.json").read_text())["loss"] == "FocalLoss(alpha=0.25, gamma=2.0)"
-
-
-@pytest.mark.slow
-def test_the_best_weights_are_kept_and_patience_ends_the_run(small_devkit, tmp_path):
-    scores = iter([0.1, 0.4, 0.3, 0.2, 0.9])
-    patient = replace(RECIPE, epochs=5, patience=2)
-    run = trainer(small_devkit, tmp_path, patient, evaluate=lambda model: {"map": next(scores)})
-    history = run.fit()
-    assert [r["map"] for r in history] == [0.1, 0.4, 0.3, 0.2] and best_epoch(history) == 2
-    assert (tmp_path / "best.safetensors").read_bytes() != (tmp_path / "last.safetensors").read_bytes()
-    assert json.loads((tmp_path / "provenance.json").read_text())["best_epoch"] == 2
 
 
 class Wrapped(torch.nn.Module):
@@ -220,7 +133,7 @@ def test_a_step_that_is_read_late_leaves_no_weight_broken(small_devkit, tmp_path
     """On a GPU the numbers of a step are read after the next one."""
     one = trainer(small_devkit, tmp_path, loss=Poisoned(what, first=1))
     one.prepare()
-    one.readings.late = 1
+    one.progress.readings.late = 1
     batches = [next(iter(one.loader))] * 3
     one.step(one.model, batches[0])
     one.step(one.model, batches[1])
