@@ -15,13 +15,14 @@ from processes import (
     measure_as_process,
     step_as_process,
     train_as_process,
+    train_beside_bad_pictures,
     trainer,
 )
 
 from course_lib import augment, evaluation, profiles, ssd, training, weights
 from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss
 from course_lib.matching import match
-from course_lib.runs import RunError, read_history
+from course_lib.runs import RunError, best_epoch, read_history
 from course_lib.schedules import SCHEDULES, warmup_cosine_factor
 from course_lib.training import Trainer, compute, learning_rate, parameter_groups
 from course_lib.voc import VOCDetection
@@ -258,10 +259,11 @@ def test_where_there_is_no_compiler_the_option_is_named(small_devkit, tmp_path):
 
 
 @pytest.mark.slow
-def test_bf16_trains_close_to_float32(small_devkit, tmp_path):
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_sixteen_bits_train_close_to_float32(small_devkit, tmp_path, amp):
     full = trainer(small_devkit, tmp_path / "a", replace(RECIPE, epochs=1, warmup_steps=0), image_set="test").fit()
     half = trainer(
-        small_devkit, tmp_path / "b", replace(RECIPE, epochs=1, warmup_steps=0, amp="bf16"), image_set="test"
+        small_devkit, tmp_path / "b", replace(RECIPE, epochs=1, warmup_steps=0, amp=amp), image_set="test"
     ).fit()
     assert half[0]["conf"] == pytest.approx(full[0]["conf"], rel=0.1)
 
@@ -338,6 +340,20 @@ def test_two_processes_measure_what_one_measures(small_devkit, tmp_path):
         assert first["measured"][name] == pytest.approx(alone[name], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_a_picture_that_one_of_two_processes_cannot_read_costs_both_the_measurement_and_no_more(small_devkit, tmp_path):
+    """One that went on alone would wait for the other's detections for ever."""
+    loopback_or_skip()
+    shutil.copytree(small_devkit / "VOC2007", tmp_path / "VOC2007")
+    first, second = in_two_processes(train_beside_bad_pictures, small_devkit, tmp_path)
+    assert first == second and first["maps"][:2] == [None, None] and 0 <= first["maps"][2] <= 1
+    for name, told in zip(first["names"][::-1], first["told"], strict=True):
+        assert name in told
+    history = read_history(tmp_path / "run")
+    assert [record["map"] for record in history] == first["maps"] and best_epoch(history) == 3
+    assert [record.keys() >= {"val_loc", "val_conf"} for record in history] == [False, False, True]
+
+
 def loopback_or_skip():
     from conftest import loopback_works
 
@@ -386,6 +402,25 @@ def test_float16_has_a_scaler_and_nothing_else_has(small_devkit, tmp_path):
         assert one.dtype == dtype and one.scaler.is_enabled() == (amp == "fp16")
 
 
+def test_float16_halves_its_scale_until_a_step_fits_and_no_weight_changes_before(small_devkit, tmp_path):
+    """Real float16 convolutions, which torch has on the CPU too, and the scaler's own scale to begin with."""
+    one = trainer(small_devkit, tmp_path, replace(RECIPE, amp="fp16"))
+    one.prepare()
+    one.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26)
+    batch, scale = next(iter(one.loader)), 2.0**26
+    before = {name: value.clone() for name, value in one.model.named_parameters()}
+    for _ in range(20):
+        numbers = one.step(one.model, batch)
+        if one.schedule.last_epoch:
+            break
+        scale /= 2
+        assert numbers["grad_norm"] == 0 and numbers["loc"].isfinite() and one.scaler.get_scale() == scale
+        assert all(torch.equal(value, before[name]) for name, value in one.model.named_parameters())
+    assert scale < 2.0**26 and one.scaler.get_scale() == scale and numbers["grad_norm"] > 0
+    changed = [name for name, value in one.model.named_parameters() if not torch.equal(value, before[name])]
+    assert len(changed) > 0.9 * len(before) and all(value.isfinite().all() for value in one.model.parameters())
+
+
 def test_float16_that_overflows_at_every_scale_stops_the_run(small_devkit, tmp_path):
     """The scaler alone would halve its scale for ever, and leave every step out."""
     one = trainer(small_devkit, tmp_path, loss=Poisoned("broken gradient"))
@@ -424,10 +459,11 @@ def test_a_step_is_match_predict_compare_also_through_a_wrapper(small_devkit, tm
             assert all(torch.equal(step.parts[name], value) for name, value in expected.items())
 
 
-def test_convolutions_take_the_type_that_is_asked_for_and_the_loss_stays_in_float32(small_devkit, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_convolutions_take_the_type_that_is_asked_for_and_the_loss_stays_in_float32(small_devkit, tmp_path, dtype):
     one = trainer(small_devkit, tmp_path)
-    step = compute(one.model, next(iter(one.loader)), MultiBoxLoss(), match_iou=0.5, dtype=torch.bfloat16)
-    assert step.offsets.dtype == step.logits.dtype == torch.bfloat16
+    step = compute(one.model, next(iter(one.loader)), MultiBoxLoss(), match_iou=0.5, dtype=dtype)
+    assert step.offsets.dtype == step.logits.dtype == dtype
     assert all(value.dtype == torch.float32 for value in step.parts.values())
 
 
