@@ -71,9 +71,9 @@ def copies(fingerprints: Sequence[Fingerprint], alike: int = ALIKE) -> Int[np.nd
         fingerprints: of N pictures.
         alike: bits in which two hashes differ at most; 0 for pictures whose hashes are the same.
     """
-    first = np.arange(len(fingerprints))
-    if not len(first):
-        return first
+    first = list(range(len(fingerprints)))
+    if not first:
+        return np.array(first, dtype=np.int64)
     looks, mirrored = (
         np.where(np.stack([getattr(one, name) for one in fingerprints]), 1, -1).astype(np.float32)
         for name in ("looks", "mirrored")
@@ -82,15 +82,15 @@ def copies(fingerprints: Sequence[Fingerprint], alike: int = ALIKE) -> Int[np.nd
         rows = looks[start : start + BLOCK]
         # Products of +1 and -1: equal bits minus different ones, exact in float32.
         close = np.maximum(rows @ looks[start:].T, rows @ mirrored[start:].T) >= BITS - 2 * alike
-        for row, column in np.argwhere(np.triu(close, 1)) + start:
+        for row, column in (np.argwhere(np.triu(close, 1)) + start).tolist():
             one, other = sorted((_first(first, row), _first(first, column)))
             first[other] = one
     return np.array([_first(first, place) for place in range(len(first))])
 
 
-def _first(first: Int[np.ndarray, " N"], place: int) -> int:
+def _first(first: list[int], place: int) -> int:
     """The first picture of the chain that a picture is in; the chain is short from then on."""
     while first[place] != place:
         first[place] = first[first[place]]
         place = first[place]
-    return int(place)
+    return place
