@@ -54,7 +54,7 @@ def fitted(recipe: Recipe, images: int) -> Recipe:
     while batch > 2 and images // batch < STEPS_AN_EPOCH:
         batch //= 2
     epochs = max(recipe.epochs, -(-STEPS // max(images // batch, 1)))
-    every = recipe.evaluate_every * epochs // recipe.epochs
+    every = -(-recipe.evaluate_every * epochs // recipe.epochs)
     return with_room(replace(recipe, batch_size=batch, epochs=epochs, evaluate_every=every), images, share=0.1)
 
 
@@ -112,7 +112,7 @@ def require_same(run: Path, asked: Mapping[str, str | None] | None) -> str | Non
     return None
 
 
-def same_folder(one: str, other: str) -> bool:
+def same_folder(one: str | Path, other: str | Path) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 

@@ -212,7 +212,10 @@ class Profile:
             raise DataError(path, "model", described(kept), cure)
         (run / "pretraining.pt").unlink(missing_ok=True)  # what it led to is kept
         model.load_state_dict(kept.state_dict())
-        return model if runs.started_from(run) else prepared(model, loss)
+        if not runs.started_from(run):
+            return prepared(model, loss)
+        model.scoring = kept.scoring
+        return model
 
     def fill(
         self,

@@ -183,7 +183,7 @@ def start_from(model: ssd.SSD, path: str | Path) -> Taken:
     """
     other = load(path)
     if other.architecture != model.architecture:
-        cure = f"a {model.architecture} is to be trained: give weights of one, or choose the profile that trains these"
+        cure = f"asked for is {model.architecture}: give weights of that, or choose the profile that trains these"
         raise DataError(path, "architecture", other.architecture, cure)
     common = [name for name in model.classes if name in other.classes and model.scoring == other.scoring]
     tensors = other.state_dict()
