@@ -82,7 +82,7 @@ def train(
     chosen = on_data(profile, data, train_on, select_on)
     chosen = with_recipe(chosen, settings or [], {"epochs": epochs, "seed": seed})
     if data and not any(setting.startswith("warmup_steps=") for setting in settings or []):
-        chosen = replace(chosen, recipe=own_tree.with_room(chosen.recipe, len(chosen.training_set())))
+        chosen = replace(chosen, recipe=warmed(chosen, run, fresh))
     chosen = from_weights(chosen, run, start, fresh)
     training.require_measure(chosen.recipe, bool(chosen.select))
     chosen = replace(chosen, device=join_processes(chosen.device))
@@ -130,6 +130,14 @@ def on_data(name: ProfileName | None, data: Path | None, train_on: str | None, s
             refuse(f"{option} is {one}, and {there}: name one, or make them with {command('split', data)}{instead}")
     chosen = profiles.profile(name or "photos")
     return own_tree.profile_on(chosen, data, train_on, None if select_on == NO_LIST else select_on)
+
+
+def warmed(chosen: Profile, run: Path, fresh: bool) -> Recipe:
+    """The recipe with a warmup that has room in so few steps: the run's own where it goes on, perhaps for longer."""
+    begun = {} if fresh else runs.known_of(run).get("recipe", {})
+    if "warmup_steps" in begun:
+        return replace(chosen.recipe, warmup_steps=begun["warmup_steps"])
+    return own_tree.with_room(chosen.recipe, len(chosen.training_set()))
 
 
 def from_weights(chosen: Profile, run: Path, start: Path | None, fresh: bool) -> Profile:
@@ -229,12 +237,28 @@ def require_data(chosen: Profile) -> None:
     if faults:
         raise typer.Exit(1)
     training.require_batches(chosen.recipe, len(chosen.training_set()))
-    annotations_of(chosen.training_set())
+    require_objects(chosen)
     if chosen.select and not any((~one.difficult).any() for one in annotations_of(ImageDataset(chosen.select))):
         names = " and ".join(str(one.tree / trees.LISTS / f"{one.name}.txt") for one in chosen.select)
         warnings.warn(
             f"{names}: no object that counts, so no epoch can be measured: the last is the best", stacklevel=2
         )
+
+
+def require_objects(chosen: Profile) -> None:
+    """Refuse a training set without a single object: the loss would be 0 to the end.
+
+    Raises:
+        DataError: with the names that its objects have, where these are none of the classes.
+    """
+    if any(len(one.labels) for one in annotations_of(chosen.training_set())):
+        return
+    first = chosen.train[0]
+    names = sorted(trees.count_names(first.tree, first.ids))
+    cure = "a detector learns from objects: label some, or train on another list"
+    if names:
+        cure = f"its objects are {weights.some_of(names)}: give these as `classes`, or name the tree with --data"
+    raise DataError(first.tree / trees.LISTS / f"{first.name}.txt", "objects", "none of the classes", cure)
 
 
 def join_processes(device: str) -> str:

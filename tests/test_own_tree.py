@@ -314,3 +314,63 @@ def test_focal_losss_biases_are_not_put_over_those_that_were_taken(tmp_path):
         assert model.scoring == "sigmoid" and (model.conf_heads[0].bias == 3).all()
     anew = chosen.start(tmp_path / "softmax", loss=losses.MultiBoxLoss())
     assert (anew.conf_heads[0].bias == 0).all()
+
+
+def emoji_in_three_classes(devkit: Path, tree: Path) -> Path:
+    """EmojiVOC's first pictures under names with spaces, every third as PNG, their twenty classes told as three."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tree / folder).mkdir(parents=True)
+    ids = voc.read_image_set(devkit, "2007", "trainval")[:18]
+    for number, image_id in enumerate(ids):
+        path, name = voc.image_path(devkit, "2007", image_id), f"my picture {number}"
+        if number % 3:
+            shutil.copy(path, tree / "JPEGImages" / f"{name}.jpg")
+        else:
+            Image.open(path).save(tree / "JPEGImages" / f"{name}.png")
+        xml = voc.annotation_path(devkit, "2007", image_id).read_text()
+        for label, known in enumerate(voc.VOC_CLASSES):
+            xml = xml.replace(f"<name>{known}</name>", f"<name>{('cup of tea', 'Löffel', 'dog')[label % 3]}</name>")
+        (tree / "Annotations" / f"{name}.xml").write_text(xml)
+    for name, numbers in {"train": range(12), "val": range(12, 15), "test": range(15, 18)}.items():
+        (tree / "ImageSets/Main" / f"{name}.txt").write_text("\n".join(f"my picture {number}" for number in numbers))
+    return tree
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_boxes_by_the_command_line(call, small_devkit, tmp_path, monkeypatch, root):
+    """As a reader does it, with weights of other classes to start from; and what goes on afterwards."""
+    monkeypatch.chdir(tmp_path)
+    tree = emoji_in_three_classes(small_devkit, tmp_path / "my data")
+    start = shutil.copy(root / "data" / "ssd_mini.safetensors", tmp_path / "known.safetensors")
+    learn = ("train", "--run", "run", "--data", "my data", "--profile", "cpu", "--recipe", "workers=0")
+    done = call(*learn, "--epochs", 1, "--start", start)
+    assert done.returncode == 0, done.stderr
+    for words in ("cup of tea", "Löffel", "dog", "12 pictures in batches of 2", "Started from known.safetensors"):
+        assert words in done.stdout
+    assert "the classes dog; anew begin Löffel, cup of tea" in done.stdout
+    provenance = json.loads(Path("run/provenance.json").read_text())
+    assert provenance["classes"] == ["Löffel", "cup of tea", "dog"] and provenance["data"]["tree"] == str(tree)
+    assert provenance["started_from"]["file"] == "known.safetensors" and provenance["pretraining_steps"] == 0
+
+    report = json.loads(call("evaluate", "--run", "run", "--json").stdout)
+    assert report["on"] == "test" and report["images"] == 3 and set(report["ap"]) == {*provenance["classes"]}
+    kept = Path("run/evaluation_area.json").read_bytes()
+    other = call("evaluate", "--run", "run", "--data", small_devkit / "VOC2007", "--on", "test", "--json")
+    assert other.returncode == 0 and json.loads(other.stdout)["images"] == 12
+    assert "named 'aeroplane', a class that was not learned" in other.stderr
+    assert Path("run/evaluation_area.json").read_bytes() == kept
+
+    found = call("detect", "my data/JPEGImages", "--weights", "run/best.safetensors", "--threshold", 0.01, "--json")
+    rows = json.loads(found.stdout)
+    assert [Path(row["path"]).suffix for row in rows].count(".png") == 6 and len(rows) == 18
+    assert {one["class"] for row in rows for one in row["objects"]} <= {*provenance["classes"]}
+
+    Path(start).unlink()
+    tree.rename(tmp_path / "elsewhere")
+    gone = call("evaluate", "--run", "run")
+    assert gone.returncode == 1 and "give --data TREE, where it is now" in gone.stderr
+    longer = call(*learn[:4], "elsewhere", *learn[5:], "--epochs", 2)
+    assert longer.returncode == 0 and f"The tree of this run was {tree}" in longer.stdout, longer.stderr
+    again = json.loads(Path("run/provenance.json").read_text())
+    assert again["data"]["tree"] == str(tmp_path / "elsewhere") and again["epochs_done"] == 2
+    assert again["started_from"] == provenance["started_from"]
