@@ -15,7 +15,7 @@ from course_lib.annotations import object_names, read_annotation
 from course_lib.copies import ALIKE, Fingerprint, copies, fingerprint
 from course_lib.files import DataError, write_whole
 from course_lib.images import ENDINGS, check_header
-from course_lib.trees import LISTS, spelling
+from course_lib.trees import LISTS, by_tree, spelling
 from course_lib.voc import ImageSet, image_in, xml_in
 
 LISTS_OF_A_SPLIT = ("train", "val", "trainval", "test")
@@ -142,7 +142,7 @@ def look_at(
             faults += problems
         else:
             pictures.append(picture)
-    return pictures, faults
+    return pictures, list(by_tree(faults))
 
 
 def _require_listable(path: Path) -> None:

@@ -25,7 +25,7 @@ from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
 from course_lib.stopping import Stop, stop_signals
-from course_lib.voc import Batch, ImageDataset
+from course_lib.voc import Batch, ImageDataset, require_objects
 
 
 class Step(NamedTuple):
@@ -264,6 +264,7 @@ class Trainer:
     where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
 
     Raises:
+        DataError: the data set has no object: see `voc.require_objects`.
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
             (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
         stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
@@ -286,6 +287,7 @@ class Trainer:
         may_change: Collection[str] = (),
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
+        require_objects(dataset)
         self.model, self.recipe, self.run = model, recipe, Path(run)
         self.evaluate, self.report, self.follow, self.notes = evaluate, report, follow, notes or {}
         self.loss = loss or losses.MultiBoxLoss()
