@@ -32,7 +32,7 @@ from course_lib.profiles import Profile
 from course_lib.recipes import Recipe
 from course_lib.terminal import command, complain, console, errors, refuse, say, warnings_in_lines
 from course_lib.training import Trainer
-from course_lib.voc import Annotation, ImageDataset, LeftOut
+from course_lib.voc import Annotation, ImageDataset, LeftOut, require_objects
 
 ProfileName = StrEnum("ProfileName", {name: name for name in profiles.PROFILES})
 LossName = StrEnum("LossName", {name.replace("-", "_"): name for name in losses.LOSSES})
@@ -237,28 +237,13 @@ def require_data(chosen: Profile) -> None:
     if faults:
         raise typer.Exit(1)
     training.require_batches(chosen.recipe, len(chosen.training_set()))
-    require_objects(chosen)
+    require_objects(chosen.training_set())
+    annotations_of(chosen.training_set())
     if chosen.select and not any((~one.difficult).any() for one in annotations_of(ImageDataset(chosen.select))):
         names = " and ".join(str(one.tree / trees.LISTS / f"{one.name}.txt") for one in chosen.select)
         warnings.warn(
             f"{names}: no object that counts, so no epoch can be measured: the last is the best", stacklevel=2
         )
-
-
-def require_objects(chosen: Profile) -> None:
-    """Refuse a training set without a single object: the loss would be 0 to the end.
-
-    Raises:
-        DataError: with the names that its objects have, where these are none of the classes.
-    """
-    if any(len(one.labels) for one in annotations_of(chosen.training_set())):
-        return
-    first = chosen.train[0]
-    names = sorted(trees.count_names(first.tree, first.ids))
-    cure = "a detector learns from objects: label some, or train on another list"
-    if names:
-        cure = f"its objects are {weights.some_of(names)}: give these as `classes`, or name the tree with --data"
-    raise DataError(first.tree / trees.LISTS / f"{first.name}.txt", "objects", "none of the classes", cure)
 
 
 def join_processes(device: str) -> str:

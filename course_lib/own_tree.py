@@ -11,7 +11,7 @@ from course_lib.files import DataError, sha256
 from course_lib.profiles import Profile
 from course_lib.recipes import Recipe
 from course_lib.runs import ANEW, RunError
-from course_lib.voc import ImageSet
+from course_lib.voc import ImageDataset, ImageSet, require_objects
 
 TEST = "test"  # the list by which nothing is chosen, where a tree has one
 ELSEWHERE = "the profile's own"
@@ -34,8 +34,7 @@ def profile_on(chosen: Profile, tree: str | Path, train_on: str = "train", selec
     tree = trees.require_tree(tree).resolve()
     classes = tuple(sorted(trees.count_names(tree, ImageSet(tree, train_on).ids)))
     if not classes:
-        cure = "a detector learns from objects: label some, or train on another list"
-        raise DataError(tree / trees.LISTS / f"{train_on}.txt", "objects", "none", cure)
+        require_objects(ImageDataset([ImageSet(tree, train_on, classes)]))
     test = TEST if TEST in trees.list_names(tree) else None
     train, select, test = (
         (ImageSet(tree, name, classes),) if name is not None else () for name in (train_on, select_on, test)
