@@ -126,7 +126,7 @@ def on_data(name: ProfileName | None, data: Path | None, train_on: str | None, s
     for option, one in wanted.items():
         if one not in lists:
             instead = f", or --select-on {NO_LIST} to keep the last epoch" if option == "--select-on" else ""
-            there = f"the lists in {data / trees.LISTS} are: {', '.join(lists) or NO_LIST}"
+            there = f"the lists in {data / trees.LISTS} are: {own_tree.some_lists(data)}"
             refuse(f"{option} is {one}, and {there}: name one, or make them with {command('split', data)}{instead}")
     chosen = profiles.profile(name or "photos")
     return own_tree.profile_on(chosen, data, train_on, None if select_on == NO_LIST else select_on)

@@ -1,6 +1,8 @@
 """A tree of one's own in a run: its lists and classes, what the run says of them, and whether it goes on with them."""
 
 import hashlib
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,6 @@ from course_lib.recipes import Recipe
 from course_lib.runs import ANEW, RunError
 from course_lib.voc import ImageDataset, ImageSet, require_objects
 
-TEST = "test"  # the list by which nothing is chosen, where a tree has one
 ELSEWHERE = "the profile's own"
 STEPS_AN_EPOCH, STEPS = 4, 300  # at least, where few images are to be learned from: see `fitted`
 
@@ -35,12 +36,18 @@ def profile_on(chosen: Profile, tree: str | Path, train_on: str = "train", selec
     classes = tuple(sorted(trees.count_names(tree, ImageSet(tree, train_on).ids)))
     if not classes:
         require_objects(ImageDataset([ImageSet(tree, train_on, classes)]))
-    test = TEST if TEST in trees.list_names(tree) else None
+    test = test_list(train_on) if test_list(train_on) in trees.list_names(tree) else None
     train, select, test = (
         (ImageSet(tree, name, classes),) if name is not None else () for name in (train_on, select_on, test)
     )
     recipe = fitted(chosen.recipe, len(train[0]))
     return replace(chosen, train=train, select=select, test=test, recipe=recipe, record=None)
+
+
+def test_list(train_on: str = "train") -> str:
+    """The list by which nothing is chosen, where a tree has one: "test" to "train", "my_test" to "my_train"."""
+    name, count = re.subn(r"train(val)?$", "test", train_on)
+    return name if count else "test"
 
 
 def fitted(recipe: Recipe, images: int) -> Recipe:
@@ -135,7 +142,7 @@ def to_measure(run: Path, tree: Path | None = None, on: str | None = None) -> tu
     """On what to measure a run: on the tree that it was trained on, or another.
 
     Args:
-        on: a list; None for `test`, or where the tree has none the list that told which epoch is best.
+        on: a list; None for the `test_list`, or where the tree has none the list that told which epoch is best.
 
     Returns:
         The image set, with the classes that the run has learned; and remarks: where the list cannot tell how good the
@@ -155,10 +162,12 @@ def to_measure(run: Path, tree: Path | None = None, on: str | None = None) -> tu
     tree = trees.require_tree(tree or own).resolve()
     lists = trees.list_names(tree)
     at_home = bool(data) and (same_folder(tree, own) or not own.is_dir())
-    usual = TEST if TEST in lists else data.get("select_on") if at_home else None
+    usual = test_list(data["train_on"]) if at_home else test_list()
+    if at_home and usual not in lists:
+        usual = data["select_on"]
     if (on or usual) not in lists:
-        cure = f"its lists are {', '.join(lists) or 'none'}: name one with --on"
-        raise DataError(tree / trees.LISTS, "list to measure on", on or TEST, cure)
+        cure = f"its lists are {some_lists(tree)}: name one with --on"
+        raise DataError(tree / trees.LISTS, "list to measure on", on or test_list(), cure)
     classes = known.get("classes") or weights.load(run / "best.safetensors").classes
     image_set = ImageSet(tree, on or usual, classes)
     remarks = unknown_names(image_set)
@@ -166,6 +175,11 @@ def to_measure(run: Path, tree: Path | None = None, on: str | None = None) -> tu
         what = "was learned from" if image_set.name == data["train_on"] else "told which epoch is best"
         remarks.insert(0, f"{image_set.name} {what}: on new pictures the result would be lower")
     return image_set, remarks
+
+
+def some_lists(tree: str | Path) -> str:
+    """The names of a tree's lists in a line, VOC's class lists, which have the longer names, last."""
+    return textwrap.shorten(", ".join(sorted(trees.list_names(tree), key=len)), 80) or "none"
 
 
 def unknown_names(image_set: ImageSet) -> list[str]:

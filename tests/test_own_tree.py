@@ -186,6 +186,14 @@ def test_a_recipe_for_few_images_has_steps_and_a_warmup_that_is_shorter(images, 
         assert fit == recipe
 
 
+@pytest.mark.parametrize(
+    ("train_on", "expected"),
+    [("train", "test"), ("trainval", "test"), ("my_train", "my_test"), ("a_trainval", "a_test"), ("trains", "test")],
+)
+def test_the_list_to_measure_on_belongs_to_the_one_that_was_learned_from(train_on, expected):
+    assert own_tree.test_list(train_on) == expected
+
+
 def a_run_on(run: Path, chosen: Profile, **more: object) -> Path:
     """A run's folder, as far as its provenance goes."""
     run.mkdir(exist_ok=True)
@@ -251,7 +259,7 @@ def test_what_a_run_is_measured_on(own, tmp_path):
         assert image_set.name == name and remark.startswith(said)
     (own / "ImageSets/Main/test.txt").unlink()
     assert own_tree.to_measure(run)[0].name == "val" and len(own_tree.to_measure(run)[1]) == 1
-    with pytest.raises(DataError, match="list to measure on is 'tset': its lists are train, val: name one with --on"):
+    with pytest.raises(DataError, match="list to measure on is 'tset': its lists are val, train: name one with --on"):
         own_tree.to_measure(run, on="tset")
     other = shutil.copytree(own, tmp_path / "other")
     with pytest.raises(DataError, match="list to measure on is 'test'"):
