@@ -23,7 +23,7 @@ from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
 from course_lib.stopping import Stop, stop_signals
-from course_lib.voc import Batch, ImageDataset
+from course_lib.voc import Batch, ImageDataset, require_objects
 
 
 class Step(NamedTuple):
@@ -176,6 +176,22 @@ def require_batches(recipe: Recipe, images: int) -> None:
         )
 
 
+def require_measure(recipe: Recipe, measured: bool) -> None:
+    """Refuse a recipe that waits for measurements where nothing is measured.
+
+    Raises:
+        RunError: with the field.
+    """
+    waiting = [
+        name for name, waits in (("patience", recipe.patience), ("schedule", recipe.schedule == "plateau")) if waits
+    ]
+    if waiting and not measured:
+        values = ", ".join(f"{name}={getattr(recipe, name)}" for name in waiting)
+        raise runs.RunError(
+            f"{values} waits for measurements, and nothing is measured: name a list to measure on, or do without"
+        )
+
+
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
@@ -204,6 +220,7 @@ class Trainer:
     where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
 
     Raises:
+        DataError: the data set has no object: see `voc.require_objects`.
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
             (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
         stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
@@ -226,6 +243,7 @@ class Trainer:
         may_change: Collection[str] = (),
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
+        require_objects(dataset)
         self.model, self.recipe, self.run = model, recipe, Path(run)
         self.evaluate, self.report = evaluate, report
         self.loss = loss or losses.MultiBoxLoss()
@@ -233,6 +251,7 @@ class Trainer:
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
         require_batches(recipe, len(dataset))
+        require_measure(recipe, evaluate is not None)
         workers = workers if recipe.workers is None else recipe.workers
         self.loader = loader(
             Augmented(dataset, transform, recipe.seed),

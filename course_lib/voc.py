@@ -6,6 +6,7 @@ names are here too.
 
 import codecs
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -320,6 +321,26 @@ class ImageDataset(Dataset):
     def __getitem__(self, index: int) -> tuple:
         image, target = self.load(index)
         return (image, target) if self.transform is None else self.transform(image, target)
+
+
+def require_objects(dataset: ImageDataset) -> None:
+    """Refuse a data set that shows nothing, from which a detector would learn to find nothing at a loss of 0.
+
+    Annotations are read up to the first with an object that counts.
+
+    Raises:
+        DataError: there is none; where objects have other names, the error gives them.
+    """
+    names: set[str] = set()
+    for index in range(len(dataset)):
+        annotation = dataset.annotation(index)
+        if (dataset.keep_difficult | ~annotation.difficult).any():
+            return
+        names.update(annotation.unknown)
+    one, found = dataset.sets[0], textwrap.shorten(", ".join(sorted(names)), 80)
+    cure = f"its objects are called {found}: give these names as `classes`" if names else "annotate what is to be found"
+    path = one.tree / "ImageSets" / "Main" / f"{one.name}.txt"
+    raise DataError(path, "objects", f"none of the {len(dataset.classes)} classes in {len(dataset)} images", cure)
 
 
 class VOCDetection(ImageDataset):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from elsewhere import elsewhere
 
-from course_lib import cli, emoji_voc, pretraining, profiles, ssd, weights
+from course_lib import commands_evaluate, emoji_voc, pretraining, profiles, ssd, weights
 from course_lib.files import DataError
 from course_lib.voc import ImageDataset, ImageSet
 
@@ -122,7 +122,7 @@ def test_a_tree_of_the_readers_is_used_as_it_is_and_has_no_unseen_emoji(small_de
     assert len(profiles.profile("cpu").training_set()) == 36
     shutil.copy(profiles.RECORD, tmp_path / "best.safetensors")
     (tmp_path / "provenance.json").write_text(json.dumps({"profile": "cpu", "best_epoch": 1}))
-    report = cli.evaluate_run(tmp_path, cli.Method.area)
+    report = commands_evaluate.evaluate_run(tmp_path, commands_evaluate.Method.area)
     assert report["images"] == 12 and not {"known", "unseen"} & report.keys()
     assert {path: path.stat().st_mtime_ns for path in small_devkit.rglob("*")} == before
 
@@ -133,15 +133,15 @@ def test_an_interrupted_start_goes_on_and_leaves_only_its_result(small, tmp_path
     monkeypatch.setattr(pretraining, "BATCH", 4)
     profile, steps, left = replace(small, pretraining_steps=6), [], iter(range(interrupted))
     expected = profile.start(tmp_path / "whole", seed=3)
-    learn, save = pretraining.learn, weights.save
+    learn, write = pretraining.learn, weights.write
     monkeypatch.setattr(pretraining, "learn", lambda *given: (next(left), learn(*given))[1])
     # After the last step it is interrupted before the weights are written.
-    monkeypatch.setattr(weights, "save", lambda *given: next(left))
+    monkeypatch.setattr(weights, "write", lambda *given: next(left))
     with pytest.raises(StopIteration):
         profile.start(tmp_path / "run", seed=3)
     assert (tmp_path / "run" / "pretraining.pt").exists() == (interrupted > 1)
     monkeypatch.setattr(pretraining, "learn", lambda *given: (steps.append(1), learn(*given))[1])
-    monkeypatch.setattr(weights, "save", save)
+    monkeypatch.setattr(weights, "write", write)
     model = profile.start(tmp_path / "run", seed=3)
     assert len(steps) == 6 - interrupted // 2 * 2
     for (name, tensor), same in zip(model.state_dict().items(), expected.state_dict().values(), strict=True):

@@ -20,6 +20,7 @@ from processes import (
 )
 
 from course_lib import augment, evaluation, profiles, ssd, training, weights
+from course_lib.files import DataError
 from course_lib.losses import FocalLoss, MultiBoxLoss, SoftmaxFocalLoss
 from course_lib.matching import match
 from course_lib.runs import RunError, best_epoch, read_history
@@ -54,6 +55,14 @@ def test_a_trainer_leaves_the_model_alone_until_it_is_to_learn(small_devkit, tmp
         assert torch.equal(tensor, before[name][0]) and tensor.stride() == before[name][1], name
     one.prepare()
     assert model.scoring == "sigmoid" and not all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
+def test_a_trainer_refuses_a_training_set_without_a_single_object(small_devkit, tmp_path):
+    names = ("screw", "nut")
+    dataset = VOCDetection(small_devkit, "2007", "val", classes=names)
+    with pytest.raises(DataError, match="its objects are called"):
+        Trainer(ssd.ssd_mini(3, names), dataset, augment.training_mini(160), RECIPE, tmp_path)
 
 
 def test_the_logged_rate_is_the_heads_wherever_their_group_stands(small_devkit, tmp_path, monkeypatch):
