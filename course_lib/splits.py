@@ -48,7 +48,7 @@ class ClassTable:
                 where = " and ".join(f"{count} of {one}" for one, count in counts.items() if count)
                 said.append(f"{name!r} is in no image of {self.lists[0]}, but in {where}: it cannot be learned")
             elif none:
-                said.append(f"{name!r} is in no image of {none}: how well it is found, is not measured there")
+                said.append(f"{name!r} is in no image of {none}, so nothing is measured of it there")
         return said + [f"{a!r} and {b!r} count as two classes: give them one name" for a, b in two_spellings(self)]
 
 
