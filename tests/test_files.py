@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from course_lib.files import NOTE, DataError, as_json, as_stored, clear_unfinished, plain, write_whole
+from course_lib.files import NOTE, DataError, as_json, as_stored, clear_unfinished, plain, sha256, write_whole
 from course_lib.runs import RunError
 from course_lib.voc import VOCDetection
 
@@ -197,3 +197,12 @@ def test_a_name_is_found_in_the_unicode_form_that_it_is_stored_in(tmp_path, stor
     names = {form: unicodedata.normalize(form, "Größe é 日本 Å.xml") for form in ("NFC", "NFD")}
     (tmp_path / names[stored]).touch()
     assert as_stored(tmp_path / names[asked]).exists()
+
+
+def test_a_files_sha256_is_what_the_standard_says(tmp_path):
+    """FIPS 180-4's example, and a change of one bit."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == known
+    (tmp_path / "abc").write_bytes(b"abb")
+    assert sha256(tmp_path / "abc") != known

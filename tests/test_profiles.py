@@ -133,15 +133,15 @@ def test_an_interrupted_start_goes_on_and_leaves_only_its_result(small, tmp_path
     monkeypatch.setattr(pretraining, "BATCH", 4)
     profile, steps, left = replace(small, pretraining_steps=6), [], iter(range(interrupted))
     expected = profile.start(tmp_path / "whole", seed=3)
-    learn, save = pretraining.learn, weights.save
+    learn, write = pretraining.learn, weights.write
     monkeypatch.setattr(pretraining, "learn", lambda *given: (next(left), learn(*given))[1])
     # After the last step it is interrupted before the weights are written.
-    monkeypatch.setattr(weights, "save", lambda *given: next(left))
+    monkeypatch.setattr(weights, "write", lambda *given: next(left))
     with pytest.raises(StopIteration):
         profile.start(tmp_path / "run", seed=3)
     assert (tmp_path / "run" / "pretraining.pt").exists() == (interrupted > 1)
     monkeypatch.setattr(pretraining, "learn", lambda *given: (steps.append(1), learn(*given))[1])
-    monkeypatch.setattr(weights, "save", save)
+    monkeypatch.setattr(weights, "write", write)
     model = profile.start(tmp_path / "run", seed=3)
     assert len(steps) == 6 - interrupted // 2 * 2
     for (name, tensor), same in zip(model.state_dict().items(), expected.state_dict().values(), strict=True):
