@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from course_lib.files import DataError
+from course_lib.files import DataError, as_stored
 from course_lib.images import namesakes
 
 VOC_CLASSES = (
@@ -176,7 +176,7 @@ def parse(path: str | Path) -> ElementTree.Element:
     path = Path(path)
     restore = "restore the annotation or take it off the list"
     try:
-        content = path.read_bytes()
+        content = as_stored(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(path, "file", error.strerror, _renamed(path) or restore) from None
     except OSError as error:

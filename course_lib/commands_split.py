@@ -105,9 +105,11 @@ def tell_copies(pictures: list[Picture], lists: dict[str, list[str]], alike: int
     """Say which pictures were found to be copies, and where they went."""
     groups = splits.copied(pictures, alike)
     of = {image_id: name for name, ids in lists.items() for image_id in ids}
+    content = {picture.image_id: picture.print.content for picture in pictures}
     for ids in groups[:MOST_SHOWN]:
+        same = " (the same file)" if len({content[one] for one in ids}) == 1 else ""
         more = f" and {len(ids) - MOST_SHOWN} more" if len(ids) > MOST_SHOWN else ""
-        say(f"copies of one picture, all in {of[ids[0]]}: {', '.join(ids[:MOST_SHOWN])}{more}")
+        say(f"copies of one picture{same}, all in {of[ids[0]]}: {', '.join(ids[:MOST_SHOWN])}{more}")
     if groups[MOST_SHOWN:]:
         say(f"and {len(groups) - MOST_SHOWN} more pictures with copies")
 

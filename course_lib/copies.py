@@ -1,7 +1,6 @@
 """Copies of one picture: files of the same bytes, and pictures that look the same once they were saved again,
 made smaller, brighter, cut a little at the edges, or mirrored."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from PIL import Image
 
-from course_lib.files import DataError
+from course_lib.files import DataError, sha256
 from course_lib.images import RESTORE, grey_square
 
 BITS = 256  # of a hash
@@ -25,12 +24,12 @@ class Fingerprint(NamedTuple):
     """What tells a picture from others.
 
     Attributes:
-        content: the hash (SHA-256) of the file's bytes.
+        content: the hash (SHA-256) of the file's bytes, in hexadecimal.
         looks: the perceptual hash of the picture.
         mirrored: the perceptual hash of its mirror image.
     """
 
-    content: bytes
+    content: str
     looks: Bool[np.ndarray, "256"]
     mirrored: Bool[np.ndarray, "256"]
 
@@ -53,7 +52,7 @@ def fingerprint(path: str | Path) -> Fingerprint:
     """
     square = grey_square(path, PIXELS)
     try:
-        content = hashlib.sha256(Path(path).read_bytes()).digest()
+        content = sha256(path)
     except OSError as error:
         raise DataError(path, "image", error.strerror, RESTORE) from None
     looks, mirrored = (

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import unicodedata
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
@@ -57,6 +58,14 @@ def _literal(shown: str) -> object:
         return ast.literal_eval(shown)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return shown
+
+
+def as_stored(path: Path) -> Path:
+    """The path with its name in the Unicode form that the file has: a Mac may store `ö` as `o` and two dots."""
+    if path.name.isascii() or os.path.lexists(path):
+        return path
+    forms = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.lexists(form)), path)
 
 
 def write_whole(path: str | Path, content: str | bytes, before: Path | None = None) -> None:

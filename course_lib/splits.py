@@ -1,5 +1,6 @@
 """The lists of a tree: which classes each of them shows, and new lists for a tree that has none."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class ClassTable:
                 where = " and ".join(f"{count} of {one}" for one, count in counts.items() if count)
                 said.append(f"{name!r} is in no image of {self.lists[0]}, but in {where}: it cannot be learned")
             elif none:
-                said.append(f"{name!r} is in no image of {none}: how well it is found, is not measured there")
+                said.append(f"{name!r} is in no image of {none}, so nothing is measured of it there")
         return said + [f"{a!r} and {b!r} count as two classes: give them one name" for a, b in two_spellings(self)]
 
 
@@ -104,9 +105,9 @@ def annotated(tree: str | Path) -> tuple[str, ...]:
 
 def not_annotated(tree: str | Path) -> tuple[str, ...]:
     """The names of the pictures of a tree that have no annotation, sorted."""
-    known = set(annotated(tree))
+    known = {unicodedata.normalize("NFC", image_id) for image_id in annotated(tree)}
     pictures = (path for path in (Path(tree) / "JPEGImages").glob("[!.]*") if path.suffix.lower() in ENDINGS)
-    return tuple(sorted(path.name for path in pictures if path.stem not in known))
+    return tuple(sorted(path.name for path in pictures if unicodedata.normalize("NFC", path.stem) not in known))
 
 
 def look_at(

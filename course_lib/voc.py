@@ -28,7 +28,7 @@ from course_lib.annotations import warn_of_unknown as warn_of_unknown
 from course_lib.batches import Batch as Batch
 from course_lib.batches import Target as Target
 from course_lib.batches import collate as collate
-from course_lib.files import DataError
+from course_lib.files import DataError, as_stored
 from course_lib.images import ENDINGS, OTHER_ENDINGS, find_image
 from course_lib.images import read_image as read_image
 
@@ -76,7 +76,7 @@ def _text(path: Path, content: bytes) -> str:
 
 def _is_there(annotations: Path, image_id: str) -> bool:
     try:
-        return (annotations / f"{image_id}.xml").is_file()
+        return as_stored(annotations / f"{image_id}.xml").is_file()
     except OSError:  # a name too long, a folder that is closed
         return False
 

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from own_pictures import folders, kitchen, shown
 
@@ -16,16 +18,19 @@ def lists_of(tree) -> dict[str, str]:
 
 def test_a_tree_of_ones_own_is_split_and_then_has_no_fault(call, tree):
     (tree / "JPEGImages/waiting.jpg").write_bytes(b"")
+    for folder, ending in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        shutil.copy(tree / folder / f"Löffel-3{ending}", tree / folder / f"again{ending}")
     done = call("split", tree, "--seed", 3)
     assert done.returncode == 0 and done.stderr == ""
     assert sorted(lists_of(tree)) == ["test.txt", "train.txt", "trainval.txt", "val.txt"]
     ids = {name: ImageSet(tree, name).ids for name in ("train", "val", "test", "trainval")}
-    assert {name: len(found) for name, found in ids.items()} == {"train": 16, "val": 5, "test": 2, "trainval": 21}
+    assert {name: len(found) for name, found in ids.items()} == {"train": 17, "val": 5, "test": 2, "trainval": 22}
     assert sorted((*ids["train"], *ids["val"])) == list(ids["trainval"])
     for name in ("train", "val", "test"):
         assert voc.find_classes(tree, name) == ("Spoon", "cup")
         assert {"cup 0", "cup 0 (cut)"} <= set(ids[name]) or {"cup 0", "cup 0 (cut)"}.isdisjoint(ids[name])
     assert "copies of one picture, all in train: cup 0, cup 0 (cut)\n" in done.stdout
+    assert "copies of one picture (the same file), all in train: Löffel-3, again\n" in done.stdout
     assert "1 of the pictures have no annotation and are in no list, such as waiting.jpg\n" in done.stdout
     assert f"{tree}/ImageSets/Main/val.txt: 5 pictures\n" in done.stdout
     assert call("check", tree).returncode == 0

@@ -22,7 +22,7 @@ def pictures_of(groups: list[list[tuple[str, ...]]], seed: int = 0) -> list[Pict
     for group in groups:
         looks, mirrored = rng.random((2, BITS)) < 0.5
         for names in group:
-            pictures.append(Picture(f"{len(pictures):03}", Counter(names), Fingerprint(b"", looks, mirrored)))
+            pictures.append(Picture(f"{len(pictures):03}", Counter(names), Fingerprint("", looks, mirrored)))
     return pictures
 
 
