@@ -1,6 +1,7 @@
 """Files: an error that helps where one cannot be used, and writing them whole or not at all."""
 
 import ast
+import hashlib
 import json
 import multiprocessing
 import os
@@ -92,6 +93,16 @@ def write_whole(path: str | Path, content: str | bytes, before: Path | None = No
 def _remove(unfinished: Path) -> None:
     with suppress(OSError):  # what has gone wrong already is what counts
         unfinished.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """What tells a file's content from any other's, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clear_unfinished(folder: Path) -> list[Path]:

@@ -220,6 +220,22 @@ def require_batches(recipe: Recipe, images: int) -> None:
         )
 
 
+def require_measure(recipe: Recipe, measured: bool) -> None:
+    """Refuse a recipe that waits for measurements where nothing is measured.
+
+    Raises:
+        RunError: with the field.
+    """
+    waiting = [
+        name for name, waits in (("patience", recipe.patience), ("schedule", recipe.schedule == "plateau")) if waits
+    ]
+    if waiting and not measured:
+        values = ", ".join(f"{name}={getattr(recipe, name)}" for name in waiting)
+        raise runs.RunError(
+            f"{values} waits for measurements, and nothing is measured: name a list to measure on, or do without"
+        )
+
+
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
@@ -276,6 +292,7 @@ class Trainer:
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
         require_batches(recipe, len(dataset))
+        require_measure(recipe, evaluate is not None)
         workers = workers if recipe.workers is None else recipe.workers
         self.loader = loader(
             Augmented(dataset, transform, recipe.seed),

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from course_lib.files import NOTE, DataError, as_json, clear_unfinished, plain, write_whole
+from course_lib.files import NOTE, DataError, as_json, clear_unfinished, plain, sha256, write_whole
 from course_lib.runs import RunError
 from course_lib.voc import VOCDetection
 
@@ -184,3 +184,12 @@ def test_numbers_of_numpy_and_torch_are_numbers_of_json():
     values = [np.float64(0.5), np.float32(0.5), np.array(np.nan), np.int64(3), torch.tensor(0.5), torch.tensor(True)]
     assert plain([*values, torch.__version__]) == [0.5, 0.5, None, 3, 0.5, True, str(torch.__version__)]
     assert {type(value) for value in plain([*values, torch.__version__])} == {float, type(None), int, bool, str}
+
+
+def test_a_files_sha256_is_what_the_standard_says(tmp_path):
+    """FIPS 180-4's example, and a change of one bit."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == known
+    (tmp_path / "abc").write_bytes(b"abb")
+    assert sha256(tmp_path / "abc") != known

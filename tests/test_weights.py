@@ -457,3 +457,76 @@ def test_a_vgg16_that_is_not_whole_changes_nothing_and_is_named(change, message,
     with pytest.raises(ValueError, match=message):
         weights.load_vgg16(ssd300, tensors)
     assert all(torch.equal(tensor, before[name]) for name, tensor in ssd300.state_dict().items())
+
+
+def random_detector(classes: tuple[str, ...], scoring: str = "softmax") -> ssd.SSD:
+    """A detector none of whose numbers another one has by chance."""
+    model = ssd.ssd_mini(len(classes) + 1, classes).eval()
+    model.scoring = scoring
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.5)
+        for head in model.conf_heads:
+            head.weight.mul_(0.01)
+    return model
+
+
+def outputs(model: ssd.SSD) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return model.double()(images)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "taken"),
+    [
+        (("cat", "dog", "owl"), ("cat", "dog", "owl"), ("cat", "dog", "owl")),
+        (("cat", "dog", "owl"), ("owl", "cat", "dog"), ("owl", "cat", "dog")),
+        (("cat", "dog", "owl"), ("ant", "dog"), ("dog",)),
+        (("cat", "dog"), ("dog", "cat", "owl", "ant"), ("dog", "cat")),
+        (("cat", "dog"), ("Cat", "d og"), ()),
+    ],
+)
+def test_fine_tuning_starts_from_what_two_detectors_have_in_common(theirs, ours, taken, tmp_path):
+    """Other classes were refused with no way on. The logits of common classes are the same, wherever they stand."""
+    other, model = random_detector(theirs), ssd.ssd_mini(len(ours) + 1, ours).eval()
+    weights.save(other, tmp_path / "w.safetensors")
+    fresh = outputs(copy.deepcopy(model))[1]
+    said = weights.start_from(model, tmp_path / "w.safetensors")
+    assert said.classes == taken and {*said.new} == {*ours} - {*taken} and {*said.left} == {*theirs} - {*taken}
+    assert all(name in str(said) for name in (*said.classes, *said.new)) or taken == theirs == ours
+    (offsets, logits), (their_offsets, their_logits) = outputs(model), outputs(other)
+    torch.testing.assert_close(offsets, their_offsets)  # in float64
+    for name in taken:
+        own, given = 1 + ours.index(name), 1 + theirs.index(name)
+        torch.testing.assert_close(logits[..., own], their_logits[..., given])
+    if taken:
+        torch.testing.assert_close(logits[..., 0], their_logits[..., 0])
+    for name in said.new:
+        assert not torch.allclose(logits[..., 1 + ours.index(name)], their_logits[..., -1])
+    assert logits.shape == fresh.shape
+    if taken == theirs == ours:
+        assert all(
+            torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+        )
+
+
+def test_class_heads_of_another_kind_of_score_begin_anew(tmp_path):
+    weights.save(random_detector(("cat", "dog"), "sigmoid"), tmp_path / "w.safetensors")
+    model = ssd.ssd_mini(3, ("cat", "dog"))
+    before = [head.weight.clone() for head in model.conf_heads]
+    said = weights.start_from(model, tmp_path / "w.safetensors")
+    assert said.classes == () and said.new == ("cat", "dog") and "anew" in str(said)
+    assert all(torch.equal(one, head.weight) for one, head in zip(before, model.conf_heads, strict=True))
+    model.scoring = "sigmoid"
+    assert weights.start_from(model, tmp_path / "w.safetensors").classes == ("cat", "dog")
+
+
+def test_fine_tuning_from_another_architecture_is_refused_by_name(ssd300, tmp_path):
+    weights.save(random_detector(("cat",)), tmp_path / "w.safetensors")
+    before = ssd300.state_dict()["backbone.l2_norm.weight"].clone()
+    said = r"w\.safetensors: architecture is 'ssd_mini': asked for is ssd300_vgg16"
+    with pytest.raises(DataError, match=said):
+        weights.start_from(ssd300, tmp_path / "w.safetensors")
+    assert torch.equal(ssd300.state_dict()["backbone.l2_norm.weight"], before)
