@@ -116,7 +116,10 @@ def on_data(name: ProfileName | None, data: Path | None, train_on: str | None, s
     if data is None:
         if train_on or select_on:
             refuse("--train-on and --select-on name lists of --data: give that too")
-        return profiles.profile(name)
+        chosen = profiles.profile(name)
+        if not chosen.train:
+            refuse(f"the profile {chosen.name} has no pictures of its own: give yours with --data TREE")
+        return chosen
     try:
         lists = trees.list_names(trees.require_tree(data))
     except DataError as error:

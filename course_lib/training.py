@@ -274,7 +274,7 @@ class Trainer:
         `fit` begins with it; who calls `step` alone, calls it first.
         """
         self.model.scoring = self.loss.scoring
-        self.model.backbone.freeze(self.recipe.frozen_blocks)
+        self.model.backbone.freeze(self.recipe.frozen_blocks, self.recipe.frozen_statistics)
         self.model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.steps = self.recipe.epochs * len(self.loader)
