@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from course_lib import runs, weights
+from course_lib import evaluation, runs, weights
 from course_lib.detect import Detections, decode_scores, detect_one
 from course_lib.files import DataError, write_whole
 from course_lib.images import read_image, resized
@@ -319,6 +320,26 @@ def load_onnx(path: str | Path, threads: int = 0) -> OnnxDetector:
         cure = "this is no whole ONNX file: export it again"
         raise DataError(path, "ONNX file", str(error).splitlines()[0], cure) from None
     return OnnxDetector(session, **described(path, session.get_modelmeta().custom_metadata_map))
+
+
+def evaluate_onnx(
+    detector: OnnxDetector, dataset: Dataset, method: str = "area", batch_size: int = 32, workers: int = 0
+) -> dict:
+    """Measure a file of `to_onnx` as `evaluation.evaluate` measures a model; gives an `evaluation.report`.
+
+    Args:
+        dataset: a `voc.VOCDetection` or `voc.ImageDataset`.
+        workers: processes that load images, beside this one.
+
+    Raises:
+        RunError: the file's classes are not the data set's.
+        DataError: an image or annotation cannot be read.
+    """
+    runs.refuse_other_classes(detector, dataset.classes)
+    truth, found = dataset.annotations(), []
+    for batch in evaluation.loader(dataset, detector.image_size, batch_size, workers):
+        found += detector(batch.images)
+    return evaluation.report(found, truth, dataset.classes, method)
 
 
 def described(path: Path, about: dict[str, str]) -> dict[str, Any]:
