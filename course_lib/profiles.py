@@ -1,4 +1,4 @@
-"""The two worlds in which every chapter runs, a laptop's CPU with EmojiVOC and a GPU with VOC, and one for photographs."""
+"""The worlds in which chapters run: a laptop's CPU with EmojiVOC, a GPU with VOC, and photographs on a laptop."""
 
 import json
 import os
