@@ -203,7 +203,7 @@ leave() {
 }
 
 work() {
-  exec >>"$log" 2>&1 </dev/null
+  exec >>"$log" 2>&1 # not the input too: a window of tmux ends when nothing holds its terminal
   trap leave EXIT
   cd "$folder"
   say "environment: $(find_python) tools/setup.py"
