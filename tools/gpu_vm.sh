@@ -6,7 +6,7 @@
 #   ssh VM bash -s -- --dry-run < tools/gpu_vm.sh                the same with options
 #
 #   --profile NAME       gpu (VOC07+12 and SSD300; the default), or cpu: a trial of all the rest, without a GPU
-#   --run FOLDER         in the checkout; default: runs/voc for gpu, else runs/<profile>
+#   --run FOLDER         in the checkout; default: runs/<profile>, where the notebooks look for it
 #   --mirror ADDRESS     of a folder with VOC's archives, to be tried first; may be repeated
 #   --folder FOLDER      the checkout; default: the one that this file is in, else ~/ssd-from-scratch
 #   --repository ADDRESS from which the checkout is cloned where there is none
@@ -58,7 +58,7 @@ read_options() {
     shift
   done
   [ "$profile" = gpu ] || with_gpu=no
-  if [ -z "$run" ]; then [ "$profile" = gpu ] && run=runs/voc || run=runs/$profile; fi
+  run=${run:-runs/$profile}
   local own=${BASH_SOURCE[0]:-}
   [ -n "$folder" ] || { [ -n "$own" ] && is_checkout "$(dirname "$own")/.." && folder=$(dirname "$own")/..; } ||
     folder=$HOME/ssd-from-scratch
@@ -179,7 +179,7 @@ start() {
   for name in TORCH_INDEX COURSE_DEVKIT CUDA_VISIBLE_DEVICES; do # a tmux that runs already has its own environment
     [ -z "${!name:-}" ] || set+=("$name=${!name}")
   done
-  local call=(bash tools/gpu_vm.sh --inside --profile "$profile" --run "$run" --folder "$folder" "${mirrors[@]}")
+  local call=(bash "$folder/tools/gpu_vm.sh" --inside --profile "$profile" --run "$run" --folder "$folder" "${mirrors[@]}")
   [ "$with_gpu" = yes ] || call+=(--without-gpu)
   mkdir -p "$(dirname "$log")"
   touch "$log"
