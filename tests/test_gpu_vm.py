@@ -256,7 +256,7 @@ def test_on_a_bare_machine_one_command_leads_to_the_measured_run(machine):
         EVALUATE,
     ]
     assert machine.calls("git")[0].endswith(f"https://github.com/ssd-from-scratch/ssd-from-scratch {machine.checkout}")
-    assert "ended with exit code 0\n" in machine.said()
+    assert machine.said().endswith("all is done\n")
 
 
 def test_in_a_checkout_it_works_there_and_clones_nothing(machine):
@@ -303,7 +303,7 @@ def test_where_torch_sees_no_gpu_nothing_is_fetched_and_nothing_trained(machine)
     machine.make_checkout(machine.checkout, gpus='echo "torch sees no GPU"; exit 1')
     machine.run()
     assert work_of(machine) == ["python3 tools/setup.py"]
-    assert "ended with exit code 1: the same command goes on" in machine.said()
+    assert "ended before all was done (exit code 1): the same command goes on" in machine.said()
 
 
 @pytest.mark.parametrize(("fails", "done"), [("download", 2), ("train", 3), ("evaluate", 4)])
@@ -311,7 +311,7 @@ def test_a_step_that_fails_is_the_last_one_and_the_second_call_goes_on_from_ther
     machine.make_checkout(machine.checkout, fails=fails)
     machine.run()
     assert len(work_of(machine)) == done
-    assert "error: no\n" in machine.said() and "exit code 3: the same command goes on from here" in machine.said()
+    assert "error: no\n" in machine.said() and "(exit code 3): the same command goes on from here" in machine.said()
     machine.make_checkout(machine.checkout)
     assert machine.run().returncode == 0 and work_of(machine)[-1] == EVALUATE
 
@@ -334,24 +334,43 @@ def wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
-def test_a_window_whose_output_goes_into_a_file_is_not_closed_and_the_run_outlives_its_terminal(machine):
-    """tmux ended a window, and with it the run, when nothing held its terminal any more."""
+@pytest.fixture
+def in_tmux(machine):
+    """A machine with the true tmux, on sockets of its own; training waits there for the file `go`, or for a signal."""
     machine.make_checkout(machine.checkout)
     machine.take("tmux")
     (machine.bin / "tmux").symlink_to(shutil.which("tmux"))
-    waits = f'case "$3" in train) echo under way; while [ ! -e {machine.home}/go ]; do sleep 0.05; done;; esac'
-    machine.put("python", waits, machine.checkout / ".venv" / "bin")
+    told = f"trap 'echo saved; exit 129' HUP; echo under way; while [ ! -e {machine.home}/go ]; do sleep 0.05; done"
+    machine.put("python", f'case "$3" in train) {told};; esac', machine.checkout / ".venv" / "bin")
     (machine.home / "sockets").mkdir()
     environment = {"TMUX_TMPDIR": str(machine.home / "sockets"), "TERM": "xterm", "LANG": "C.UTF-8"}
-    try:
-        assert machine.run("--profile", "cpu", **environment).returncode == 0  # and the terminal is gone
-        wait_for(lambda: "under way" in machine.said("cpu"))
-        assert "it runs already" in machine.run("--profile", "cpu", **environment).stdout
-        (machine.home / "go").touch()
-        wait_for(lambda: "ended with exit code 0" in machine.said("cpu"))
-        ended = ["tmux", "has-session", "-t", "ssd-from-scratch-cpu"]
-        wait_for(lambda: subprocess.run(ended, env=os.environ | environment, capture_output=True).returncode)
-    finally:
-        (machine.home / "go").touch()
-        subprocess.run(["tmux", "kill-server"], env=os.environ | environment, capture_output=True, check=False)
+    yield (
+        lambda: machine.run("--profile", "cpu", **environment),
+        lambda *arguments: subprocess.run(
+            ["tmux", *arguments], env=os.environ | environment, capture_output=True, check=False
+        ),
+    )
+    (machine.home / "go").touch()
+    subprocess.run(["tmux", "kill-server"], env=os.environ | environment, capture_output=True, check=False)
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
+def test_a_window_whose_output_goes_into_a_file_is_not_closed_and_the_run_outlives_its_terminal(machine, in_tmux):
+    """tmux ended a window, and with it the run, when nothing held its terminal any more."""
+    start, tmux = in_tmux
+    assert start().returncode == 0  # and the terminal is gone
+    wait_for(lambda: "under way" in machine.said("cpu"))
+    assert "it runs already" in start().stdout
+    (machine.home / "go").touch()
+    wait_for(lambda: "all is done" in machine.said("cpu"))
+    wait_for(lambda: tmux("has-session", "-t", "ssd-from-scratch-cpu").returncode)
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
+def test_a_training_hears_that_its_session_is_ended_and_may_save(machine, in_tmux):
+    """While the script had a trap for the hangup, it alone heard of it, and the training went on unseen."""
+    start, tmux = in_tmux
+    assert start().returncode == 0
+    wait_for(lambda: "under way" in machine.said("cpu"))
+    tmux("kill-session", "-t", "ssd-from-scratch-cpu")
+    wait_for(lambda: "saved" in machine.said("cpu") and "ended before all was done" in machine.said("cpu"))

@@ -197,13 +197,16 @@ show() {
 }
 
 leave() {
-  local code=$?
-  say "ended with exit code $code$( ((code)) && echo ': the same command goes on from here')"
+  local code=$? # 0 after a hangup too, which ends this script, and tells a training to save and end
+  if [ "$finished" = yes ]; then say "all is done"; else
+    say "ended before all was done (exit code $code): the same command goes on from here"
+  fi
   tmux kill-session -t "=$session" 2>/dev/null </dev/null || true # the window of the log too
 }
 
 work() {
   exec >>"$log" 2>&1 # not the input too: a window of tmux ends when nothing holds its terminal
+  finished=no
   trap leave EXIT
   cd "$folder"
   say "environment: $(find_python) tools/setup.py"
@@ -218,6 +221,7 @@ work() {
   else
     .venv/bin/python -m course_lib evaluate --run "$run"
   fi
+  finished=yes
   say "home with it, from there: rsync -av --exclude 'state*' VM:$folder/$run/ $run/   and then end this machine: it costs"
 }
 
