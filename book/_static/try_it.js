@@ -4,13 +4,14 @@
 const tryIt = (() => {
   // ---- from a picture to the network's pixels -----------------------------------------------------------------------
 
-  // Between which two pixels of a line each pixel of its resized copy lies, and how near to the second one: the rule
-  // of OpenCV's INTER_LINEAR. A pixel is a little square, and what counts is its centre.
+  // Between which two pixels of a line each pixel of its resized copy lies, and how much each of the two counts, in
+  // 2048ths: the rule of OpenCV's INTER_LINEAR, which computes with whole numbers. A pixel is a little square, and
+  // what counts is its centre.
   function neighbours(length, size) {
     return Array.from({ length: size }, (_, index) => {
-      const at = Math.min(Math.max(((index + 0.5) * length) / size - 0.5, 0), length - 1);
-      const first = Math.floor(at);
-      return { first, second: Math.min(first + 1, length - 1), share: at - first };
+      const at = Math.min(Math.max(Math.fround(((index + 0.5) * length) / size - 0.5), 0), length - 1);
+      const first = Math.floor(at), share = Math.round((at - first) * 2048);
+      return { first, second: Math.min(first + 1, length - 1), shares: [2048 - share, share] };
     });
   }
 
@@ -33,13 +34,12 @@ const tryIt = (() => {
       for (let y = 0; y < size; y++) {
         const upper = 2 * y * canvas.width, lower = upper + canvas.width;
         for (let x = 0; x < size; x++) {
-          const { first, second, share } = columns[x];
-          const along = row => {
-            const left = pixels[4 * (row + first) + colour], right = pixels[4 * (row + second) + colour];
-            return left + (right - left) * share;
-          };
-          const value = along(upper) + (along(lower) - along(upper)) * rows[y].share;
-          planes[(colour * size + y) * size + x] = Math.round(value);
+          const { first, second, shares } = columns[x];
+          const along = row =>
+            pixels[4 * (row + first) + colour] * shares[0] + pixels[4 * (row + second) + colour] * shares[1];
+          const part = (row, share) => (share * (along(row) >> 4)) >> 16;
+          const fourfold = part(upper, rows[y].shares[0]) + part(lower, rows[y].shares[1]);
+          planes[(colour * size + y) * size + x] = (fourfold + 2) >> 2;
         }
       }
     }
