@@ -58,13 +58,13 @@ def _scores(count: int, classes: int, seed: int, sharp: float = 2.0) -> Tensor:
 SHORTLIST = Exercise(
     solution=shortlist,
     cases=[
-        (torch.tensor([[0.2, 0.7, 0.1], [0.9, 0.05, 0.05]]), 0.5),
-        (torch.tensor([[0.1, 0.5, 0.4], [0.6, 0.1, 0.3], [0.2, 0.2, 0.6]]), 0.25),
+        (torch.tensor([[0.2, 0.7, 0.1], [0.9, 0.06, 0.04]]), 0.5),
+        (torch.tensor([[0.1, 0.5, 0.4], [0.6, 0.08, 0.32], [0.2, 0.2, 0.6]]), 0.25),
         (torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]), 0.25),
         (torch.tensor([[0.98, 0.0125, 0.0075]]), 0.01),
         (_scores(6, 4, seed=0), 0.2),
         (_scores(8, 6, seed=1), 0.05),
-        (torch.tensor([[0.9, 0.05, 0.05]]), 0.5),
+        (torch.tensor([[0.9, 0.06, 0.04]]), 0.5),
         (torch.zeros(0, 4), 0.1),
     ],
     mistakes=mistakes(
