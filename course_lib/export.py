@@ -354,7 +354,7 @@ def described(path: Path, about: dict[str, str]) -> dict[str, Any]:
             "limits": limits,
         }
     except (KeyError, ValueError) as error:
-        cure = "it should say what its detector is, as files of `python -m course_lib export` do"
+        cure = "it should say what its detector is, as a file of `export.to_onnx` does"
         raise DataError(path, "metadata", str(error), cure) from None
 
 
