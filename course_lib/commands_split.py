@@ -59,6 +59,7 @@ def split(
     if faults and not skip_broken:
         complain("error", "no list is written: mend what is broken, or list the other pictures with --skip-broken")
         raise typer.Exit(1)
+    require_objects(tree, pictures)
     lists = splits.divide(pictures, shares, seed, alike)
     require_pictures(tree, lists)
     tell_copies(pictures, lists, alike)
@@ -68,7 +69,7 @@ def split(
     print_table(splits.class_table(list(lists), [[objects[one] for one in ids] for ids in lists.values()]))
     for part, path in splits.write_lists(tree, lists, name).items():
         count = len(lists[part]) if part in lists else len(lists["train"]) + len(lists.get("val", ()))
-        say(f"{path}: {count} pictures")
+        say(f"{path}: {count} {'picture' if count == 1 else 'pictures'}")
 
 
 def chosen_ids(tree: Path, on: str | None) -> tuple[str, ...]:
@@ -89,6 +90,13 @@ def wanted_classes(tree: Path, ids: tuple[str, ...], only: str | None) -> tuple[
             meant = nearest(name, sorted(there))
             refuse(f"--only names {name!r}, which no object is{f': did you mean {meant!r}?' if meant else ''}")
     return wanted
+
+
+def require_objects(tree: Path, pictures: list[Picture]) -> None:
+    """Refuse pictures that show nothing, or of which there is none."""
+    if not any(picture.objects for picture in pictures):
+        cure = "label what is to be found, each picture in an XML of its own name"
+        raise DataError(tree / "Annotations", "objects", f"none in {len(pictures)} annotations", cure)
 
 
 def require_pictures(tree: Path, lists: dict[str, list[str]]) -> None:

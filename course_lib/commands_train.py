@@ -125,6 +125,8 @@ def on_data(name: ProfileName | None, data: Path | None, train_on: str | None, s
     except DataError as error:
         refuse(str(error))
     train_on, select_on = train_on or "train", select_on or "val"
+    if not lists:
+        refuse(f"{data} has no lists to learn from and to choose by: make them with {command('split', data)}")
     wanted = {"--train-on": train_on} | ({} if select_on == NO_LIST else {"--select-on": select_on})
     for option, one in wanted.items():
         if one not in lists:

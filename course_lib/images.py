@@ -19,7 +19,7 @@ from course_lib.files import DataError, as_stored
 ENDINGS = (".jpg", ".jpeg", ".png")
 SPELLINGS = tuple(spelled(ending) for spelled in (str.lower, str.upper, str.title) for ending in ENDINGS)
 OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".jfif", ".jpe", ".ppm")
-RESTORE = "restore the file or take it off the list"
+RESTORE = "restore the file or leave it out"
 
 # What EXIF's orientation asks for; 1, and whatever is not here, is upright as stored.
 UPRIGHT = {

@@ -100,7 +100,7 @@ def overview(where: ImageSet | str | Path, on: str | None = None) -> Overview:
         sets = [ImageSet(tree, name) for name in ((on,) if on else list_names(tree))]
     ids, faults = ids_of(sets)
     if not sets:
-        cure = "write lists there to train and to measure on, such as train.txt and val.txt: one image id per line"
+        cure = "let `split` write them, or write such as train.txt and val.txt there: one image id per line"
         faults = [DataError(tree / LISTS, "lists", "missing", cure)]
     if faults:  # what the list would name is to be looked at all the same
         ids |= {path.stem for path in (tree / "Annotations").glob("*.xml")}
@@ -198,9 +198,16 @@ def listed_twice(annotation: Annotation, classes: Sequence[str]) -> Iterator[Dat
 
 
 def by_tree(faults: Iterable[DataError]) -> Iterator[DataError]:
-    """Faults in their order, but for a tree that counts pixels from 0 one in the place of all boxes with a 0."""
+    """Faults in their order, but for a tree that counts pixels from 0 one in the place of all boxes with a 0.
+
+    A fault that every annotation would repeat, such as one in `corners.txt`, is told once.
+    """
     readings: dict[Path, str] = {}
+    told: set[str] = set()
     for fault in faults:
+        if str(fault) in told:
+            continue
+        told.add(str(fault))
         folder = fault.path.parent
         if not fault.cure.startswith(FROM_0):
             yield fault

@@ -89,6 +89,23 @@ def test_a_folder_that_is_no_tree_is_wrong_use(call, tmp_path):
     assert done.returncode == 2 and "give the folder that holds them" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "Annotations: objects is 'none in 0 annotations': label what is to be found"),
+        (((), ()), "Annotations: objects is 'none in 2 annotations': label what is to be found"),
+        ((("cup",),), "pictures for val is 'none of 1': annotate more"),
+    ],
+)
+def test_a_tree_with_nothing_to_divide_is_refused_and_the_cure_is_to_label(call, tmp_path, names, said):
+    """A tree of no annotations was to have "a larger share", and one of no objects lists that nothing learns from."""
+    tree = folders(tmp_path / "begun")
+    for number, objects in enumerate(names):
+        shown(tree, f"{number}", *objects)
+    done = call("split", tree)
+    assert done.returncode == 1 and said in done.stderr and not (tree / trees.LISTS).exists(), done.stderr
+
+
 @pytest.mark.parametrize(("alike", "code"), [(64, 1), (0, 0)])
 def test_pictures_of_a_camera_that_stands_still_are_no_lists_unless_they_may_be_parted(call, tmp_path, alike, code):
     """They all look alike, so all would go into one list."""

@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -239,12 +240,14 @@ def test_a_training_set_without_a_single_object_is_refused(call, copied, tmp_pat
             "--train-on is tain, and the lists in {tree}/ImageSets/Main are: ",
         ),
         (("--data", "{tree}", "--train-on", "test", "--select-on", "v"), "or --select-on none to keep the last epoch"),
+        (("--data", "unlisted"), "unlisted has no lists to learn from and to choose by: make them with python -m "),
         (("--start", "run/best.safetensors", "--fresh"), "which --fresh would move away with run"),
     ],
 )
 def test_a_tree_of_ones_own_is_named_rightly_or_refused_at_once(call, copied, tmp_path, monkeypatch, options, said):
     monkeypatch.chdir(tmp_path)
     no_training(monkeypatch, copied)
+    Path("unlisted/Annotations").mkdir(parents=True)
     tree = copied.devkit / "VOC2007"
     options = [option.format(tree=tree) for option in options]
     done = call("train", "--run", "run", *options)

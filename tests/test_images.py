@@ -52,8 +52,8 @@ def test_an_ending_in_mixed_case_is_found(tmp_path, ending):
         (["a1.jPG", "a1.pnG"], "image is 'a1.jPG and a1.pnG': an image has one file"),
         (["a1"], "its name has no ending: call it a1.jpg"),
         (["A1.jpg"], "image is 'A1.jpg': upper and lower case"),
-        (["a1.txt", "a1.xml", "a1.2.jpg", "a11.jpg"], "No such file .*: restore the file or take it off the list"),
-        ([], "No such file .*: restore the file or take it off the list"),
+        (["a1.txt", "a1.xml", "a1.2.jpg", "a11.jpg"], "No such file .*: restore the file or leave it out"),
+        ([], "No such file .*: restore the file or leave it out"),
     ],
 )
 def test_an_image_that_cannot_be_chosen_is_an_error_that_fits_what_lies_there(tmp_path, there, message):

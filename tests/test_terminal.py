@@ -37,9 +37,7 @@ def test_a_users_names_are_printed_as_they_are(call, tmp_path, monkeypatch, some
     done = call("detect", f"{name}.jpg", f"{name} bad.jpg", "--weights", some_weights, "--out", f"{name} out")
     result = Path(f"{name} out") / f"{Path(name).name}.png"
     assert done.stdout.splitlines()[0] == f"{name}.jpg -> {result}" and (tmp_path / result).exists()
-    assert done.stderr == (
-        f"error: {name} bad.jpg: image is 'not an image': restore the file or take it off the list\n"
-    )
+    assert done.stderr == (f"error: {name} bad.jpg: image is 'not an image': restore the file or leave it out\n")
 
 
 @pytest.mark.parametrize(

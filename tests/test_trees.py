@@ -4,10 +4,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import torch
+from own_pictures import folders, shown
 from PIL import Image
 from xml_files import dog, with_list, write
 
-from course_lib import trees, voc
+from course_lib import splits, trees, voc
 from course_lib.files import DataError
 from course_lib.voc import ImageSet
 
@@ -275,6 +276,20 @@ def test_a_tree_that_counts_pixels_from_0_is_recognised_as_a_whole(small_devkit,
     assert list(trees.check_tree(tree, annotations_only=True)) == []
     after = [a.boxes_px for a in ImageSet(tree, "trainval").annotations()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("said", ["from 0", "", "pixels", "Edges", "edges\nedges"])
+def test_what_is_wrong_in_corners_txt_is_told_once_and_not_for_each_image(tmp_path, said):
+    tree = folders(tmp_path / "tree")
+    for number in range(3):
+        shown(tree, f"{number}", "dog")
+    splits.write_lists(tree, {"train": ["0", "1"], "val": ["2"]})
+    (tree / "Annotations/corners.txt").write_text(said)
+    sets = [ImageSet(tree, name, ("dog",)) for name in ("train", "val")]
+    pictures, faults = splits.look_at(tree, splits.annotated(tree))
+    assert pictures == [] and len(splits.annotated(tree)) == 3
+    for found in (faults, list(trees.check_sets(sets)), list(trees.check_tree(tree))):
+        assert [(one.path.name, one.field, one.value) for one in found] == [("corners.txt", "corners", said.strip())]
 
 
 @pytest.mark.parametrize(
