@@ -83,17 +83,32 @@ def test_without_its_backbones_weights_a_run_does_not_begin_unless_that_is_wante
 
 
 def test_a_devkit_that_the_reader_names_is_every_profiles(monkeypatch, tmp_path):
-    own = {name: profiles.profile(name).devkit for name in profiles.PROFILES}
+    """But that of `photos`, which has pictures only where the reader names a tree of them."""
+    with_pictures = sorted({*profiles.PROFILES} - {"photos"})
+    own = {name: profiles.profile(name).devkit for name in with_pictures}
     monkeypatch.setenv("COURSE_DEVKIT", "")
-    assert {name: profiles.profile(name).devkit for name in profiles.PROFILES} == own
+    assert {name: profiles.profile(name).devkit for name in with_pictures} == own
     monkeypatch.setenv("COURSE_DEVKIT", str(tmp_path))
-    for profile in (profiles.cpu(), profiles.gpu(), profiles.profile(), profiles.profile("gpu")):
+    for profile in (profiles.profile(), *map(profiles.profile, with_pictures)):
         assert profile.devkit == tmp_path and not profile.on_emoji_voc
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COURSE_DEVKIT", "~/mine")
     assert profiles.cpu().devkit == tmp_path / "mine"
     monkeypatch.setenv("COURSE_DEVKIT", str(profiles.DATA / ".." / "data" / "emoji"))
     assert profiles.cpu().on_emoji_voc
+
+
+def test_a_profile_without_pictures_says_how_to_give_it_some(monkeypatch, tmp_path):
+    """Wherever they are asked for first; a devkit that is named for the chapters is none of its own."""
+    refusal = pytest.raises(ValueError, match=r"profile photos has no pictures.*profiles\.photos\(train\).*--data TREE")
+    for devkit in ("", str(tmp_path)):
+        monkeypatch.setenv("COURSE_DEVKIT", devkit)
+        with refusal:
+            profiles.profile("photos").prepare()
+        with refusal:
+            profiles.profile("photos").devkit  # noqa: B018  asking is enough
+    mine = ImageSet(tmp_path / "mine", "train", ("cat",))
+    assert profiles.photos((mine,)).devkit == tmp_path
 
 
 @pytest.mark.parametrize("name", ["", "missing", "VOC2007/Annotations", "file", "VOC2007"])
