@@ -14,7 +14,7 @@ SHELL := /bin/bash
 # More than one thread per core slows the tests down when they run side by side.
 WORKERS ?= 2
 
-.PHONY: help setup data sync notebooks notebooks-gpu book test portable check lint serve lab bench experiments clean
+.PHONY: help setup try-it data sync notebooks notebooks-gpu book test portable check lint serve lab bench experiments clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +22,9 @@ help:  ## this list
 
 setup:  ## make .venv and install what is missing
 	@$(PYTHON) tools/setup.py
+
+try-it: setup  ## fetch what the page Try it needs, where the installation could not
+	@$(PYTHON) tools/setup.py try-it
 
 data: setup  ## make EmojiVOC, where it is missing
 	@$(BIN)/python -m course_lib emoji-voc
@@ -37,6 +40,7 @@ notebooks-gpu: data  ## the chapters with the GPU profile, a few steps each on t
 	@$(BIN)/python -m tools.gpu_world
 
 book: notebooks  ## execute every notebook and build the book
+	@$(BIN)/python -m tools.try_it
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	@echo "The book is at _build/html/index.html; open it in a browser, or: make serve"
 

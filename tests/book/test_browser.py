@@ -3,26 +3,16 @@
 Drives the Chromium of the system, and skips with a reason where there is none.
 """
 
-import functools
-import http.server
 import json
-import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
+from chromium import DESK, PHONE, served
+from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 CHAPTER = "book/00_ten_minutes"
 # How many figures of a page move, at least.
 MOVING = {
@@ -45,83 +35,6 @@ MOVING = {
 }
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        pytest.skip(f"there is no browser here: none of {', '.join(BROWSERS)}")
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=QUIET)
-        except Error as error:
-            pytest.skip(f"{found} does not start: {error.message.splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path != "/favicon.ico":
-            super().do_GET()
-            return
-        # Chromium asks for it, now and then, where a page names no icon: Jupyter Book's index.html.
-        self.send_response(http.HTTPStatus.NO_CONTENT)
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A folder on a free port of this machine; gives its address."""
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def home(site: Path) -> Iterator[str]:
-    with served(site) as address:
-        yield address
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator:
-    """Opens a page in a window of its own; gives it and the list of what goes wrong, which grows as it is used."""
-    contexts = []
-
-    def open_page(address: str, size: dict[str, int] = DESK, scheme: str = "light") -> tuple[Page, list[str]]:
-        context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
-        contexts.append(context)
-        page, faults, host = context.new_page(), [], address.split("/")[2]
-        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-        page.on("console", lambda message: faults.append(f"console: {message.text}") if message.type == "error" else 0)
-        page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}") if fails(request) else 0)
-        page.on(
-            "response", lambda answer: faults.append(f"{answer.status}: {answer.url}") if answer.status > 399 else 0
-        )
-        page.on("request", lambda request: faults.append(f"asks {request.url}") if leaves(request.url, host) else 0)
-        page.goto(address)
-        page.wait_for_function("async () => { await window.MathJax?.startup?.promise; return true }")
-        return page, faults
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-def leaves(address: str, host: str) -> bool:
-    return not address.startswith((f"http://{host}/", "data:", "blob:", "file:"))
-
-
-def fails(request: Request) -> bool:
-    """Leaving a page aborts what it still asks for, and a download ends the visit that it began as."""
-    return request.failure != "net::ERR_ABORTED"
 
 
 def unfold(page: Page) -> None:
