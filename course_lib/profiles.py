@@ -393,13 +393,13 @@ def photos(
         test=test,
         architecture="ssd_lite0",
         recipe=Recipe(
-            epochs=20,
+            epochs=12,
             batch_size=16,
             optimizer="adamw",
             learning_rate=1e-3,
             backbone_factor=0.2,
             warmup_steps=50,
-            evaluate_every=5,
+            evaluate_every=4,
             frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, and half of the time
             frozen_statistics=True,
         ),
