@@ -197,14 +197,17 @@ def drawn(page: Page) -> Detections:
     return Detections(boxes, torch.tensor([float(score) for _, score in words]), labels)
 
 
-def require_same(ours: Detections, expected: Detections) -> None:
-    """The same number, of the same classes, with the same boxes and scores, in whatever order equals come."""
-    assert sorted(ours.labels.tolist()) == sorted(expected.labels.tolist())
-    overlap = box_iou(ours.boxes, expected.boxes)
-    overlap[ours.labels[:, None] != expected.labels] = 0
-    best, twin = overlap.max(dim=1) if len(ours.labels) else (torch.ones(0), torch.zeros(0).long())
-    assert (best >= 0.99).all() and len(set(twin.tolist())) == len(twin)
-    assert (ours.scores - expected.scores[twin]).abs().max(initial=0) <= 1e-2
+def require_same(ours: Detections, expected: Detections, score: float = 0.5) -> None:
+    """Every detection has its twin: the class, the box, the score. Only those at the threshold itself may lack one."""
+    for some, others in ((ours, expected), (expected, ours)):
+        sure = some.scores > score + 0.01
+        if not sure.any():
+            continue
+        overlap = box_iou(some.boxes[sure], others.boxes)
+        overlap[some.labels[sure, None] != others.labels] = 0
+        best, twin = overlap.max(dim=1)
+        assert (best >= 0.99).all() and len(set(twin.tolist())) == len(twin)
+        assert ((some.scores[sure] - others.scores[twin]).abs() <= 1e-2).all()
 
 
 @pytest.fixture(scope="module")
@@ -237,12 +240,12 @@ def test_sliders_move_by_keyboard_and_the_network_does_not_look_again(try_it, ex
     for _ in range(3):
         page.keyboard.press("ArrowLeft")
     page.wait_for_function(f"{SAID}.includes('above 0.35')")
-    require_same(drawn(page), expected(0, 0.35, 0.45))
+    require_same(drawn(page), expected(0, 0.35, 0.45), 0.35)
     page.locator(".try-it-overlap").focus()
     page.keyboard.press("End")  # nothing overlaps too much
     page.wait_for_function("document.querySelector('.try-it-overlap').value === '1'")
     page.locator(".try-it-box").nth(len(expected(0, 0.35, 1).labels) - 1).wait_for()
-    require_same(drawn(page), expected(0, 0.35, 1))
+    require_same(drawn(page), expected(0, 0.35, 1), 0.35)
     assert page.evaluate(SAID).split(".")[-2] == took
     assert page.locator("output").all_inner_texts() == ["0.35", "1.00"]
     assert faults == []
