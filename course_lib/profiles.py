@@ -400,7 +400,7 @@ def photos(
             backbone_factor=0.2,
             warmup_steps=50,
             evaluate_every=4,
-            frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, and half of the time
+            frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, on the largest maps
             frozen_statistics=True,
         ),
         device="cuda" if torch.cuda.is_available() else "cpu",

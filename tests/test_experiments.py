@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 from own_pictures import kitchen
 
-from course_lib import profiles
+from course_lib import own_tree, profiles
 
 
 @pytest.fixture
@@ -26,6 +26,24 @@ def test_each_row_of_photos_differs_from_the_profile_in_one_thing(photos):
         changed = {setting.partition("=")[0] for setting in row.settings}
         assert len(differing - {"seeds", "settings"}) + (row.taught and len(changed)) == (name != "default"), name
         assert recipe.changed(row.settings) != recipe or not row.settings, f"{name}: nothing is changed"
+
+
+def test_the_record_of_photos_is_of_its_rows_and_of_the_profile_as_it_is(photos):
+    """A recipe or a row that is changed is trained again."""
+    recorded = json.loads(photos.RESULT.read_text())["runs"]
+    assert "default" in recorded
+    for name, runs in recorded.items():
+        row = photos.ROWS[name]
+        assert {run["seed"] for run in runs} <= {*range(row.seeds)}
+        for run in runs:
+            known = run["provenance"]
+            recipe = own_tree.fitted(profiles.photos().recipe, run["images"])
+            assert known["recipe"] == asdict(recipe.changed([*row.settings, f"seed={run['seed']}"])), name
+            assert known["finished"] and len(run["history"]) == run["epochs"] == known["recipe"]["epochs"]
+            assert known["architecture"] == f"ssd_lite0_{row.side}"
+            animals = [run["ap"][animal] for animal in photos.ANIMALS]
+            assert run["animals"] == pytest.approx(sum(animals) / 5, rel=1e-12)
+            assert abs(run["images"] - recorded["default"][0]["images"] / row.one_of) < 1
 
 
 def test_a_tree_is_found_as_it_is_and_in_its_devkit(photos, tmp_path):
