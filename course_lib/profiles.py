@@ -130,7 +130,12 @@ class Profile:
 
     @property
     def devkit(self) -> Path:
-        """The folder that holds the tree of the first image set, and with it `VOC2007/` where the data is a devkit."""
+        """The folder that holds the tree of the first image set, and with it `VOC2007/` where the data is a devkit.
+
+        Raises:
+            ValueError: the profile has no image sets.
+        """
+        self.require_sets()
         return self.train[0].tree.parent
 
     @property
@@ -145,8 +150,22 @@ class Profile:
 
         Raises:
             DataError: a tree is missing.
+            ValueError: the profile has no image sets.
         """
+        self.require_sets()
         self.data.make(show_progress)
+
+    def require_sets(self) -> None:
+        """Refuse a profile that waits for the pictures of the reader.
+
+        Raises:
+            ValueError: it has no image sets to train on.
+        """
+        if not self.train:
+            raise ValueError(
+                f"the profile {self.name} has no pictures of its own: give it image sets, as "
+                f"profiles.{self.name}(train) or with the command train --data TREE"
+            )
 
     def model(self, seed: int = 0) -> ssd.SSD:
         """A fresh model on the profile's device; its first weights depend on the seed alone."""
@@ -374,14 +393,14 @@ def photos(
         test=test,
         architecture="ssd_lite0",
         recipe=Recipe(
-            epochs=20,
+            epochs=12,
             batch_size=16,
             optimizer="adamw",
             learning_rate=1e-3,
             backbone_factor=0.2,
             warmup_steps=50,
-            evaluate_every=5,
-            frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, and half of the time
+            evaluate_every=4,
+            frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, on the largest maps
             frozen_statistics=True,
         ),
         device="cuda" if torch.cuda.is_available() else "cpu",

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import onnxruntime
 import torch
+from photos import named_tree
 
 from course_lib import export, profiles, runs, ssd, weights
 from course_lib.files import write_whole
@@ -55,11 +56,10 @@ def measured(model: ssd.SSD, calibration: ImageSet, dataset: ImageDataset) -> di
 
 def photographs() -> tuple[ssd.SSD, ImageSet, ImageDataset] | None:
     """The detector of runs/photos, pictures to calibrate on, and photographs to measure on; None where they are not."""
-    path, folder = profiles.RUNS / "photos" / "best.safetensors", os.environ.get("PHOTOS")
-    if not folder or not path.exists():
+    path, tree = profiles.RUNS / "photos" / "best.safetensors", named_tree(os.environ.get("PHOTOS"))
+    if tree is None or not path.exists():
         return None
     model = weights.load(path)
-    tree = next((one for one in (Path(folder) / "VOCdevkit" / "VOC2012", Path(folder)) if one.is_dir()), Path(folder))
     return model, ImageSet(tree, "train"), ImageDataset((ImageSet(tree, "val", model.classes),))
 
 

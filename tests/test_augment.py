@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
     assert len({sample(seed).numpy().tobytes() for seed in range(20)}) > 10
 
 
-PIPELINES = [augment.training, augment.training_mini]
+PIPELINES = [augment.training, augment.training_mini, augment.training_photos]
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -97,11 +97,12 @@ def test_an_image_without_objects_passes(pipeline):
     assert pipeline(64)(image, target)[1].boxes.shape == (0, 4)
 
 
+@pytest.mark.parametrize("pipeline", [augment.training, augment.training_photos])
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**20), st.integers(0, 6))
-def test_the_original_pipeline_gives_whole_samples(seed, count):
+@given(seed=st.integers(0, 2**20), count=st.integers(0, 6))
+def test_a_pipeline_with_ssds_crop_gives_whole_samples(pipeline, seed, count):
     before_image, before = marked(seed, count)
-    transform = augment.training(100)
+    transform = pipeline(100)
     transform.seed(seed)
     image, after = transform(before_image, before)
     check_result(image, before, after, 100)

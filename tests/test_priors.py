@@ -6,7 +6,7 @@ from hypothesis import given
 from strategies import corner_boxes
 
 from course_lib.boxes import box_iou, to_corners
-from course_lib.priors import SSD300, SSD_MINI, PriorSpec, coverage
+from course_lib.priors import SSD300, SSD_LITE0, SSD_MINI, PriorSpec, coverage, ssd_lite
 
 ROUNDED = {"rtol": 1e-6, "atol": 1e-6}  # a few float32 operations on fractions, each right to 6e-8; nothing is summed
 
@@ -32,7 +32,7 @@ def test_last_map_of_ssd300_is_centred_and_not_clipped():
     assert (SSD300.boxes()[:, 2:] > 1).any() or (SSD300.boxes()[:, 0] + SSD300.boxes()[:, 2] / 2 > 1).any()
 
 
-@pytest.mark.parametrize("spec", [SSD300, SSD_MINI])
+@pytest.mark.parametrize("spec", [SSD300, SSD_MINI, SSD_LITE0, ssd_lite(97)])
 def test_priors_equal_a_slow_plain_twin(spec):
     rows = []
     for level, side in enumerate(spec.maps):

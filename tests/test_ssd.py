@@ -11,7 +11,7 @@ from course_lib import augment, ssd, weights
 from course_lib.backbones import Backbone
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
-from course_lib.priors import PriorSpec
+from course_lib.priors import PriorSpec, ssd_lite
 from course_lib.training import Trainer
 from course_lib.voc import VOC_CLASSES, VOCDetection
 
@@ -41,6 +41,21 @@ def test_ssd_mini_gives_a_row_for_every_prior(num_classes):
     offsets, logits = model(torch.zeros(2, 3, 160, 160, dtype=torch.uint8))
     assert offsets.shape == (2, len(model.priors), 4)
     assert logits.shape == (2, len(model.priors), num_classes)
+
+
+@pytest.mark.parametrize(
+    ("side", "maps"),
+    [(224, (28, 14, 7, 4, 2)), (160, (20, 10, 5, 3, 2)), (288, (36, 18, 9, 5, 3)), (97, (13, 7, 4, 2, 1))],
+)
+def test_ssd_lite0_looks_at_strides_8_16_32_and_two_maps_more_of_an_image_of_any_size(side, maps):
+    assert ssd.ssd_lite0.spec == ssd_lite(224)
+    model = replace(ssd.ssd_lite0, spec=ssd_lite(side))(num_classes=4).eval()
+    images = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    with torch.no_grad():
+        shapes = [tuple(one.shape[1:]) for one in model.feature_maps(images)]
+        offsets, logits = model(images)
+    assert shapes == [(width, m, m) for width, m in zip((40, 112, 320, 256, 256), maps, strict=True)]
+    assert offsets.shape == (1, len(model.priors), 4) and logits.shape == (1, len(model.priors), 4)
 
 
 def test_row_p_of_the_output_belongs_to_prior_p():

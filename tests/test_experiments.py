@@ -1,0 +1,104 @@
+"""What the experiments have in common with the library they measure; their results are the records'."""
+
+import importlib.util
+import json
+from dataclasses import asdict, fields
+
+import pytest
+from own_pictures import kitchen
+
+from course_lib import own_tree, profiles
+
+
+@pytest.fixture
+def photos(root):
+    spec = importlib.util.spec_from_file_location("photos_experiment", root / "experiments" / "photos.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_row_of_photos_differs_from_the_profile_in_one_thing(photos):
+    default, recipe = photos.ROWS["default"], profiles.photos().recipe
+    assert default == photos.Row()
+    for name, row in photos.ROWS.items():
+        differing = {one.name for one in fields(row) if getattr(row, one.name) != getattr(default, one.name)}
+        changed = {setting.partition("=")[0] for setting in row.settings}
+        assert len(differing - {"seeds", "settings"}) + (row.taught and len(changed)) == (name != "default"), name
+        assert recipe.changed(row.settings) != recipe or not row.settings, f"{name}: nothing is changed"
+
+
+def test_the_record_of_photos_is_of_its_rows_and_of_the_profile_as_it_is(photos):
+    """A recipe or a row that is changed is trained again."""
+    recorded = json.loads(photos.RESULT.read_text())["runs"]
+    assert "default" in recorded
+    for name, runs in recorded.items():
+        row = photos.ROWS[name]
+        assert {run["seed"] for run in runs} <= {*range(row.seeds)}
+        for run in runs:
+            known = run["provenance"]
+            recipe = own_tree.fitted(profiles.photos().recipe, run["images"])
+            assert known["recipe"] == asdict(recipe.changed([*row.settings, f"seed={run['seed']}"])), name
+            assert known["finished"] and len(run["history"]) == run["epochs"] == known["recipe"]["epochs"]
+            assert known["architecture"] == f"ssd_lite0_{row.side}"
+            animals = [run["ap"][animal] for animal in photos.ANIMALS]
+            assert run["animals"] == pytest.approx(sum(animals) / 5, rel=1e-12)
+            assert abs(run["images"] - recorded["default"][0]["images"] / row.one_of) < 1
+
+
+def test_a_tree_is_found_as_it_is_and_in_its_devkit(photos, tmp_path):
+    tree = tmp_path / "VOCdevkit" / "VOC2012"
+    lists = tree / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\n")
+    assert [photos.named_tree(one) for one in (None, "", str(tmp_path), str(tree))] == [None] * 4
+    (lists / "val.txt").write_text("b\n")
+    assert photos.named_tree(str(tmp_path)) == photos.named_tree(str(tree)) == tree
+
+
+def test_the_seeds_of_fewer_pictures_draw_others_and_leave_the_tree_alone(photos, tmp_path, monkeypatch):
+    tree = kitchen(tmp_path / "kitchen")
+    lists = tree / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    ids = sorted(path.stem for path in (tree / "Annotations").iterdir())
+    (lists / "train.txt").write_text("\n".join(ids) + "\n")
+    before = sorted(tree.rglob("*"))
+    monkeypatch.setattr(photos, "RUNS", tmp_path / "runs")
+    parts = [photos.training_list(tree, 3, seed) for seed in range(3)]
+    assert sorted(one for part in parts for one in part.ids) == ids
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert parts[0].image(0).size and sorted(tree.rglob("*")) == before
+    assert photos.training_list(tree, 1, 2).tree == tree
+
+
+def test_nothing_is_trained_that_is_recorded_and_what_ran_is_kept_where_it_is_interrupted(
+    photos, tmp_path, monkeypatch, capsys
+):
+    """The next start does what is missing, and where nothing is, it leaves the record as it is."""
+    rows = {"one": photos.Row(seeds=2), "other": photos.Row(one_of=3)}
+    for name, value in {
+        "ROWS": rows,
+        "RESULT": tmp_path / "photos.json",
+        "named_tree": lambda folder: tmp_path,
+    }.items():
+        monkeypatch.setattr(photos, name, value)
+    asked = []
+
+    def run_once(tree, name, row, seed):
+        if len(asked) == 1:
+            asked.append(None)
+            raise SystemExit(143)
+        asked.append((name, seed))
+        return {"seed": seed, "seconds": 60.0}
+
+    monkeypatch.setattr(photos, "run_once", run_once)
+    with pytest.raises(SystemExit):
+        photos.main()
+    assert json.loads(photos.RESULT.read_text())["runs"] == {"one": [{"seed": 0, "seconds": 60.0}]}
+    photos.main()
+    assert asked == [("one", 0), None, ("one", 1), ("other", 0)]
+    kept = json.loads(photos.RESULT.read_text())
+    assert [run["seed"] for run in kept["runs"]["one"]] == [0, 1] and kept["provenance"]["seconds"] == 180
+    written = photos.RESULT.stat().st_mtime_ns
+    photos.main()
+    assert len(asked) == 4 and photos.RESULT.stat().st_mtime_ns == written
