@@ -144,6 +144,15 @@ def _decoded(path: str | Path, size: tuple[int, int] | None) -> UInt8[np.ndarray
     return np.asarray(as_annotated)
 
 
+def _grey_square(path: str | Path, side: int) -> UInt8[np.ndarray, "S S"]:
+    with Image.open(path) as stored:
+        _refuse_too_large(path, stored)
+        stored.draft("L", (2 * side, 2 * side))  # a JPEG is decoded at an eighth, a quarter or half of its size
+        picture, orientation = _rgb(path, stored), _orientation(stored)
+    small = picture.convert("L").resize((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(small.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else small)
+
+
 def _too_large(path: str | Path, pixels: str) -> DataError:
     limit = f"more than {Image.MAX_IMAGE_PIXELS} pixels are not read"
     return DataError(path, "image size", pixels, f"{limit}: shrink it, and its boxes and <size> with it")
@@ -180,15 +189,24 @@ def check_header(path: str | Path, size: tuple[int, int] | None = None) -> None:
     _refuse_other_size(path, _looked_at(_size_in_header, path, size), size)
 
 
-def _looked_at(look: Callable, path: str | Path, size: tuple[int, int] | None) -> Any:
+def grey_square(path: str | Path, side: int) -> UInt8[np.ndarray, "S S"]:
+    """An image in grey, upright, shrunk to a square of `side` pixels: decoded no finer than that needs.
+
+    Raises:
+        DataError: the image is missing, broken, truncated, too large, or of a mode without a scale.
+    """
+    return _looked_at(_grey_square, path, side)
+
+
+def _looked_at(look: Callable, path: str | Path, asked: Any) -> Any:
     """What `look` sees in an image; whatever goes wrong is a `DataError`."""
     try:
         try:
-            return look(path, size)
+            return look(path, asked)
         except Warning:  # a filter has made an error of a remark of Pillow's, on EXIF data or on the size
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return look(path, size)
+                return look(path, asked)
     except DataError:
         raise
     except UnidentifiedImageError:

@@ -123,8 +123,13 @@ def one_spelling(objects: Counter[str]) -> tuple[str, ...]:
     """The names without those that differ from a commoner one in capitals, spaces, underscores and hyphens alone."""
     spellings: dict[str, str] = {}
     for name, _ in sorted(objects.items(), key=lambda item: (-item[1], item[0])):
-        spellings.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()), name)
+        spellings.setdefault(spelling(name), name)
     return tuple(sorted(spellings.values()))
+
+
+def spelling(name: str) -> str:
+    """A name without what two spellings of it differ in: capitals, and spaces, underscores and hyphens for another."""
+    return re.sub(r"[\s_-]+", " ", name.casefold())
 
 
 def check_tree(

@@ -147,6 +147,63 @@ def load(path: str | Path) -> ssd.SSD:
     return model.eval()
 
 
+class Taken(NamedTuple):
+    """What a detector has taken from the weights of another, which may know other classes.
+
+    Attributes:
+        classes: those of its own of which the class heads' rows are taken, with background's.
+        new: those that begin anew.
+        left: the other's that it does not have.
+    """
+
+    classes: tuple[str, ...]
+    new: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.classes:
+            return f"backbone, extras and boxes are taken; the class heads begin anew, for {', '.join(self.new)}"
+        if not self.new and not self.left:
+            return f"all is taken, and the classes are the same: {', '.join(self.classes)}"
+        parts = {"the classes": self.classes, "anew begin": self.new, "left behind are": self.left}
+        said = "; ".join(f"{words} {some_of(names)}" for words, names in parts.items() if names)
+        return f"backbone, extras and boxes are taken, and {said}"
+
+
+def start_from(model: ssd.SSD, path: str | Path) -> Taken:
+    """Fill a fresh detector with the weights of one that may know other classes: the start of a fine-tuning.
+
+    Backbone, extras and box heads are taken as they are. A class head has a row for background and one for each class,
+    for every shape of a prior: those of classes that both have by name are taken, wherever they stand, and
+    background's with them; the others stay as they are in `model`. Where the two have no class in common, or the other
+    was trained for scores of another kind (`SSD.scoring`), the class heads stay as a whole.
+
+    Raises:
+        DataError: the file cannot be read (see `load`), or holds another architecture; the model stays as it was.
+    """
+    other = load(path)
+    if other.architecture != model.architecture:
+        cure = f"a {model.architecture} is to be trained: give weights of one, or choose the profile that trains these"
+        raise DataError(path, "architecture", other.architecture, cure)
+    common = [name for name in model.classes if name in other.classes and model.scoring == other.scoring]
+    tensors = other.state_dict()
+    for name, own in model.state_dict().items():
+        if name.startswith("conf_heads."):
+            rows = own.clone().unflatten(0, (-1, model.num_classes))  # [shapes of a prior, classes, ...]
+            if common:
+                theirs = tensors[name].unflatten(0, (-1, other.num_classes))
+                rows[:, labels_of(common, model)] = theirs[:, labels_of(common, other)].to(rows.device)
+            tensors[name] = rows.flatten(0, 1)
+    model.load_state_dict(tensors)
+    new = tuple(name for name in model.classes if name not in common)
+    return Taken(tuple(common), new, tuple(name for name in other.classes if name not in common))
+
+
+def labels_of(names: Sequence[str], model: ssd.SSD) -> list[int]:
+    """The labels of background and of some classes."""
+    return [0, *(1 + model.classes.index(name) for name in names)]
+
+
 def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """What a safetensors file says of itself, and its tensors under today's names.
 

@@ -1,9 +1,12 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,3 +109,61 @@ def run_cli():
         )
 
     return run
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Run a command as `python -m course_lib` does, but in this process."""
+    from course_lib import cli
+
+    def run(*arguments: object) -> SimpleNamespace:
+        monkeypatch.setattr("sys.argv", ["course_lib", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capfd.readouterr()
+        return SimpleNamespace(returncode=end.value.code, stdout=printed.out, stderr=printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def some_weights(tmp_path_factory) -> Path:
+    from course_lib import ssd, weights
+
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    weights.save(ssd.ssd_mini(), path)
+    return path
+
+
+@pytest.fixture
+def small(small_devkit, monkeypatch):
+    """The cpu profile, so small that a run takes a second; `profiles.profile` gives it."""
+    from elsewhere import elsewhere
+
+    from course_lib import profiles
+
+    usual = elsewhere(profiles.cpu(), small_devkit)
+    profile = replace(
+        usual,
+        name="small",
+        train=usual.test,
+        recipe=replace(usual.recipe, epochs=1, batch_size=4, warmup_steps=0, learning_rate=1e-5, frozen_blocks=0),
+        workers=0,
+        pretraining_steps=0,
+    )
+    monkeypatch.setattr(profiles, "profile", lambda name=None: profile)
+    return profile
+
+
+@pytest.fixture
+def copied(small, small_devkit, tmp_path, monkeypatch):
+    """A tree of one's own to damage, in the profile."""
+    from elsewhere import elsewhere
+
+    from course_lib import profiles
+
+    shutil.copytree(small_devkit / "VOC2007", tmp_path / "devkit" / "VOC2007")
+    copy = elsewhere(small, tmp_path / "devkit")
+    monkeypatch.setattr(profiles, "profile", lambda name=None: copy)
+    return copy

@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from course_lib import cli, download, profiles
+from course_lib import cli, commands_data, download, profiles
 from course_lib.download import Archive, install
 from course_lib.files import DataError
 
@@ -778,7 +778,7 @@ def test_after_the_command_the_gpu_profile_finds_its_data(command, tmp_path, ser
 
 
 def test_the_command_puts_the_data_where_the_gpu_profile_looks():
-    parameters = inspect.signature(cli.download_command).parameters
+    parameters = inspect.signature(commands_data.download_command).parameters
     assert parameters["devkit"].default == profiles.gpu().devkit
     assert parameters["archives"].default == profiles.DATA
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from elsewhere import elsewhere
 
-from course_lib import cli, emoji_voc, pretraining, profiles, ssd, weights
+from course_lib import commands_evaluate, emoji_voc, pretraining, profiles, ssd, weights
 from course_lib.files import DataError
 from course_lib.voc import ImageDataset, ImageSet
 
@@ -122,7 +122,7 @@ def test_a_tree_of_the_readers_is_used_as_it_is_and_has_no_unseen_emoji(small_de
     assert len(profiles.profile("cpu").training_set()) == 36
     shutil.copy(profiles.RECORD, tmp_path / "best.safetensors")
     (tmp_path / "provenance.json").write_text(json.dumps({"profile": "cpu", "best_epoch": 1}))
-    report = cli.evaluate_run(tmp_path, cli.Method.area)
+    report = commands_evaluate.evaluate_run(tmp_path, commands_evaluate.Method.area)
     assert report["images"] == 12 and not {"known", "unseen"} & report.keys()
     assert {path: path.stat().st_mtime_ns for path in small_devkit.rglob("*")} == before
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from course_lib import cli, detect, profiles, runs, viz, voc, weights
+from course_lib import commands_evaluate, detect, profiles, runs, viz, voc, weights
 from course_lib.files import write_whole
 
 PICTURE = profiles.ROOT / "book" / "_static" / "detections.png"
@@ -34,7 +34,7 @@ def main(run: Path) -> None:
     if not provenance["finished"] or provenance.get("profile") != "cpu":
         sys.exit(f"{run} is not a finished run of the cpu profile")
     weights.save(weights.load(run / "best.safetensors"), profiles.RECORD, torch.float16)
-    report = cli.evaluate_run(run, cli.Method.area)
+    report = commands_evaluate.evaluate_run(run, commands_evaluate.Method.area)
     record = {"provenance": provenance, "evaluation": report, "history": runs.read_history(run)}
     write_whole(profiles.RECORD.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     draw_opening_picture(weights.load(profiles.RECORD), profiles.cpu())
