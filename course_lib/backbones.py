@@ -1,7 +1,9 @@
-"""Backbones: networks that turn a picture into feature maps. VGG, cut up for detection, is one."""
+"""Backbones: networks that turn a picture into feature maps: VGG, cut up for detection, and inverted residuals."""
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,9 @@ PIXEL_MEAN = (123, 117, 104)
 # About the deviation of a channel in photographs. Weights from Caffe, as the original's, are for pixels that
 # are not divided by it.
 PIXEL_STD = (58.0, 58.0, 58.0)
+
+# Pixels from -1 to 1: what TensorFlow's classifiers see.
+TENSORFLOW_MEAN, TENSORFLOW_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 
 # Channels in VGG's five blocks, and how many convolutions each block has: configurations A, B and D.
 VGG_CHANNELS = (64, 128, 256, 512, 512)
@@ -52,7 +57,7 @@ class Backbone(nn.Module):
     Attributes:
         channels: of each map that `forward` gives.
         pixel_mean, pixel_std: what is subtracted from the pixels, RGB, 0 to 255, and what they are then divided by.
-        frozen: the blocks that stay as they are; see `freeze`.
+        frozen: the modules that stay in evaluation mode; see `freeze`.
     """
 
     channels: tuple[int, ...]
@@ -95,11 +100,14 @@ class Backbone(nn.Module):
             )
         return tuple(shape[2] for shape in shapes)
 
-    def freeze(self, blocks: int) -> None:
+    def freeze(self, blocks: int, statistics: bool = False) -> None:
         """Keep the first blocks as they are: no gradients, and batch norm's statistics stay.
 
         A network that already knows edges and colours need not learn them again, and the backward
         pass through the largest maps is saved.
+
+        Args:
+            statistics: batch norm's in the other blocks stay too; their weights learn.
 
         Raises:
             ValueError: there are not so many.
@@ -108,6 +116,8 @@ class Backbone(nn.Module):
         if not 0 <= blocks <= len(parts):
             raise ValueError(f"{type(self).__name__}: {blocks} blocks are to be frozen, and it has {len(parts)}")
         self.frozen = [part.requires_grad_(False) for part in parts[:blocks]]
+        if statistics:
+            self.frozen += [layer for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)]
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -197,6 +207,155 @@ class VGG(Backbone):
         """conv4_3, normalised on its way to the heads, and fc7, which goes on from conv4_3 as it is."""
         conv4_3, fc7 = self.features(images)
         return self.l2_norm(conv4_3), fc7
+
+
+class SameConvolution(nn.Conv2d):
+    """A convolution with TensorFlow's padding "same": the map's side is divided by the stride, rounded up.
+
+    What has to be added is spread over both ends, and where it is odd the end gets one more. So it depends on the
+    side: three taps at stride 2 need a row before and one behind where the side is odd, and one behind alone where it
+    is even. PyTorch's `padding=1` gives maps of the same side there, half a cell away.
+    """
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return self.with_weight(x, self.weight, self.bias)
+
+    def with_weight(
+        self, x: Float[Tensor, "B I H W"], weight: Float[Tensor, "O i k k"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "B O h w"]:
+        """What it would give if these were its weight and bias."""
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
+        (top, first_row), (left, first_column) = (same_padding(*axis) for axis in sides)
+        maps = nn.functional.conv2d(x, weight, bias, self.stride, (top, left), 1, self.groups)
+        return maps[:, :, first_row:, first_column:] if first_row or first_column else maps
+
+
+def same_padding(side: int, taps: int, stride: int) -> tuple[int, int]:
+    """How TensorFlow's "same" comes from PyTorch's padding, which is the same at both ends.
+
+    Where the end needs one cell more than the beginning, both get more by a stride, and the first output is left out:
+    cheaper than a padded copy of a large map.
+
+    Returns:
+        Padding at both ends, and how many of the first outputs to leave out.
+    """
+    missing = max((-(-side // stride) - 1) * stride + taps - side, 0)
+    return missing // 2 + missing % 2 * stride, missing % 2
+
+
+class Normed(nn.Module):
+    """A convolution, batch norm with the numbers of TensorFlow's classifiers, and ReLU6 unless it is left out.
+
+    Where batch norm's statistics stand still it only scales and shifts: there the convolution's weights do that too,
+    and the two passes over the map are saved. Gradients reach all the same parameters.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, relu: bool = True
+    ) -> None:
+        super().__init__()
+        self.convolve = SameConvolution(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01)
+        self.relu = nn.ReLU6(inplace=True) if relu else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        if self.norm.training:
+            return self.relu(self.norm(self.convolve(x)))
+        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
+        shift = self.norm.bias - self.norm.running_mean * scale
+        return self.relu(self.convolve.with_weight(x, self.convolve.weight * scale[:, None, None, None], shift))
+
+
+class InvertedResidual(nn.Module):
+    """Widen, look around, narrow: a block that is thin at its ends, where others are thin in the middle.
+
+    A 1 x 1 convolution expands the channels, a depthwise one looks at each of them by itself, and a 1 x 1 convolution
+    projects them to few again, without a nonlinearity: in few channels it would destroy what they say. Batch norm
+    after each, ReLU6 after the first two. Where the shape stays, the input is added.
+
+    Args:
+        expansion: of the channels; 1: there is no first convolution.
+        kernel: taps of the depthwise convolution on a side.
+
+    Source: Sandler et al. 2018, section 3.3 and table 1.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = channels_in * expansion
+        self.layers = nn.Sequential(
+            *([Normed(channels_in, wide)] if expansion != 1 else []),
+            Normed(wide, wide, kernel, stride, groups=wide),
+            Normed(wide, channels_out, relu=False),
+        )
+        self.adds = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return x + self.layers(x) if self.adds else self.layers(x)
+
+
+class Stage(NamedTuple):
+    """Inverted residuals of one width; the first of them has the stride."""
+
+    expansion: int
+    kernel: int
+    stride: int
+    channels: int
+    count: int
+
+
+# EfficientNet-B0's table, of which Lite0 has all but squeeze-and-excitation: Tan and Le 2019, table 1.
+EFFICIENTNET_LITE0 = (
+    Stage(1, 3, 1, 16, 1),
+    Stage(6, 3, 2, 24, 2),
+    Stage(6, 5, 2, 40, 2),
+    Stage(6, 3, 2, 80, 3),
+    Stage(6, 5, 1, 112, 3),
+    Stage(6, 5, 2, 192, 4),
+    Stage(6, 3, 1, 320, 1),
+)
+
+
+class InvertedResiduals(Backbone):
+    """A stem at stride 2 and inverted residuals by a table: EfficientNet-Lite0, or MobileNetV2 by another table.
+
+    `forward` gives the last map of each stride from 8 on: of EfficientNet-Lite0 those at strides 8, 16 and 32, with
+    40, 112 and 320 channels. `freeze` counts the stem and every residual: 17 blocks.
+
+    Args:
+        stages: the table.
+        stem: channels of the first convolution.
+
+    Source: Sandler et al. 2018 (MobileNetV2); Tan and Le 2019 (EfficientNet); the "lite" form, without
+    squeeze-and-excitation and with ReLU6, is TensorFlow's `efficientnet/lite`.
+    """
+
+    pixel_mean, pixel_std = TENSORFLOW_MEAN, TENSORFLOW_STD
+
+    def __init__(self, stages: Sequence[Stage] = EFFICIENTNET_LITE0, stem: int = 32) -> None:
+        super().__init__()
+        self.stem = Normed(3, stem, kernel=3, stride=2)
+        self.residuals = nn.ModuleList()
+        channels, reached, last = stem, 2, {}
+        for stage in stages:
+            for stride in (stage.stride, *[1] * (stage.count - 1)):
+                self.residuals.append(InvertedResidual(channels, stage.channels, stage.expansion, stage.kernel, stride))
+                channels, reached = stage.channels, reached * stride
+                last[reached] = len(self.residuals) - 1, channels
+        self.seen, self.channels = zip(*(last[stride] for stride in sorted(last) if stride >= 8), strict=True)
+
+    def blocks(self) -> list[nn.Module]:
+        """The stem, and each of the residuals."""
+        return [self.stem, *self.residuals]
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """The last map of each stride from 8 on."""
+        x, maps = self.stem(images), []
+        for index, residual in enumerate(self.residuals):
+            x = residual(x)
+            if index in self.seen:
+                maps.append(x)
+        return tuple(maps)
 
 
 class Classifier(nn.Module):

@@ -4,14 +4,14 @@ import sys
 
 import typer
 
-from course_lib import commands_data, commands_detect, commands_evaluate, commands_train, training
+from course_lib import commands_data, commands_detect, commands_evaluate, commands_export, commands_train, training
 from course_lib.files import DataError
 from course_lib.runs import RunError
 from course_lib.stopping import Stopped
 from course_lib.terminal import complain
 
 app = typer.Typer(
-    help="SSD from Scratch: make data, train, measure, detect.",
+    help="SSD from Scratch: make data, train, measure, detect, export.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # a box would break the paths in a message
@@ -22,6 +22,7 @@ app.command()(commands_data.check)
 app.command()(commands_train.train)
 app.command()(commands_evaluate.evaluate)
 app.command()(commands_detect.detect)
+app.command("export")(commands_export.export_command)
 
 
 def main() -> None:

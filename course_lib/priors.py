@@ -87,6 +87,28 @@ SSD_MINI = PriorSpec(
     ratios=((2,), (2, 3), (2, 3), (2, 3), (2,)),
 )
 
+# Sides of the priors on five maps at strides 8, 16, 32 and on, as shares of the image's side.
+LITE_SIDES = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
+
+
+def ssd_lite(image_size: int) -> PriorSpec:
+    """Priors on the maps at strides 8, 16 and 32 of an image, and on two more of half the side each; any image size.
+
+    A side is halved by rounding up, so that the cells of every map cover the image evenly: in an image of 224 pixels
+    28, 14, 7, 4 and 2 of them on a side. The smallest prior is about four cells wide, as in SSD300.
+    """
+    maps = [-(-image_size // 2**level) for level in range(3, 8)]
+    return PriorSpec(
+        image_size=image_size,
+        maps=tuple(maps),
+        steps=tuple(image_size / side for side in maps),
+        sides=tuple(share * image_size for share in LITE_SIDES),
+        ratios=((2,), (2, 3), (2, 3), (2, 3), (2,)),
+    )
+
+
+SSD_LITE0 = ssd_lite(224)
+
 
 def coverage(boxes: Float[Tensor, "N 4"], priors: Float[Tensor, "P 4"]) -> Float[Tensor, " N"]:
     """How well the priors cover the boxes: the IoU of each box with its best prior.

@@ -44,7 +44,9 @@ class ClassTable:
                 where = " and ".join(f"{count} of {one}" for one, count in others if count)
                 said.append(f"{name!r} is in no image of {self.lists[0]}, but in {where}: it cannot be learned")
                 continue
-            said += [f"{name!r} is in no image of {one}, which says nothing of it" for one, count in others if not count]
+            said += [
+                f"{name!r} is in no image of {one}, which says nothing of it" for one, count in others if not count
+            ]
         return said + [f"{a!r} and {b!r} count as two classes: give them one name" for a, b in two_spellings(self)]
 
 

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import sqrt
 
 import torch
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
 from course_lib.annotations import usual_names
-from course_lib.backbones import PIXEL_STD, VGG, Backbone, convolution
-from course_lib.priors import SSD300, SSD_MINI, PriorSpec
+from course_lib.backbones import PIXEL_STD, VGG, Backbone, InvertedResiduals, convolution
+from course_lib.priors import SSD300, SSD_LITE0, SSD_MINI, PriorSpec
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 Extras = tuple[tuple[int, int, int, int], ...]
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 SSD_MINI_EXTRAS = ((64, 128, 2, 1), (64, 128, 2, 1), (64, 128, 1, 0))
+SSD_LITE0_EXTRAS = ((128, 256, 2, 1), (128, 256, 2, 1))
 
 # From logits to probabilities: of one class among all, or of each class by itself (the first column, background,
 # then means nothing). A network must be read as the loss that trained it reads it.
@@ -138,9 +140,11 @@ def per_prior(head: Float[Tensor, "B AK H W"], values: int) -> Float[Tensor, "B 
 
 
 def xavier(layer: nn.Module) -> None:
-    """Xavier weights and zero biases, as in the original code."""
+    """Xavier weights and zero biases, as in the original code; of a grouped convolution each group by itself."""
     if isinstance(layer, nn.Conv2d):
-        nn.init.xavier_uniform_(layer.weight)
+        out, inside = layer.weight.shape[:2]
+        # torch counts the outputs of all groups, but each is made of one group's inputs.
+        nn.init.xavier_uniform_(layer.weight, gain=sqrt((inside + out) / (inside + out / layer.groups)))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
@@ -192,5 +196,8 @@ ssd300_vgg16 = Architecture("ssd300_vgg16", VGG, SSD300_EXTRAS, SSD300)
 thin_vgg = partial(VGG, width=0.25, batch_norm=True, dilation=3, pixel_std=PIXEL_STD)
 ssd_mini = Architecture("ssd_mini", thin_vgg, SSD_MINI_EXTRAS, SSD_MINI, batch_norm=True)
 
+# For photographs on a laptop: EfficientNet-Lite0, whose ImageNet weights a package brings, for 224 x 224 pixels.
+ssd_lite0 = Architecture("ssd_lite0", InvertedResiduals, SSD_LITE0_EXTRAS, SSD_LITE0, batch_norm=True)
+
 # By the name that saved weights keep: `weights.load` builds what stands here, and nothing else.
-ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini)}
+ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini, ssd_lite0)}

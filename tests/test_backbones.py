@@ -1,12 +1,43 @@
+from math import sqrt
+
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_backbone import Strides
 from torch import nn
+from torchvision.models import mobilenet_v2
 from torchvision.models.vgg import cfgs, make_layers
 
-from course_lib.backbones import PIXEL_MEAN, PIXEL_STD, VGG, Backbone, Classifier, L2Norm, skeleton
+from course_lib.backbones import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    VGG,
+    Backbone,
+    Classifier,
+    InvertedResiduals,
+    L2Norm,
+    Normed,
+    SameConvolution,
+    Stage,
+    skeleton,
+)
+from course_lib.ssd import xavier
+
+# Sandler et al. 2018, table 2, in the rows that a detector needs.
+MOBILENET_V2 = tuple(
+    Stage(expansion, 3, stride, channels, count)
+    for expansion, channels, count, stride in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)
+    )
+)  # fmt: skip
+
+
+def thin_residuals():
+    return InvertedResiduals(
+        (Stage(1, 3, 1, 4, 1), Stage(2, 5, 2, 4, 1), Stage(2, 3, 2, 6, 2), Stage(3, 5, 2, 8, 1)), 4
+    )
 
 
 def sides(maps):
@@ -14,7 +45,10 @@ def sides(maps):
 
 
 @settings(max_examples=25)
-@given(st.integers(32, 400), st.sampled_from([Strides, lambda: VGG(1 / 32), lambda: VGG(1 / 32, True, 3, depth=11)]))
+@given(
+    st.integers(32, 400),
+    st.sampled_from([Strides, lambda: VGG(1 / 32), lambda: VGG(1 / 32, True, 3, depth=11), thin_residuals]),
+)
 def test_a_backbone_knows_the_sides_of_its_maps_without_making_them(image_size, make):
     backbone = make()
     with torch.no_grad():
@@ -176,3 +210,130 @@ def test_vggs_blocks_are_all_its_layers_in_order(depth):
 def test_a_classifier_gives_one_score_a_class_from_each_map():
     answers = Classifier(VGG(width=1 / 16), 20)(torch.zeros(3, 3, 64, 64))
     assert [answer.shape for answer in answers] == [(3, 20), (3, 20)]
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3, 5]), st.sampled_from([1, 2, 3]))
+def test_same_padding_is_tensorflows(height, width, taps, stride):
+    """By TensorFlow's definition: output o of an axis sees taps from o * stride - floor(missing / 2) on.
+
+    Whole numbers: sums of at most 25 products of them are exact.
+    """
+    image = torch.randint(-9, 10, (1, 2, height, width), generator=torch.Generator().manual_seed(0)).float()
+    layer = SameConvolution(2, 2, taps, stride, groups=2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-9, 10, layer.weight.shape, generator=torch.Generator().manual_seed(1)))
+    rows, columns = -(-height // stride), -(-width // stride)
+    missing = [max((n - 1) * stride + taps - side, 0) for n, side in ((rows, height), (columns, width))]
+    padded = nn.functional.pad(
+        image, (missing[1] // 2, missing[1] - missing[1] // 2, missing[0] // 2, missing[0] - missing[0] // 2)
+    )
+    expected = torch.empty(1, 2, rows, columns)
+    for y in range(rows):
+        for x in range(columns):
+            seen = padded[0, :, y * stride : y * stride + taps, x * stride : x * stride + taps]
+            expected[0, :, y, x] = (seen * layer.weight[:, 0]).sum(dim=(1, 2))
+    assert torch.equal(layer(image), expected)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_batch_norm_that_stands_still_is_folded_into_the_convolution(relu):
+    """The values and all gradients; in float64."""
+    layer = Normed(6, 8, kernel=3, stride=2, relu=relu).double()
+    for tensor in (layer.norm.weight, layer.norm.bias, layer.norm.running_mean, layer.norm.running_var):
+        nn.init.uniform_(tensor, 0.5, 2)
+    x = torch.randn(2, 6, 9, 8, dtype=torch.float64, requires_grad=True)
+    layer.eval()
+    learning = [x, *layer.parameters()]
+    folded = layer(x)
+    plain = layer.relu(layer.norm(layer.convolve(x)))
+    torch.testing.assert_close(folded, plain, rtol=1e-9, atol=1e-12)
+    weight = torch.randn_like(folded)
+    pairs = zip(*(torch.autograd.grad((out * weight).sum(), learning) for out in (folded, plain)), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def modules_of(network, kinds):
+    return [layer for layer in network.modules() if isinstance(layer, kinds)]
+
+
+def give_statistics(network):
+    """Weights and batch norm's numbers under which something is left of the image after fifty layers."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in modules_of(network, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, generator=generator)
+    for layer in modules_of(network, nn.BatchNorm2d):
+        for tensor in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+            nn.init.uniform_(tensor, 0.5, 1, generator=generator)
+
+
+def take_over(ours, theirs):
+    """Fill a network with another's tensors, layer by layer in their order."""
+    for kind in (nn.Conv2d, nn.BatchNorm2d):
+        for mine, reference in zip(modules_of(ours, kind), modules_of(theirs, kind), strict=False):
+            mine.load_state_dict(reference.state_dict())
+
+
+@pytest.mark.parametrize("side", [64, 65])
+def test_block_by_block_it_is_efficientnet_lite0(side):
+    """Of the package `efficientnet-lite-pytorch`, which pads for the size that it is told; at an odd one too."""
+    theirs = EfficientNet.from_name("efficientnet-lite0", image_size=side).double().eval()
+    give_statistics(theirs)
+    ours = InvertedResiduals().double().eval()
+    take_over(ours, theirs)
+    assert sum(p.numel() for p in ours.parameters()) == sum(
+        p.numel() for name, p in theirs.named_parameters() if not name.startswith(("_conv_head", "_bn1", "_fc"))
+    )
+    x = torch.rand(2, 3, side, side, dtype=torch.float64)
+    with torch.no_grad():
+        seen, maps = theirs._swish(theirs._bn0(theirs._conv_stem(x))), []
+        mine = x
+        for block, reference in zip(ours.blocks(), [None, *theirs._blocks], strict=True):
+            seen, mine = reference(seen) if reference else seen, block(mine)
+            torch.testing.assert_close(mine, seen, rtol=1e-9, atol=1e-9)
+            maps.append(seen)
+        for level, block in zip(ours(x), (5, 11, 16), strict=True):  # the stem is block 0
+            torch.testing.assert_close(level, maps[block], rtol=1e-9, atol=1e-9)
+    assert ours.channels == (40, 112, 320) and InvertedResiduals().map_sizes(side) == (
+        -(-side // 8),
+        -(-side // 16),
+        -(-side // 32),
+    )
+
+
+def test_with_another_table_it_is_mobilenet_v2():
+    """torchvision's; where every side is odd, PyTorch's padding and TensorFlow's are the same."""
+    theirs = mobilenet_v2(weights=None).double().eval()
+    for layer in modules_of(theirs, nn.BatchNorm2d):
+        layer.eps = 1e-3
+    give_statistics(theirs)
+    ours = InvertedResiduals(MOBILENET_V2).double().eval()
+    take_over(ours, theirs)
+    x = torch.rand(1, 3, 65, 65, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x)[-1], theirs.features[:-1](x), rtol=1e-9, atol=1e-9)
+    assert ours.channels == (32, 96, 320) and len(ours.blocks()) == 18
+
+
+def test_statistics_that_are_frozen_stand_still_while_the_weights_learn():
+    backbone = thin_residuals()
+    backbone.freeze(2, statistics=True)
+    backbone.train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    optimizer = torch.optim.Adam([p for p in backbone.parameters() if p.requires_grad], lr=0.1)  # moves all it reaches
+    sum(one.square().sum() for one in backbone(torch.randn(2, 3, 32, 32))).backward()
+    optimizer.step()
+    for name, value in backbone.state_dict().items():
+        stays = name.startswith(("stem.", "residuals.0.")) or "running" in name or "tracked" in name
+        assert torch.equal(value, before[name]) == stays, name
+    backbone.freeze(0)
+    assert backbone.train().frozen == [] and all(layer.training for layer in modules_of(backbone, nn.BatchNorm2d))
+
+
+def test_the_scale_of_fresh_weights_does_not_depend_on_the_number_of_groups():
+    """Xavier's bound is the same for a convolution and for one of four groups of that size."""
+    plain, grouped = nn.Conv2d(16, 16, 3), nn.Conv2d(64, 64, 3, groups=4)
+    for layer in (plain, grouped):
+        xavier(layer)
+        assert 0.9 < layer.weight.abs().max() / sqrt(6 / (9 * 32)) <= 1
