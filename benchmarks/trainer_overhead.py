@@ -68,7 +68,7 @@ def whole(one: Trainer, batch: Batch) -> Callable[[], None]:
     one.loader = Once()
 
     def step() -> None:
-        one.begin_epoch()
+        one.progress.begin_epoch()
         one.train_epoch(one.model, 0)
 
     return step

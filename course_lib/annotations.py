@@ -2,6 +2,9 @@
 
 The XML counts pixels from 1 and its corners belong to the box. In memory a box is 0-based and
 half open, `(xmin - 1, ymin - 1, xmax, ymax)`, so its width is `xmax - xmin` with no "+ 1".
+
+Some programs write other numbers into the same XML. The file `corners.txt` beside the annotations of a tree says
+which: see `READINGS`. Without it they are VOC's.
 """
 
 import difflib
@@ -9,9 +12,11 @@ import re
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 from xml.parsers.expat import errors as expat
 
 import numpy as np
@@ -19,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from course_lib.files import DataError
+from course_lib.files import DataError, as_stored
 from course_lib.images import namesakes
 
 VOC_CLASSES = (
@@ -171,7 +176,7 @@ def parse(path: str | Path) -> ElementTree.Element:
     path = Path(path)
     restore = "restore the annotation or take it off the list"
     try:
-        content = path.read_bytes()
+        content = as_stored(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(path, "file", error.strerror, _renamed(path) or restore) from None
     except OSError as error:
@@ -235,36 +240,81 @@ def _flag(path: Path, field: str, item: ElementTree.Element, tag: str) -> bool:
     return text == "1"
 
 
-def _box(path: Path, field: str, item: ElementTree.Element, size: tuple[int, int]) -> tuple[float, ...]:
-    """The object's own corners, 1-based; a `<part>` has a box of its own, one level deeper."""
-    field = f"{field}/bndbox"
+CORNERS = "corners.txt"
+PIXELS_FROM_1, PIXELS_FROM_0, EDGES = "pixels from 1", "pixels from 0", "edges"
+# What the corners in a tree's XML are, by what its `corners.txt` says, and what makes VOC's corners of them.
+READINGS = {
+    PIXELS_FROM_1: (0, 0, 0, 0),  # VOC's: the first and the last pixel of the box
+    PIXELS_FROM_0: (1, 1, 1, 1),
+    EDGES: (1, 1, 0, 0),  # the image's left edge is 0 and its right edge is its width, as in COCO and YOLO
+}
+ROUNDING = 0.5  # pixels, less than which rounding may have done: a box that leaves its image by less is clipped
+FROM_0 = "VOC counts pixels from 1, this box from 0"
+
+
+def reading_in(folder: str | Path) -> str:
+    """What the corners of the annotations in a folder are: one of `READINGS`, by the file `corners.txt` in it.
+
+    Raises:
+        DataError: that file cannot be read, or says something else.
+    """
+    path = Path(folder, CORNERS)
+    try:
+        said = path.read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return PIXELS_FROM_1
+    except OSError as error:
+        raise DataError(
+            path, "file", error.strerror, "make it readable, or remove it where the corners are VOC's"
+        ) from None
+    if said not in READINGS:
+        raise DataError(path, "corners", said, f"write one of these: {', '.join(READINGS)}")
+    return said
+
+
+def _corners(path: Path, field: str, item: ElementTree.Element) -> tuple[float, ...]:
+    """The object's own corners, as written; a `<part>` has a box of its own, one level deeper."""
     child = item.find("bndbox")
-    corners = tuple(_number(path, field, child, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    xmin, ymin, xmax, ymax = corners
-    if xmax < xmin or ymax < ymin:
-        raise DataError(path, field, corners, "the corners are reversed: swap min and max")
-    if xmax == xmin or ymax == ymin:
-        raise DataError(path, field, corners, "the box has no area: draw it again or remove the object")
-    if xmin < 1 or ymin < 1 or xmax > size[0] or ymax > size[1]:
-        raise DataError(path, field, corners, _way_into(size, *corners))
-    return corners
+    return tuple(_number(path, field, child, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
 
 
-def _way_into(size: tuple[int, int], xmin: float, ymin: float, xmax: float, ymax: float) -> str:
+def _box(path: Path, field: str, item: ElementTree.Element, size: tuple[int, int], reading: str) -> tuple[float, ...]:
+    """The object's corners as VOC counts them, in the image.
+
+    They are in order, `xmin <= xmax`, whole numbers or not: from a pixel to the same pixel a box is one pixel wide.
+    From an edge to the same edge it has no width; half a pixel is the least that is taken for one.
+    """
+    field = f"{field}/bndbox"
+    written = _corners(path, field, item)
+    if written[2] < written[0] or written[3] < written[1]:
+        raise DataError(path, field, written, "the corners are reversed: swap min and max")
+    xmin, ymin, xmax, ymax = (corner + more for corner, more in zip(written, READINGS[reading], strict=True))
+    beyond = max(1 - xmin, 1 - ymin, xmax - size[0], ymax - size[1])
+    if beyond >= ROUNDING or min(written) < 1 >= max(written):
+        raise DataError(path, field, written, _way_into(size, written, reading))
+    if min(xmax - xmin, ymax - ymin) + 1 < ROUNDING:
+        raise DataError(path, field, written, "the box has no area: draw it again or remove the object")
+    return max(xmin, 1), max(ymin, 1), min(xmax, size[0]), min(ymax, size[1])
+
+
+def _way_into(size: tuple[int, int], written: tuple[float, ...], reading: str) -> str:
     """What to do with a box that leaves its image: what its numbers mean to someone else, or clip it."""
-    width, height = size
-    if max(xmax, ymax) <= 1 and min(xmin, ymin) > -1:
-        return f"these are fractions: multiply x by {width} and y by {height}, then add 1 to xmin and ymin"
-    if min(xmin, ymin) >= 0 and xmax <= width and ymax <= height:
-        if xmax == width or ymax == height:
-            return "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin"
-        return "VOC counts pixels from 1, this box from 0: add 1 to xmin and ymin, or to all four if it holds xmax"
-    if min(xmin, ymin) >= 0 and xmax <= height and ymax <= width:
+    (width, height), (xmin, ymin, xmax, ymax) = size, written
+    lowest, highest = min(xmin, ymin), max(xmax, ymax)
+    if highest <= 1 and lowest > -1:
+        return f"these are fractions: multiply x by {width} and y by {height}" + (
+            ", then add 1 to xmin and ymin" if reading == PIXELS_FROM_1 else ""
+        )
+    if reading == PIXELS_FROM_1 and lowest > -ROUNDING and xmax < width + ROUNDING and ymax < height + ROUNDING:
+        both = "" if xmax >= width or ymax >= height else ", or to all four if it holds xmax"
+        return f"{FROM_0}: add 1 to xmin and ymin{both}"
+    if lowest >= 0 and xmax <= height and ymax <= width:
         return f"it fits where x and y are exchanged: exchange them, or width {width} and height {height} in <size>"
-    pixels = f"the image, whose pixels are 1..{width} by 1..{height}"
-    if xmin > width or ymin > height or xmax < 1 or ymax < 1:
-        return f"the box lies beside {pixels}: draw it again or remove the object"
-    return f"the box leaves {pixels}: clip it"
+    first, last = 1 - READINGS[reading][0], -READINGS[reading][2]
+    image = f"the image, whose {reading.split()[0]} are {first}..{width + last} by {first}..{height + last}"
+    if xmin > width or ymin > height or xmax < first or ymax < first:
+        return f"the box lies beside {image}: draw it again or remove the object"
+    return f"the box leaves {image}: clip it"
 
 
 LARGEST = 2**24  # as far as float32 counts pixels one by one
@@ -278,6 +328,27 @@ def _size(path: Path, root: ElementTree.Element) -> tuple[int, int]:
             raise DataError(path, f"size/{tag}", number, "write the image's size in pixels")
         size.append(int(number))
     return size[0], size[1]
+
+
+class Written(NamedTuple):
+    """The corners of an annotation's boxes as they are written, and the size of its image."""
+
+    size: tuple[int, int]
+    boxes: list[tuple[float, ...]]
+
+
+def written_corners(path: str | Path) -> Written:
+    """The corners in an annotation as they stand there; objects without four numbers are left out.
+
+    Raises:
+        DataError: the file is missing or not XML, or has no usable size.
+    """
+    path = Path(path)
+    root, boxes = parse(path), []
+    for item in root.findall("object"):
+        with suppress(DataError):
+            boxes.append(_corners(path, "object/bndbox", item))
+    return Written(_size(path, root), boxes)
 
 
 def read_annotation(
@@ -298,7 +369,7 @@ def read_annotation(
     """
     path = Path(path)
     root, classes = parse(path), class_names(classes)
-    size = _size(path, root)
+    size, reading = _size(path, root), reading_in(path.parent)
     boxes, labels, difficult, truncated, unknown = [], [], [], [], []
     for index, item in enumerate(root.findall("object")):
         field = f"object[{index}]"
@@ -308,7 +379,7 @@ def read_annotation(
                 unknown.append(name)
                 continue
             flags = _flag(path, field, item, "difficult"), _flag(path, field, item, "truncated")
-            box = _box(path, field, item, size)
+            box = _box(path, field, item, size, reading)
         except DataError as error:
             if problems is None:
                 raise

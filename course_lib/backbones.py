@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         pass through the largest maps is saved.
 
         Args:
-            statistics: batch norm's in the other blocks stay too; their weights learn.
+            statistics: batch norm's in the other blocks stay too; its weights learn.
 
         Raises:
             ValueError: there are not so many.
@@ -117,7 +117,8 @@ class Backbone(nn.Module):
             raise ValueError(f"{type(self).__name__}: {blocks} blocks are to be frozen, and it has {len(parts)}")
         self.frozen = [part.requires_grad_(False) for part in parts[:blocks]]
         if statistics:
-            self.frozen += [layer for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)]
+            layers = (layer for part in parts for layer in part.modules())
+            self.frozen += [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -319,8 +320,10 @@ EFFICIENTNET_LITE0 = (
 class InvertedResiduals(Backbone):
     """A stem at stride 2 and inverted residuals by a table: EfficientNet-Lite0, or MobileNetV2 by another table.
 
-    `forward` gives the last map of each stride from 8 on: of EfficientNet-Lite0 those at strides 8, 16 and 32, with
-    40, 112 and 320 channels. `freeze` counts the stem and every residual: 17 blocks.
+    The last map of each stride from 8 on: of EfficientNet-Lite0 those at strides 8, 16 and 32, with 40, 112 and 320
+    channels. `features` gives them as they are, `forward` with batch norm on them: as they are the taught ones are some
+    seven times as large at strides 8 and 16 as a head's weights are made for. `freeze` counts the stem and every
+    residual: 17 blocks.
 
     Args:
         stages: the table.
@@ -343,19 +346,28 @@ class InvertedResiduals(Backbone):
                 channels, reached = stage.channels, reached * stride
                 last[reached] = len(self.residuals) - 1, channels
         self.seen, self.channels = zip(*(last[stride] for stride in sorted(last) if stride >= 8), strict=True)
+        self.to_heads = nn.ModuleList(nn.BatchNorm2d(width) for width in self.channels)
 
     def blocks(self) -> list[nn.Module]:
         """The stem, and each of the residuals."""
         return [self.stem, *self.residuals]
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
-        """The last map of each stride from 8 on."""
+    def taught(self) -> list[nn.Parameter]:
+        """All but those of the batch norm to the heads, which no classifier has."""
+        return [*self.stem.parameters(), *self.residuals.parameters()]
+
+    def features(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """The last map of each stride from 8 on, as it is."""
         x, maps = self.stem(images), []
         for index, residual in enumerate(self.residuals):
             x = residual(x)
             if index in self.seen:
                 maps.append(x)
         return tuple(maps)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """The same, each channel brought to a scale of 1 on its way to the heads."""
+        return tuple(norm(features) for norm, features in zip(self.to_heads, self.features(images), strict=True))
 
 
 class Classifier(nn.Module):

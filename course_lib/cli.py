@@ -4,7 +4,15 @@ import sys
 
 import typer
 
-from course_lib import commands_data, commands_detect, commands_evaluate, commands_export, commands_train, training
+from course_lib import (
+    commands_data,
+    commands_detect,
+    commands_evaluate,
+    commands_export,
+    commands_split,
+    commands_train,
+    training,
+)
 from course_lib.files import DataError
 from course_lib.runs import RunError
 from course_lib.stopping import Stopped
@@ -19,6 +27,7 @@ app = typer.Typer(
 app.command("emoji-voc")(commands_data.emoji_voc_command)
 app.command("download")(commands_data.download_command)
 app.command()(commands_data.check)
+app.command()(commands_split.split)
 app.command()(commands_train.train)
 app.command()(commands_evaluate.evaluate)
 app.command()(commands_detect.detect)

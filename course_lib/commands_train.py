@@ -13,16 +13,30 @@ import torch
 import torch.distributed as dist
 import typer
 
-from course_lib import boards, crowds, losses, profiles, runs, training, trees
+from course_lib import (
+    boards,
+    commands_split,
+    crowds,
+    losses,
+    own_tree,
+    profiles,
+    runs,
+    splits,
+    training,
+    trees,
+    weights,
+)
+from course_lib.files import DataError
 from course_lib.live import Live
 from course_lib.profiles import Profile
 from course_lib.recipes import Recipe
 from course_lib.terminal import command, complain, console, errors, refuse, say, warnings_in_lines
 from course_lib.training import Trainer
-from course_lib.voc import Annotation, ImageDataset, LeftOut
+from course_lib.voc import Annotation, ImageDataset, LeftOut, require_objects
 
 ProfileName = StrEnum("ProfileName", {name: name for name in profiles.PROFILES})
 LossName = StrEnum("LossName", {name.replace("-", "_"): name for name in losses.LOSSES})
+NO_LIST = "none"  # for --select-on
 RECIPE = tuple(one.name for one in fields(Recipe))
 
 
@@ -44,6 +58,18 @@ def train(
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Keep the run so often within an epoch too; 0: after every step.")
     ] = 10.0,
+    data: Annotated[
+        Path | None, typer.Option(help="A tree of your own to learn from; without --profile that means photos.")
+    ] = None,
+    train_on: Annotated[str | None, typer.Option(help="The list of --data to learn from; default: train.")] = None,
+    select_on: Annotated[
+        str | None,
+        typer.Option(help="The list of --data that tells which epoch is best, or none: the last. Default: val."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Weights to start from, a .safetensors file of a run, perhaps of other classes."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
 ) -> None:
     """Train a detector. A finished run is left as it is, an unfinished one goes on.
@@ -52,28 +78,124 @@ def train(
     number. After losses that became NaN, or to train longer, the same command with --recipe learning_rate=VALUE (or
     warmup_steps, clip_norm) or more --epochs goes on from the last good state.
     """
+    require_run(run, fresh, start)
+    chosen = on_data(profile, data, train_on, select_on)
+    chosen = with_recipe(chosen, settings or [], {"epochs": epochs, "seed": seed})
+    if data and not any(setting.startswith("warmup_steps=") for setting in settings or []):
+        chosen = replace(chosen, recipe=warmed(chosen, run, fresh))
+    chosen = from_weights(chosen, run, start, fresh)
+    training.require_measure(chosen.recipe, bool(chosen.select))
+    chosen = replace(chosen, device=join_processes(chosen.device))
+    criterion, started = losses.LOSSES[loss](), time.monotonic()
+    if training.rank() == 0:
+        begin(chosen, run, criterion, data is not None, fresh)
+    if training.world_size() > 1:
+        dist.barrier()  # the others find what the first has made
+    facts = notes(chosen, run, data is not None) | {"preparation_seconds": round(time.monotonic() - started, 1)}
+    may_change = [setting.partition("=")[0] for setting in settings or []]
+    fit(chosen, run, criterion, facts, checkpoint_minutes, may_change)
+    if training.rank() == 0:
+        say(f"The run is complete: {run}.")
+        say(f"Measure it: {command('evaluate', '--run', run)}")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def require_run(run: Path, fresh: bool, start: Path | None) -> None:
+    """Refuse a folder that cannot be a run's, or that cannot be moved aside."""
     if os.path.lexists(run) and not run.is_dir():
         refuse(f"--run is {run}, which is a file: name a folder")
     if fresh and run.name in ("", ".."):
         refuse(f"--run is {run}, which --fresh cannot rename: name the folder itself")
-    chosen = with_recipe(profiles.profile(profile), settings or [], {"epochs": epochs, "seed": seed})
+    if fresh and start and run.resolve() in start.resolve().parents:
+        refuse(f"--start is {start}, which --fresh would move away with {run}: choose another folder for the new run")
+
+
+def on_data(name: ProfileName | None, data: Path | None, train_on: str | None, select_on: str | None) -> Profile:
+    """The profile that is asked for: on its own data, or on a tree of the reader's."""
+    if data is None:
+        if train_on or select_on:
+            refuse("--train-on and --select-on name lists of --data: give that too")
+        chosen = profiles.profile(name)
+        if not chosen.train:
+            refuse(f"the profile {chosen.name} has no pictures of its own: give yours with --data TREE")
+        return chosen
+    try:
+        lists = trees.list_names(trees.require_tree(data))
+    except DataError as error:
+        refuse(str(error))
+    train_on, select_on = train_on or "train", select_on or "val"
+    wanted = {"--train-on": train_on} | ({} if select_on == NO_LIST else {"--select-on": select_on})
+    for option, one in wanted.items():
+        if one not in lists:
+            instead = f", or --select-on {NO_LIST} to keep the last epoch" if option == "--select-on" else ""
+            there = f"the lists in {data / trees.LISTS} are: {own_tree.some_lists(data)}"
+            refuse(f"{option} is {one}, and {there}: name one, or make them with {command('split', data)}{instead}")
+    chosen = profiles.profile(name or "photos")
+    return own_tree.profile_on(chosen, data, train_on, None if select_on == NO_LIST else select_on)
+
+
+def warmed(chosen: Profile, run: Path, fresh: bool) -> Recipe:
+    """The recipe with a warmup that has room in so few steps: the run's own where it goes on, perhaps for longer."""
+    begun = {} if fresh else runs.known_of(run).get("recipe", {})
+    if "warmup_steps" in begun:
+        return replace(chosen.recipe, warmup_steps=begun["warmup_steps"])
+    return own_tree.with_room(chosen.recipe, len(chosen.training_set()))
+
+
+def from_weights(chosen: Profile, run: Path, start: Path | None, fresh: bool) -> Profile:
+    """The profile that starts from the weights of `--start`, or with a run that did."""
+    if start is not None and not fresh:
+        own_tree.require_same_start(run, start)
+    if start is None and (fresh or runs.started_from(run) is None):
+        return chosen
+    return replace(chosen, start_weights=start, pretraining_steps=0, backbone_weights=None)
+
+
+def begin(chosen: Profile, run: Path, criterion: losses.Loss, own: bool, fresh: bool) -> None:
+    """Look at the data, show its classes, and give the run its first weights, in the first process."""
+    chosen.prepare(show_progress=True)
+    moved_from = None if fresh else own_tree.require_same(run, own_tree.facts(chosen) if own else None)
+    if own:
+        warnings.simplefilter("ignore", LeftOut)  # the table tells which names only the other lists have
+    require_data(chosen)
+    if own:
+        show_classes(chosen)
+    if moved_from:
+        say(f"The tree of this run was {moved_from}, and is now {chosen.train[0].tree}.")
+    if fresh and (aside := runs.move_aside(run)):
+        say(f"The old run is now {aside}.")
+    with runs.held(run):
+        chosen.start(run, chosen.recipe.seed, print_pretraining, criterion)
+    if (taken := runs.started_from(run)) and not runs.has_state(run):
+        names = (tuple(taken[part]) for part in weights.Taken._fields)
+        say(f"Started from {taken['file']}: {weights.Taken(*names)}.")
+
+
+def show_classes(chosen: Profile) -> None:
+    """Show what the lists of a tree hold of each class, and say what is odd about that."""
+    commands_split.print_table(splits.count_classes((*chosen.train, *chosen.select, *chosen.test)))
+    recipe, images = chosen.recipe, len(chosen.training_set())
+    steps = images // recipe.batch_size
+    batches = f"{images} pictures in batches of {recipe.batch_size}: {steps} steps an epoch"
+    say(f"{batches}, {recipe.epochs * steps} from first to last (epochs={recipe.epochs}).")
+
+
+def notes(chosen: Profile, run: Path, own: bool) -> dict:
+    """What the provenance of a run says of its data and its start."""
+    data = {"data": own_tree.facts(chosen)} if own else {} if chosen.on_emoji_voc else {"devkit": str(chosen.devkit)}
+    start = {runs.STARTED_FROM: taken} if (taken := runs.started_from(run)) else {}
+    return {"profile": chosen.name, "pretraining_steps": chosen.pretraining_steps} | data | start
+
+
+def fit(
+    chosen: Profile, run: Path, criterion: losses.Loss, facts: dict, checkpoint_minutes: float, may_change: list[str]
+) -> None:
+    """Train to the end, and show it where this is the first process."""
     recipe = chosen.recipe
-    chosen = replace(chosen, device=join_processes(chosen.device))
-    started = time.monotonic()
-    if training.rank() == 0:
-        chosen.prepare(show_progress=True)
-        require_data(chosen)
-        if fresh and (aside := runs.move_aside(run)):
-            say(f"The old run is now {aside}.")
-        with runs.held(run):
-            chosen.start(run, recipe.seed, print_pretraining)
-    if training.world_size() > 1:
-        dist.barrier()  # the others find what the first has made
-    model = chosen.start(run, recipe.seed)
-    criterion = losses.LOSSES[loss]()
-    criterion.prepare(model)
+    model = chosen.start(run, recipe.seed, loss=criterion)
     live = Live(console, say, recipe.epochs, recipe.batch_size)
-    board = boards.Board(run, model, ImageDataset(chosen.select))
+    board = boards.Board(run, model, ImageDataset(chosen.select or chosen.train))
 
     def report(record: dict) -> None:
         live.report(record)
@@ -89,23 +211,13 @@ def train(
         evaluate=chosen.selector(criterion, recipe.match_iou),
         loss=criterion,
         workers=chosen.workers,
-        notes={
-            "profile": chosen.name,
-            "pretraining_steps": chosen.pretraining_steps,
-            "preparation_seconds": round(time.monotonic() - started, 1),
-        }
-        | ({} if chosen.on_emoji_voc else {"devkit": str(chosen.devkit)}),
+        notes=facts,
         checkpoint_minutes=checkpoint_minutes,
-        may_change=[setting.partition("=")[0] for setting in settings or []],
+        may_change=may_change,
         **shows,
     )
     with live if shows else nullcontext(), board:
         trainer.fit()
-    if training.rank() == 0:
-        say(f"The run is complete: {run}.")
-        say(f"Measure it: {command('evaluate', '--run', run)}")
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def with_recipe(chosen: Profile, settings: list[str], options: dict[str, int | None]) -> Profile:
@@ -128,8 +240,9 @@ def require_data(chosen: Profile) -> None:
     if faults:
         raise typer.Exit(1)
     training.require_batches(chosen.recipe, len(chosen.training_set()))
+    require_objects(chosen.training_set())
     annotations_of(chosen.training_set())
-    if not any((~one.difficult).any() for one in annotations_of(ImageDataset(chosen.select))):
+    if chosen.select and not any((~one.difficult).any() for one in annotations_of(ImageDataset(chosen.select))):
         names = " and ".join(str(one.tree / trees.LISTS / f"{one.name}.txt") for one in chosen.select)
         warnings.warn(
             f"{names}: no object that counts, so no epoch can be measured: the last is the best", stacklevel=2

@@ -1,7 +1,6 @@
 """Copies of one picture: files of the same bytes, and pictures that look the same once they were saved again,
 made smaller, brighter, cut a little at the edges, or mirrored."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from PIL import Image
 
-from course_lib.files import DataError
+from course_lib.files import DataError, sha256
 from course_lib.images import RESTORE, grey_square
 
 BITS = 256  # of a hash
@@ -25,12 +24,12 @@ class Fingerprint(NamedTuple):
     """What tells a picture from others.
 
     Attributes:
-        content: the hash (SHA-256) of the file's bytes.
+        content: the hash (SHA-256) of the file's bytes, in hexadecimal.
         looks: the perceptual hash of the picture.
         mirrored: the perceptual hash of its mirror image.
     """
 
-    content: bytes
+    content: str
     looks: Bool[np.ndarray, "256"]
     mirrored: Bool[np.ndarray, "256"]
 
@@ -53,7 +52,7 @@ def fingerprint(path: str | Path) -> Fingerprint:
     """
     square = grey_square(path, PIXELS)
     try:
-        content = hashlib.sha256(Path(path).read_bytes()).digest()
+        content = sha256(path)
     except OSError as error:
         raise DataError(path, "image", error.strerror, RESTORE) from None
     looks, mirrored = (
@@ -71,9 +70,9 @@ def copies(fingerprints: Sequence[Fingerprint], alike: int = ALIKE) -> Int[np.nd
         fingerprints: of N pictures.
         alike: bits in which two hashes differ at most; 0 for pictures whose hashes are the same.
     """
-    first = np.arange(len(fingerprints))
-    if not len(first):
-        return first
+    first = list(range(len(fingerprints)))
+    if not first:
+        return np.array(first, dtype=np.int64)
     looks, mirrored = (
         np.where(np.stack([getattr(one, name) for one in fingerprints]), 1, -1).astype(np.float32)
         for name in ("looks", "mirrored")
@@ -82,15 +81,15 @@ def copies(fingerprints: Sequence[Fingerprint], alike: int = ALIKE) -> Int[np.nd
         rows = looks[start : start + BLOCK]
         # Products of +1 and -1: equal bits minus different ones, exact in float32.
         close = np.maximum(rows @ looks[start:].T, rows @ mirrored[start:].T) >= BITS - 2 * alike
-        for row, column in np.argwhere(np.triu(close, 1)) + start:
+        for row, column in (np.argwhere(np.triu(close, 1)) + start).tolist():
             one, other = sorted((_first(first, row), _first(first, column)))
             first[other] = one
     return np.array([_first(first, place) for place in range(len(first))])
 
 
-def _first(first: Int[np.ndarray, " N"], place: int) -> int:
+def _first(first: list[int], place: int) -> int:
     """The first picture of the chain that a picture is in; the chain is short from then on."""
     while first[place] != place:
         first[place] = first[first[place]]
         place = first[place]
-    return int(place)
+    return place

@@ -348,8 +348,10 @@ def _unpack(path: Path, folder: Path, year: str, show_progress: bool) -> None:
             for member in members:
                 _require_harmless(path, member, year)
             _require_room(folder, sum(-(-member.size // 4096) * 4096 for member in members))  # in whole blocks
+            # A Python before 3.11.4 has no filters: there nothing but names and contents is taken over.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
             for member in track(members, f"Unpacking {path.name}", disable=not show_progress):
-                archive.extract(member, folder, filter="data")
+                archive.extract(member, folder, set_attrs=archive.extraction_filter is not None)
     except tarfile.TarError as error:
         raise DataError(path, "archive", str(error), "remove the file, and take it from somewhere else") from error
 

@@ -61,7 +61,7 @@ EMOJI = {
     "tvmonitor": ("1f4fa 1f5a5", "1f4bb"),
 }
 LISTS = "ImageSets/Main"
-UNFINISHED_TREES = ".VOC2007*.unfinished"
+UNFINISHED_TREES = f".VOC2007*{UNFINISHED}"
 SKIN_TONES = ("", "-1f3fb", "-1f3fc", "-1f3fd", "-1f3fe", "-1f3ff")
 
 # Fruit, tools, weather: things in the picture that are none of the classes.
@@ -427,13 +427,13 @@ def _take_over(devkit: Path, recipe: dict) -> Path:
 
     Its name is new each time, so that a process which outlives its run by a moment finds no place to write.
     """
-    unfinished = devkit / f".VOC2007.{time.time_ns()}.unfinished"
-    for left in devkit.glob(UNFINISHED_TREES):
+    unfinished = devkit / f".VOC2007.{time.time_ns()}{UNFINISHED}"
+    for left in sorted(devkit.glob(UNFINISHED_TREES)):  # before the first of them has a new name
         if _recipe_of(left) == recipe and not unfinished.exists():
             left.rename(unfinished)
         else:
             shutil.rmtree(left, ignore_errors=True)
-    for part in unfinished.rglob(f"*{UNFINISHED}"):
+    for part in sorted(unfinished.rglob(f"*{UNFINISHED}")):
         part.unlink()
     for folder in ("Annotations", "JPEGImages", LISTS):
         (unfinished / folder).mkdir(parents=True, exist_ok=True)

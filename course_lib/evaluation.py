@@ -107,11 +107,17 @@ def evaluate_run(
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str = "cpu",
+    about: Mapping[str, str] | None = None,
+    keep: bool = True,
 ) -> dict:
     """Measure a run's best weights as `evaluate` does, and keep the report beside them, evaluation_<method>.json.
 
     The report says also from which epoch the weights are: "weights_of_epoch", None where no epoch was measured and
     the best weights are the last.
+
+    Args:
+        about: what else the report is to say.
+        keep: False writes no file.
 
     Raises:
         RunError: the folder is no run's, its weights are another model's, or their classes are not the data set's.
@@ -124,7 +130,9 @@ def evaluate_run(
     if model.architecture != trained:
         raise runs.RunError(f"{run}/best.safetensors is {model.architecture}, and this run trained {trained}")
     measured = evaluate(model, dataset, method, split, batch_size, workers)
-    measured["weights_of_epoch"] = provenance["best_epoch"]
+    measured |= {"weights_of_epoch": provenance["best_epoch"]} | dict(about or {})
+    if not keep:
+        return measured
     try:
         write_whole(run / f"evaluation_{method}.json", as_json(measured, indent=2) + "\n")
     except OSError as error:  # a read-only folder, a full disk: the result is there all the same

@@ -1,10 +1,11 @@
-"""Out of Python: a detector as an ONNX file, which other programs and other languages run.
+"""Out of the notebook: a detector as an ONNX file, which other programs and languages run, and on a model hub.
 
-onnx and onnxruntime are loaded when a file is written or read, not before.
+onnx, onnxruntime and huggingface_hub are loaded when a function needs them, not before.
 """
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from course_lib import weights
+from course_lib import evaluation, runs, weights
 from course_lib.detect import Detections, decode_scores, detect_one
 from course_lib.files import DataError, write_whole
 from course_lib.images import read_image, resized
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
 
 OPSET = 20
 
-# Pictures that tell int8 which numbers occur; more moved the mean AP by less than 0.002.
-CALIBRATION = 128
+CALIBRATION = 128  # pictures that tell int8 which numbers occur
+CHAINED = ("Relu", "Clip", "MaxPool", "Add")  # what int8 computes too, where all that goes in comes from convolutions
+
+# What a folder for a hub holds: the weights as `weights.save` writes them, and the model card.
+WEIGHTS, CARD = "model.safetensors", "README.md"
+HOME = "https://github.com/ssd-from-scratch/ssd-from-scratch"
 
 # What NMS adds to a file, in ONNX's own language. Ties go to the lower index in TopK and NonMaxSuppression alike:
 # to the lower class, then to the earlier prior, as in `detect.detect`.
@@ -202,7 +208,8 @@ def quantised(graph: "onnx.ModelProto", pictures: Iterable[UInt8[Tensor, "B 3 S 
             before,
             after,
             Calibration(pictures),
-            op_types_to_quantize=["Conv"],
+            op_types_to_quantize=["Conv", *CHAINED],
+            nodes_to_quantize=convolutional(graph),
             per_channel=True,
             reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -211,6 +218,17 @@ def quantised(graph: "onnx.ModelProto", pictures: Iterable[UInt8[Tensor, "B 3 S 
         graph = onnx.load(after)
     del graph.metadata_props[:]
     return graph
+
+
+def convolutional(graph: "onnx.ModelProto") -> list[str]:
+    """The names of the nodes up to the heads: convolutions, and what follows from convolutions alone."""
+    names, computed, constants = [], set(), {tensor.name for tensor in graph.graph.initializer}
+    for node in graph.graph.node:
+        chained = node.op_type in CHAINED and all(name in computed for name in node.input if name not in constants)
+        if node.op_type == "Conv" or chained:
+            names.append(node.name)
+            computed.update(node.output)
+    return names
 
 
 def with_nms(
@@ -304,6 +322,26 @@ def load_onnx(path: str | Path, threads: int = 0) -> OnnxDetector:
     return OnnxDetector(session, **described(path, session.get_modelmeta().custom_metadata_map))
 
 
+def evaluate_onnx(
+    detector: OnnxDetector, dataset: Dataset, method: str = "area", batch_size: int = 32, workers: int = 0
+) -> dict:
+    """Measure a file of `to_onnx` as `evaluation.evaluate` measures a model; gives an `evaluation.report`.
+
+    Args:
+        dataset: a `voc.VOCDetection` or `voc.ImageDataset`.
+        workers: processes that load images, beside this one.
+
+    Raises:
+        RunError: the file's classes are not the data set's.
+        DataError: an image or annotation cannot be read.
+    """
+    runs.refuse_other_classes(detector, dataset.classes)
+    truth, found = dataset.annotations(), []
+    for batch in evaluation.loader(dataset, detector.image_size, batch_size, workers):
+        found += detector(batch.images)
+    return evaluation.report(found, truth, dataset.classes, method)
+
+
 def described(path: Path, about: dict[str, str]) -> dict[str, Any]:
     """What the metadata of a file says of its detector, as `OnnxDetector` has it."""
     try:
@@ -318,3 +356,152 @@ def described(path: Path, about: dict[str, str]) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         cure = "it should say what its detector is, as files of `python -m course_lib export` do"
         raise DataError(path, "metadata", str(error), cure) from None
+
+
+def save_pretrained(
+    model: SSD,
+    folder: str | Path,
+    run: str | Path | None = None,
+    license: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a folder as a model hub takes it: the weights, and a card that says what they are.
+
+    Args:
+        run: the folder of the run that made them: its provenance and the report that `evaluate --run` has left there
+            go into the card. Read it before you publish it: a command names folders of yours.
+        license: a hub's name of one, such as "mit" or "cc-by-4.0", for the weights; yours to choose, with an eye on
+            the pictures' and the first weights' own.
+        overwrite: replace what an earlier call has written there.
+
+    Raises:
+        FileExistsError: the folder has weights or a card already.
+        RunError: the run is none, its best weights are others, or they were measured before it was trained longer.
+        OSError: a file cannot be written; it is named.
+    """
+    folder = Path(folder)
+    for path in (folder / WEIGHTS, folder / CARD):
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists: choose another folder, or overwrite=True")
+    card = model_card(model, *(read_run(model, Path(run)) if run else ()), license=license)
+    weights.save(model, folder / WEIGHTS)
+    write_whole(folder / CARD, card)
+
+
+def from_pretrained(source: str | Path, revision: str | None = None) -> SSD:
+    """The model of a folder that `save_pretrained` wrote, or of a repository on the Hugging Face Hub.
+
+    Args:
+        source: the folder, or "user/name": what is no folder is fetched, and then kept in huggingface_hub's cache.
+        revision: branch, tag or commit of a repository.
+
+    Raises:
+        DataError: there is no such folder, or the weights are broken or not ours: see `weights.load`.
+        OSError, ValueError: huggingface_hub's, where the repository cannot be had.
+    """
+    if Path(source).is_dir():
+        return weights.load(Path(source) / WEIGHTS)
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(source)):
+        cure = "give a folder that save_pretrained wrote, or user/name of a repository"
+        raise DataError(source, "folder", "missing", cure)
+    import huggingface_hub
+
+    return weights.load(huggingface_hub.hf_hub_download(str(source), WEIGHTS, revision=revision))
+
+
+def push_to_hub(
+    model: SSD, repository: str, run: str | Path | None = None, license: str | None = None, private: bool = True
+) -> str:
+    """Put what `save_pretrained` writes into a repository of the Hugging Face Hub; gives the commit's address.
+
+    For this you log in first: `hf auth login`. The repository is made where there is none.
+
+    Args:
+        repository: "user/name".
+        run, license: see `save_pretrained`.
+        private: of a repository that is made; what is public cannot be taken back.
+    """
+    import huggingface_hub
+
+    with TemporaryDirectory() as folder:
+        save_pretrained(model, folder, run, license)
+        hub = huggingface_hub.HfApi()
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return str(
+            hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Add {model.architecture}")
+        )
+
+
+def read_run(model: SSD, run: Path) -> tuple[dict, dict | None]:
+    """The provenance of a model's run, and the report on it where there is one.
+
+    Raises:
+        RunError: see `save_pretrained`.
+    """
+    provenance, best = runs.read_provenance(run), weights.load(run / "best.safetensors")
+    mine = model.state_dict()
+    same = best.classes == model.classes and best.state_dict().keys() == mine.keys()
+    if not same or any(not torch.equal(tensor, mine[name].cpu()) for name, tensor in best.state_dict().items()):
+        raise runs.RunError(f"{run}/best.safetensors holds other weights than the model: load the model from there")
+    reports = sorted(run.glob("evaluation_*.json"), key=lambda path: path.stem != "evaluation_area")
+    if not reports:
+        return provenance, None
+    report = json.loads(reports[0].read_bytes())
+    if report["weights_of_epoch"] != provenance["best_epoch"]:
+        raise runs.RunError(f"{reports[0]} is of an earlier epoch: python -m course_lib evaluate --run {run}")
+    return provenance, report
+
+
+def model_card(
+    model: SSD, provenance: dict | None = None, report: dict | None = None, license: str | None = None
+) -> str:
+    """What a model is, how it was trained and what it reaches, as a hub shows it; every number from its records.
+
+    Args:
+        provenance: as `runs.read_provenance` gives it.
+        report: as `evaluation.evaluate_run` gives it.
+    """
+    about = {"pipeline_tag": "object-detection", "tags": ["ssd", model.architecture]}
+    about |= {"license": license} if license else {}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parts = [
+        "---\n" + "\n".join(f"{name}: {json.dumps(value)}" for name, value in about.items()) + "\n---",
+        f"# {model.architecture}, {len(model.classes)} classes",
+        f"A Single Shot MultiBox Detector, made with [SSD from Scratch]({HOME}): pictures of {model.image_size} x "
+        f"{model.image_size} pixels, {parameters:,} parameters. It finds: {', '.join(map(cell, model.classes))}.",
+        USE,
+        "## What it reaches",
+        reached(report) if report else "It was not measured.",
+    ]
+    if provenance:
+        recipe = provenance.get("recipe", {})
+        rest = {name: value for name, value in provenance.items() if name not in ("recipe", "classes")}
+        parts += ["## How it was trained", table("", rest), "### Recipe", table("", recipe)]
+    return "\n\n".join(parts) + "\n"
+
+
+USE = """```python
+from course_lib import detect, export, images
+
+model = export.from_pretrained("this folder, or user/name")
+found = detect.detect_image(model, images.read_image("photo.jpg"))  # boxes, scores, labels
+```"""
+
+
+def reached(report: dict) -> str:
+    """Mean AP and that of each class, as a card shows them."""
+    ap = {name: "-" if value is None else f"{value:.4f}" for name, value in report["ap"].items()}
+    mean = "-" if report["mean_ap"] is None else f"{report['mean_ap']:.4f}"
+    about = f"Mean AP at IoU 0.5 ({report['method']}): **{mean}**, on {report['images']} images."
+    return about + "\n\n" + table("AP", ap)
+
+
+def table(title: str, values: dict[str, Any]) -> str:
+    """Names and values in Markdown."""
+    rows = [f"| {cell(name)} | {cell(value)} |" for name, value in values.items()]
+    return "\n".join([f"| | {title} |", "|---|---|", *rows])
+
+
+def cell(value: object) -> str:
+    """A value as it can stand in a row of a table in Markdown."""
+    return " ".join(str(value).split()).replace("|", "\\|")

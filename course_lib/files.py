@@ -1,10 +1,12 @@
 """Files: an error that helps where one cannot be used, and writing them whole or not at all."""
 
 import ast
+import hashlib
 import json
 import multiprocessing
 import os
 import pickle
+import unicodedata
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
@@ -58,6 +60,14 @@ def _literal(shown: str) -> object:
         return shown
 
 
+def as_stored(path: Path) -> Path:
+    """The path with its name in the Unicode form that the file has: a Mac may store `ö` as `o` and two dots."""
+    if path.name.isascii() or os.path.lexists(path):
+        return path
+    forms = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.lexists(form)), path)
+
+
 def write_whole(path: str | Path, content: str | bytes, before: Path | None = None) -> None:
     """Write a file whole or not at all: after a crash there is the old content or the new, never a part.
 
@@ -92,6 +102,16 @@ def write_whole(path: str | Path, content: str | bytes, before: Path | None = No
 def _remove(unfinished: Path) -> None:
     with suppress(OSError):  # what has gone wrong already is what counts
         unfinished.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """What tells a file's content from any other's, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clear_unfinished(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from course_lib.files import DataError
+from course_lib.files import DataError, as_stored
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 SPELLINGS = tuple(spelled(ending) for spelled in (str.lower, str.upper, str.title) for ending in ENDINGS)
@@ -61,7 +61,7 @@ def find_image(folder: str | Path, image_id: str) -> Path:
     folder = Path(folder)
     expected = folder / f"{image_id}.jpg"
     found: dict[tuple[int, int], Path] = {}  # by file: where case makes no difference, one file has many spellings
-    for path in (folder / f"{image_id}{ending}" for ending in SPELLINGS):
+    for path in (as_stored(folder / f"{image_id}{ending}") for ending in SPELLINGS):
         try:
             stat = path.stat()
         except FileNotFoundError:

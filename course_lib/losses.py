@@ -149,6 +149,7 @@ class SoftmaxFocalLoss(FocalLoss):
     scoring = "softmax"
 
 
+Loss = MultiBoxLoss | FocalLoss
 LOSSES = {"multibox": MultiBoxLoss, "focal": FocalLoss, "softmax-focal": SoftmaxFocalLoss}
 
 

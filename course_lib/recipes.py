@@ -41,6 +41,7 @@ class Recipe:
         amp: "off", "bf16", "fp16", or "auto": the best that the device has.
         evaluate_every: epochs between two measurements of mAP; the last epoch is always measured.
         frozen_blocks: of the backbone, which stay as they are.
+        frozen_statistics: batch norm's in the rest of the backbone stay too, as they were before training.
         match_iou: overlap with an object from which a prior is to answer for it.
         patience: measurements without a new best before the run stops; None: it never does.
         seed: of the order of images and of their augmentation.
@@ -67,6 +68,7 @@ class Recipe:
     amp: str = "off"
     evaluate_every: int = 1
     frozen_blocks: int = 0
+    frozen_statistics: bool = False
     match_iou: float = 0.5
     patience: int | None = None
     seed: int = 0

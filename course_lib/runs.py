@@ -31,6 +31,7 @@ from course_lib.recipes import BY_MACHINE, Recipe
 from course_lib.ssd import SSD
 
 STATE, BEFORE, LOCK = "state.pt", "state.before.pt", ".lock"
+START, STARTED_FROM = "start.safetensors", "started_from"  # first weights, and what these say of where they are from
 
 # Fields of a recipe with which a run may go on otherwise than it began, where that is asked for by name: the way on
 # from the last good state of a run whose losses became NaN. More epochs may be asked for besides.
@@ -219,6 +220,26 @@ def best_epoch(history: list[dict]) -> int | None:
     """The first epoch with the highest mAP, None where nothing was measured; what is no number was not."""
     measured = [record for record in history if record.get("map") is not None and isfinite(record["map"])]
     return max(measured, key=lambda record: record["map"])["epoch"] if measured else None
+
+
+def known_of(run: Path) -> dict:
+    """What a run has said of itself when it was last kept; empty where it has not come so far.
+
+    Raises:
+        RunError: its state is broken.
+    """
+    with suppress(RunError, DataError):
+        return read_provenance(run)
+    saved = read_state(run)
+    return (saved and saved.get("provenance")) or {}
+
+
+def started_from(run: Path) -> dict | None:
+    """Which weights a run was started from, where it was told to: "file", "sha256", and what of them it has taken."""
+    if (run / START).exists():
+        with suppress(DataError, ValueError):
+            return json.loads(weights.read(run / START)[0].get(STARTED_FROM, "null"))
+    return known_of(run).get(STARTED_FROM)
 
 
 def has_state(run: Path) -> bool:

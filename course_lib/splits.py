@@ -1,5 +1,6 @@
 """The lists of a tree: which classes each of them shows, and new lists for a tree that has none."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.progress import track
 
-from course_lib.annotations import class_names, nearest, object_names, read_annotation
+from course_lib.annotations import object_names, read_annotation
 from course_lib.copies import ALIKE, Fingerprint, copies, fingerprint
 from course_lib.files import DataError, write_whole
 from course_lib.images import ENDINGS, check_header
-from course_lib.trees import LISTS, spelling
+from course_lib.trees import LISTS, by_tree, spelling
 from course_lib.voc import ImageSet, image_in, xml_in
+
+LISTS_OF_A_SPLIT = ("train", "val", "trainval", "test")
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,13 @@ class ClassTable:
         """What is odd about the classes, a sentence each: one that a list has none of, and two spellings of one."""
         said = []
         for name, showing in self.showing.items():
-            learned, others = showing[0], list(zip(self.lists[1:], showing[1:], strict=True))
-            if not learned:
-                where = " and ".join(f"{count} of {one}" for one, count in others if count)
+            counts = dict(zip(self.lists, showing, strict=True))
+            none = " and ".join(one for one, count in counts.items() if not count)
+            if not showing[0]:
+                where = " and ".join(f"{count} of {one}" for one, count in counts.items() if count)
                 said.append(f"{name!r} is in no image of {self.lists[0]}, but in {where}: it cannot be learned")
-                continue
-            said += [
-                f"{name!r} is in no image of {one}, which says nothing of it" for one, count in others if not count
-            ]
+            elif none:
+                said.append(f"{name!r} is in no image of {none}, so nothing is measured of it there")
         return said + [f"{a!r} and {b!r} count as two classes: give them one name" for a, b in two_spellings(self)]
 
 
@@ -103,9 +105,9 @@ def annotated(tree: str | Path) -> tuple[str, ...]:
 
 def not_annotated(tree: str | Path) -> tuple[str, ...]:
     """The names of the pictures of a tree that have no annotation, sorted."""
-    known = set(annotated(tree))
+    known = {unicodedata.normalize("NFC", image_id) for image_id in annotated(tree)}
     pictures = (path for path in (Path(tree) / "JPEGImages").glob("[!.]*") if path.suffix.lower() in ENDINGS)
-    return tuple(sorted(path.name for path in pictures if path.stem not in known))
+    return tuple(sorted(path.name for path in pictures if unicodedata.normalize("NFC", path.stem) not in known))
 
 
 def look_at(
@@ -141,7 +143,7 @@ def look_at(
             faults += problems
         else:
             pictures.append(picture)
-    return pictures, faults
+    return pictures, list(by_tree(faults))
 
 
 def _require_listable(path: Path) -> None:
@@ -193,7 +195,9 @@ def divide(
     names = sorted({name for picture in ordered for name in picture.objects})
     shows = np.array([[name in picture.objects for name in names] for picture in ordered], dtype=np.int64)
     groups = np.zeros((group.max(initial=-1) + 1, len(names) + 1), dtype=np.int64)
-    np.add.at(groups, group, np.column_stack([shows.reshape(len(ordered), -1), np.ones(len(ordered), dtype=np.int64)]))
+    np.add.at(
+        groups, group, np.column_stack([shows.reshape(len(ordered), len(names)), np.ones(len(ordered), dtype=np.int64)])
+    )
     place = deal(groups, list(shares.values()), np.random.default_rng(seed))
     lists = {name: [] for name in shares}
     for picture, its_group in zip(ordered, group, strict=True):
@@ -218,9 +222,11 @@ def deal(
         The place of each group's list in `shares`.
     """
     shows = groups > 0
-    wanted = np.outer(shares, groups.sum(axis=0))  # [lists, classes], pictures that are still missing
-    wanted[1:, shows.sum(axis=0) >= len(shares)] = wanted[1:, shows.sum(axis=0) >= len(shares)].clip(min=1)
-    wanted[0] = groups.sum(axis=0) - wanted[1:].sum(axis=0)
+    in_all = groups.sum(axis=0)
+    wanted = np.outer(shares, in_all)  # [lists, classes], pictures that are still missing
+    enough = shows.sum(axis=0) >= len(shares)
+    wanted[:, enough] = wanted[:, enough].clip(min=1)
+    wanted[np.argmax(shares)] += in_all - wanted.sum(axis=0)  # the largest gives what the others have more
     place = np.full(len(groups), -1)
     order = rng.permutation(len(groups))
     while (place < 0).any():
@@ -259,5 +265,5 @@ def write_lists(tree: str | Path, lists: dict[str, Sequence[str]], prefix: str =
 
 def lists_there(tree: str | Path, prefix: str = "") -> list[Path]:
     """Which of the lists that a split writes are there already."""
-    paths = (list_path(tree, name, prefix) for name in ("train", "val", "trainval", "test"))
+    paths = (list_path(tree, name, prefix) for name in LISTS_OF_A_SPLIT)
     return [path for path in paths if path.exists()]

@@ -1,10 +1,7 @@
-"""Training: what a step computes, the loop of steps and epochs, and a run that can stop and go on at any moment."""
+"""Training: what a step computes, the loop of steps and epochs, and where it stops to be kept."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +18,12 @@ from course_lib.augment import Augment
 from course_lib.files import plain
 from course_lib.loaders import Augmented, Shuffled, ending, loader, loading_errors, rank, world_size
 from course_lib.matching import Matches, match
+from course_lib.progress import Progress
 from course_lib.recipes import Recipe
 from course_lib.schedules import SCHEDULES, Plateau
 from course_lib.ssd import SSD
 from course_lib.stopping import Stop, stop_signals
-from course_lib.voc import Batch, ImageDataset
+from course_lib.voc import Batch, ImageDataset, require_objects
 
 
 class Step(NamedTuple):
@@ -151,34 +149,6 @@ def memory_cure(recipe: Recipe) -> str:
     return f"{full}: {cure}"
 
 
-class Readings:
-    """The numbers of steps, read without waiting for the device: on a GPU one step late, when they are there.
-
-    Attributes:
-        late: steps by which they are late.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.late = device, 1 if device.type == "cuda" else 0
-        self.waiting: deque[tuple[dict, list[str], Tensor, torch.cuda.Event | None]] = deque()
-
-    def add(self, numbers: dict[str, Tensor], known: dict) -> None:
-        """Ask for the numbers of a step, of which something is `known` already."""
-        values = torch.stack([value.detach().float() for value in numbers.values()]).to("cpu", non_blocking=True)
-        arrived = torch.cuda.Event() if self.device.type == "cuda" else None
-        if arrived:
-            arrived.record()
-        self.waiting.append((known, list(numbers), values, arrived))
-
-    def read(self, late: int) -> Iterator[dict]:
-        """The numbers of all steps that were not read before, but for the last `late`."""
-        while len(self.waiting) > late:
-            known, names, values, arrived = self.waiting.popleft()
-            if arrived:
-                arrived.synchronize()
-            yield known | dict(zip(names, values.tolist(), strict=True))
-
-
 def agreed(number: int | None, group: dist.ProcessGroup | None) -> int | None:
     """The signal that any process has had, the same for all: they must end after the same step.
 
@@ -192,20 +162,6 @@ def agreed(number: int | None, group: dist.ProcessGroup | None) -> int | None:
     return highest.item() or None
 
 
-def random_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """The states of torch's random numbers: the CPU's, and the device's."""
-    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state()} | on_gpu
-
-
-def restore_random(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Go on with random numbers where `random_states` was."""
-    if "cpu" in states:
-        torch.set_rng_state(states["cpu"])
-    if "cuda" in states and device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-
-
 def require_batches(recipe: Recipe, images: int) -> None:
     """Refuse a batch that cannot be divided among processes and micro-batches, or that a data set does not fill.
 
@@ -217,6 +173,22 @@ def require_batches(recipe: Recipe, images: int) -> None:
             f"batch_size={recipe.batch_size} with {images} images, {world_size()} processes and "
             f"micro_batches={recipe.micro_batches}: it must be a multiple of processes times micro_batches, and no "
             "larger than the data set"
+        )
+
+
+def require_measure(recipe: Recipe, measured: bool) -> None:
+    """Refuse a recipe that waits for measurements where nothing is measured.
+
+    Raises:
+        RunError: with the field.
+    """
+    waiting = [
+        name for name, waits in (("patience", recipe.patience), ("schedule", recipe.schedule == "plateau")) if waits
+    ]
+    if waiting and not measured:
+        values = ", ".join(f"{name}={getattr(recipe, name)}" for name in waiting)
+        raise runs.RunError(
+            f"{values} waits for measurements, and nothing is measured: name a list to measure on, or do without"
         )
 
 
@@ -248,6 +220,7 @@ class Trainer:
     where the shorter one had come down to 0, the longer one stands higher, and the rate jumps back up to it.
 
     Raises:
+        DataError: the data set has no object: see `voc.require_objects`.
         RunError: the model tells other classes apart than the data set has, the data set fills no batch, or
             (from `fit`) the folder holds a run of another model, recipe, loss or size, or a broken one, or is in use.
         stopping.Stopped: (from `fit`) a signal has asked for it; a step was finished, and all is kept.
@@ -270,12 +243,15 @@ class Trainer:
         may_change: Collection[str] = (),
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
+        require_objects(dataset)
         self.model, self.recipe, self.run = model, recipe, Path(run)
-        self.evaluate, self.report, self.follow, self.notes = evaluate, report, follow, notes or {}
+        self.evaluate, self.report = evaluate, report
         self.loss = loss or losses.MultiBoxLoss()
+        self.progress = Progress(self.run, model, recipe, self.loss, len(dataset), notes or {}, follow)
         self.device = model.priors.device
         self.sampler = Shuffled(len(dataset), recipe.batch_size, recipe.seed)
         require_batches(recipe, len(dataset))
+        require_measure(recipe, evaluate is not None)
         workers = workers if recipe.workers is None else recipe.workers
         self.loader = loader(
             Augmented(dataset, transform, recipe.seed),
@@ -286,23 +262,11 @@ class Trainer:
             keep_workers=True,
             pin_memory=self.device.type == "cuda",
         )
-        self.images = len(dataset)
         self.dtype = amp_dtype(recipe.amp, self.device)
         # float16 has so small a range that gradients must be scaled up; bfloat16 does not.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.checkpoint_minutes, self.may_change = checkpoint_minutes, may_change
         self.stop, self.hosts = Stop(), None
-        self.history: list[dict] = []
-        self.changes: list[dict] = []
-        self.best: dict[str, torch.Tensor] | None = None  # the best epoch's weights; None where nothing was measured
-        self.seconds, self.clock = 0.0, time.monotonic()
-        self.kept_at = self.clock
-        self.begin_epoch()
-
-    def begin_epoch(self) -> None:
-        """Nothing of the next epoch is done yet."""
-        self.done, self.elapsed = 0, 0.0
-        self.sums: dict[str, torch.Tensor] = {}
 
     def prepare(self) -> None:
         """Make the model one that learns: read as its loss reads it, its first blocks frozen, with an optimizer.
@@ -310,12 +274,11 @@ class Trainer:
         `fit` begins with it; who calls `step` alone, calls it first.
         """
         self.model.scoring = self.loss.scoring
-        self.model.backbone.freeze(self.recipe.frozen_blocks)
+        self.model.backbone.freeze(self.recipe.frozen_blocks, self.recipe.frozen_statistics)
         self.model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.steps = self.recipe.epochs * len(self.loader)
         self.schedule = SCHEDULES[self.recipe.schedule](self.optimizer, self.recipe.warmup_steps, self.steps)
-        self.readings = Readings(self.device)
 
     def network(self) -> nn.Module:
         """The model as steps call it: one for several processes, and compiled where the recipe says so."""
@@ -397,55 +360,33 @@ class Trainer:
     def read(self, numbers: dict[str, torch.Tensor], image_ids: list[str]) -> None:
         """Pass the numbers of a step on, unless they are not finite: then the run stops."""
         step = {"epoch": self.sampler.epoch + 1, "step": self.schedule.last_epoch + 1, "steps": self.steps}
-        rate = learning_rate(self.optimizer, "head kernels")
-        self.readings.add(numbers, step | {"lr": rate, "images": image_ids})
-        self.pass_on(self.readings.late)
+        self.progress.note(numbers, step | {"lr": self.rate(), "images": image_ids})
 
-    def pass_on(self, late: int) -> None:
-        for numbers in self.readings.read(late):
-            images = ", ".join(numbers.pop("images"))
-            wrong = {name: value for name, value in numbers.items() if not isfinite(value)}
-            if wrong:
-                raise runs.RunError(
-                    f"{self.run}: epoch {numbers['epoch']}, step {numbers['step']} gave "
-                    f"{', '.join(f'{name}={value}' for name, value in wrong.items())} on the images {images}. "
-                    f"Halve the learning rate, or lengthen the warmup; {runs.way_on(self.run, asdict(self.recipe))}"
-                )
-            self.follow(numbers)
+    def rate(self) -> float:
+        """The learning rate of the head's kernels."""
+        return learning_rate(self.optimizer, "head kernels")
 
     def train_epoch(self, network: nn.Module, epoch: int) -> dict:
-        """One pass over the training set; the means of its losses and of the gradient's length."""
-        self.sampler.epoch, self.sampler.skipped = epoch, self.done * self.loader.batch_size
+        """One pass over the training set, or what is left of it; its record: the means of its losses and more."""
+        progress = self.progress
+        self.sampler.epoch, self.sampler.skipped = epoch, progress.done * self.loader.batch_size
         network.train()
-        self.clock = time.monotonic()
+        progress.start_clock()
         for batch in self.loader:
             with self.advice():
                 numbers = self.step(network, batch.to(self.device))
-            # Summed on the device: reading a number here would make the CPU wait for the GPU.
-            sums = {name: self.sums.get(name, 0.0) + value for name, value in numbers.items()}
-            longest = torch.maximum(self.sums.get("grad_norm_max", numbers["grad_norm"]), numbers["grad_norm"])
-            self.sums = sums | {"grad_norm_max": longest}
-            self.done += 1
+            progress.add(numbers)
             self.between_steps()
-        self.pass_on(late=0)
-        self.count_time()
-        means = {name: value.item() / len(self.loader) for name, value in self.sums.items()}
-        record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length}
-        record |= {"lr": learning_rate(self.optimizer, "head kernels")} | means
-        pace = round(self.sampler.length / self.elapsed, 1)
-        return record | {"grad_norm_max": self.sums["grad_norm_max"].item(), "images_per_second": pace}
-
-    def count_time(self) -> None:
-        """Add what has gone by to the run's seconds, and to the epoch's."""
-        passed = time.monotonic() - self.clock
-        self.clock += passed
-        self.seconds, self.elapsed = self.seconds + passed, self.elapsed + passed
+        progress.pass_on()
+        progress.count_time()
+        record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": self.rate()}
+        return record | progress.means()
 
     def between_steps(self) -> None:
         """Keep the run where it is time for that, and end where a signal has asked for it."""
         stopped = agreed(self.stop.number, self.hosts)
-        if stopped or time.monotonic() - self.kept_at >= 60 * self.checkpoint_minutes:
-            self.pass_on(late=0)
+        if stopped or self.progress.minutes_unsaved() >= self.checkpoint_minutes:
+            self.progress.pass_on()
             self.save()
         if stopped:
             self.stop.number = stopped
@@ -478,12 +419,12 @@ class Trainer:
             self.hosts = dist.new_group(backend="gloo") if world_size() > 1 else None
             with loading_errors(self.when):
                 self.fit_epochs(network)
-        return self.history
+        return self.progress.history
 
     def fit_epochs(self, network: nn.Module) -> None:
         """All epochs that are left."""
         try:
-            while not self.finished():
+            while not self.progress.finished():
                 self.fit_epoch(network)
         except RuntimeError as error:
             if self.stop.number is None or isinstance(error, runs.RunError):
@@ -492,35 +433,22 @@ class Trainer:
 
     def when(self) -> str:
         """Where the run stands, for an error."""
-        return f"in epoch {len(self.history) + 1}"
+        return f"in epoch {len(self.progress.history) + 1}"
 
     def fit_epoch(self, network: nn.Module) -> None:
         """What is left of an epoch, its measurement and its record. What is computed is kept before it is measured."""
-        record = self.train_epoch(network, epoch=len(self.history))
+        record = self.train_epoch(network, epoch=len(self.progress.history))
         if self.is_due(record["epoch"]):
             self.save()
             with self.stop.at_once():
                 record |= plain(self.measure(record["epoch"]))
-        self.count_time()
-        self.history.append(record | {"seconds": round(self.seconds, 1)})
-        if runs.best_epoch(self.history) == len(self.history):
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        self.begin_epoch()
+        self.progress.record(record)
         self.save()
-        self.report(self.history[-1])
-
-    def finished(self) -> bool:
-        """Whether all epochs are done, or patience is at its end."""
-        if len(self.history) >= self.recipe.epochs:
-            return True
-        best = runs.best_epoch(self.history)
-        if self.recipe.patience is None or best is None:
-            return False
-        return sum(r["epoch"] > best and r.get("map") is not None for r in self.history) >= self.recipe.patience
+        self.report(self.progress.history[-1])
 
     def start_or_resume(self) -> None:
         """Begin, or go on from the state that the run folder holds; where that is refused, nothing has changed."""
-        saved = runs.take_up(self.run, self.model, self.asked(), self.may_change)
+        saved = self.progress.take_up(self.may_change)
         self.prepare()
         if saved is None:
             return
@@ -533,58 +461,14 @@ class Trainer:
         for group, name, peak, factor in zip(self.optimizer.param_groups, names, peaks, factors, strict=True):
             group |= {"name": name, "initial_lr": peak, "lr": peak * factor}  # older states have no names
         self.scaler.load_state_dict(saved["scaler"])
-        self.history, self.seconds, self.changes = saved["history"], saved["seconds"], saved["changes"]
-        self.done, self.elapsed, self.best = saved["done"], saved["elapsed"], saved["best"]
-        self.sums = {name: value.to(self.device) for name, value in saved["sums"].items()}
-        restore_random(saved["random"], self.device)
-        if rank() == 0:
-            provenance = saved["provenance"] or self.provenance()
-            runs.settle(self.run, self.model, saved | {"provenance": provenance})
-
-    def asked(self) -> dict:
-        """What must be the same when a run goes on."""
-        asked = {"recipe": asdict(self.recipe), "loss": repr(self.loss), "images": self.images}
-        return asked | runs.identity_of(self.model)
+        self.progress.restore(saved)
 
     def save(self) -> None:
-        """Keep the run as it stands; only one process writes."""
-        self.count_time()
-        if rank() == 0:
-            state = {
-                **self.asked(),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "history": self.history,
-                "best": self.best,
-                "seconds": self.seconds,
-                "done": self.done,
-                "elapsed": self.elapsed,
-                "sums": self.sums,
-                "random": random_states(self.device),
-                "changes": self.changes,
-                "provenance": self.provenance(),
-            }
-            runs.save(self.run, self.model, state)
-        self.kept_at = time.monotonic()
-
-    def provenance(self) -> dict:
-        """Where these weights are from."""
-        return (
-            self.notes
-            | {
-                "finished": self.finished(),
-                "epochs_done": len(self.history),
-                "best_epoch": runs.best_epoch(self.history),
-                "seconds": round(self.seconds, 1),
-                "training_images": self.images,
-                "architecture": self.model.architecture,
-                "classes": list(self.model.classes),
-                "recipe": asdict(self.recipe),
-                "loss": repr(self.loss),
-                "processes": world_size(),
-            }
-            | ({"changes": self.changes} if self.changes else {})
-            | runs.environment(self.device)
-        )
+        """Keep the run as it stands: what was learned, and how far it has come."""
+        learned = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        self.progress.save(learned)

@@ -11,7 +11,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from course_lib.annotations import advice, known_names, object_names, read_annotation
+from course_lib.annotations import (
+    CORNERS,
+    EDGES,
+    FROM_0,
+    PIXELS_FROM_0,
+    PIXELS_FROM_1,
+    ROUNDING,
+    Annotation,
+    advice,
+    known_names,
+    object_names,
+    read_annotation,
+    reading_in,
+    written_corners,
+)
 from course_lib.files import DataError
 from course_lib.images import check_header, read_image
 from course_lib.voc import NOWHERE, ImageSet, image_in, xml_in
@@ -151,9 +165,10 @@ def check_tree(
     if not annotations_only and not images.is_dir():
         yield DataError(images, "folder", "missing", "restore the images there, or look at the annotations alone")
         annotations_only = True
-    console = Console(stderr=True)
-    for image_id in track(found.ids, f"Checking {found.tree.name}", console=console, disable=not show_progress):
-        yield from faults_of(found.tree, image_id, found.known, annotations_only)
+    ids = track(found.ids, f"Checking {found.tree.name}", console=Console(stderr=True), disable=not show_progress)
+    yield from by_tree(
+        fault for image_id in ids for fault in faults_of(found.tree, image_id, found.known, annotations_only)
+    )
 
 
 def faults_of(tree: Path, image_id: str, known: tuple[str, ...], annotations_only: bool = False) -> list[DataError]:
@@ -165,11 +180,68 @@ def faults_of(tree: Path, image_id: str, known: tuple[str, ...], annotations_onl
         problems += [
             DataError(path, "object/name", name, advice(name, known)) for name in dict.fromkeys(annotation.unknown)
         ]
+        problems += listed_twice(annotation, known)
         if not annotations_only:
             read_image(image_in(tree, image_id), annotation.size)
     except DataError as error:
         problems.append(error)
     return problems
+
+
+def listed_twice(annotation: Annotation, classes: Sequence[str]) -> Iterator[DataError]:
+    """A fault for each object that an annotation has more than once: the same class and the same corners."""
+    objects = zip(annotation.labels.tolist(), map(tuple, annotation.boxes_px.tolist()), strict=True)
+    for (label, box), count in Counter(objects).items():
+        if count > 1:
+            value = f"{count} times {classes[label - 1]}, {box} from edge to edge"
+            yield DataError(annotation.path, "objects", value, "an object is listed once: take the others away")
+
+
+def by_tree(faults: Iterable[DataError]) -> Iterator[DataError]:
+    """Faults in their order, but for a tree that counts pixels from 0 one in the place of all boxes with a 0."""
+    readings: dict[Path, str] = {}
+    for fault in faults:
+        folder = fault.path.parent
+        if not fault.cure.startswith(FROM_0):
+            yield fault
+        elif folder not in readings:
+            readings[folder] = recognised(folder)
+            yield fault if readings[folder] == reading_in(folder) else other_corners(fault, readings[folder])
+        elif readings[folder] == reading_in(folder):
+            yield fault
+
+
+def other_corners(fault: DataError, reading: str) -> DataError:
+    """What to do about a tree whose corners seem to be others than VOC's, instead of the first of its faults."""
+    folder, ends = fault.path.parent, "equal to" if reading == PIXELS_FROM_0 else "beyond"
+    value = f"0 in {fault.path.name} and others, and none is {ends} its image's size"
+    cure = f"they seem to be {reading!r}, and VOC's are {PIXELS_FROM_1!r}: if so, write the line {reading} into "
+    return DataError(folder, "corners", value, f"{cure}{folder / CORNERS}, and all of them are read so")
+
+
+def recognised(annotations: str | Path) -> str:
+    """What the corners in a folder of annotations seem to be, one of `READINGS`, by all of them together.
+
+    VOC's, where no corner is 0, or where more are 1: then a 0 is a slip. Else pixels counted from 0, where no corner is
+    equal to its image's size and all are whole numbers. Else edges.
+    """
+    zeros = ones = ends = 0
+    whole = True
+    for path in Path(annotations).glob("[!.]*.xml"):
+        try:
+            size, boxes = written_corners(path)
+        except DataError:
+            continue
+        for xmin, ymin, xmax, ymax in boxes:
+            inside = min(xmin, ymin) > -ROUNDING and xmax < size[0] + ROUNDING and ymax < size[1] + ROUNDING
+            if inside and max(xmax, ymax) > 1:
+                whole &= all(map(float.is_integer, (xmin, ymin, xmax, ymax)))
+                zeros += (xmin < 1) + (ymin < 1)
+                ones += (xmin == 1) + (ymin == 1)
+                ends += (xmax >= size[0]) + (ymax >= size[1])
+    if zeros < max(ones, 1):
+        return PIXELS_FROM_1
+    return PIXELS_FROM_0 if whole and not ends else EDGES
 
 
 def check_sets(
@@ -191,8 +263,8 @@ def check_sets(
             yield error
     items = [(one, image_id) for one, ids in listed.items() for image_id in ids]
     console = Console(stderr=True)
-    for one, image_id in track(items, "Reading annotations", console=console, disable=not show_progress):
-        yield from faults_in_training(one, image_id, most_objects)
+    items = track(items, "Reading annotations", console=console, disable=not show_progress)
+    yield from by_tree(fault for one, image_id in items for fault in faults_in_training(one, image_id, most_objects))
 
 
 def faults_in_training(where: ImageSet, image_id: str, most_objects: int | None) -> list[DataError]:

@@ -6,6 +6,7 @@ names are here too.
 
 import codecs
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from course_lib.annotations import warn_of_unknown as warn_of_unknown
 from course_lib.batches import Batch as Batch
 from course_lib.batches import Target as Target
 from course_lib.batches import collate as collate
-from course_lib.files import DataError
+from course_lib.files import DataError, as_stored
 from course_lib.images import ENDINGS, OTHER_ENDINGS, find_image
 from course_lib.images import read_image as read_image
 
@@ -75,7 +76,7 @@ def _text(path: Path, content: bytes) -> str:
 
 def _is_there(annotations: Path, image_id: str) -> bool:
     try:
-        return (annotations / f"{image_id}.xml").is_file()
+        return as_stored(annotations / f"{image_id}.xml").is_file()
     except OSError:  # a name too long, a folder that is closed
         return False
 
@@ -320,6 +321,26 @@ class ImageDataset(Dataset):
     def __getitem__(self, index: int) -> tuple:
         image, target = self.load(index)
         return (image, target) if self.transform is None else self.transform(image, target)
+
+
+def require_objects(dataset: ImageDataset) -> None:
+    """Refuse a data set that shows nothing, from which a detector would learn to find nothing at a loss of 0.
+
+    Annotations are read up to the first with an object that counts.
+
+    Raises:
+        DataError: there is none; where objects have other names, the error gives them.
+    """
+    names: set[str] = set()
+    for index in range(len(dataset)):
+        annotation = dataset.annotation(index)
+        if (dataset.keep_difficult | ~annotation.difficult).any():
+            return
+        names.update(annotation.unknown)
+    one, found = dataset.sets[0], textwrap.shorten(", ".join(sorted(names)), 80)
+    cure = f"its objects are called {found}: give these names as `classes`" if names else "annotate what is to be found"
+    path = one.tree / "ImageSets" / "Main" / f"{one.name}.txt"
+    raise DataError(path, "objects", f"none of the {len(dataset.classes)} classes in {len(dataset)} images", cure)
 
 
 class VOCDetection(ImageDataset):

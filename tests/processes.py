@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):
 def dice(model):
     """A measurement that depends on torch's random numbers, which a run that goes on must go on with too."""
     return {"map": torch.rand(()).item()}
+
+
+def of_twelve(devkit, run, **options):
+    """A trainer of two epochs of three steps each."""
+    options = {"evaluate": dice, "checkpoint_minutes": 1e9} | options
+    return trainer(devkit, run, options.pop("recipe", replace(RECIPE, epochs=2)), "test", **options)
 
 
 def train_and_be_killed(devkit, run, kind, moment):
@@ -85,7 +92,7 @@ def stop_group(devkit, run):
     step = one.step
 
     def told(network, batch):
-        if one.done == 1:
+        if one.progress.done == 1:
             os.killpg(0, signal.SIGTERM)
             os.killpg(0, signal.SIGHUP)
         return step(network, batch)
@@ -102,7 +109,7 @@ def stop_as_process(rank, devkit, run, store, number):
     step = one.step
 
     def told(network, batch):
-        if number and rank == 1 and one.done == 1:
+        if number and rank == 1 and one.progress.done == 1:
             os.kill(os.getpid(), number)
         return step(network, batch)
 
@@ -167,6 +174,32 @@ def measure_as_process(rank, devkit, folder, store, results):
     own = float(sum(buffer.double().sum() for buffer in one.model.buffers()))
     measured = one.measure(epoch=1)
     results[rank] = {"measured": measured, "statistics": own, "state": one.model.state_dict()}
+    dist.destroy_process_group()
+
+
+def train_beside_bad_pictures(rank, devkit, folder, store, results):
+    """Three epochs, each measured; before the first a picture of the second process is cut, then one of the first.
+
+    The first process mends what was cut after each measurement. `folder` holds the validation tree, to be spoilt.
+    """
+    join(rank, store)
+    select = evaluation.selector(VOCDetection(folder, "2007", "test"), loss=MultiBoxLoss())
+    paths = [folder / f"VOC2007/JPEGImages/{name}.jpg" for _, name in VOCDetection(folder, "2007", "test").items[:2]]
+    whole = [path.read_bytes() for path in paths]
+
+    def cut_and_mend(record):
+        if rank == 0:  # the other waits for it in the next step
+            for number, (path, content) in enumerate(zip(paths, whole, strict=True)):
+                path.write_bytes(content[:900] if (record["epoch"], number) in ((0, 1), (1, 0)) else content)
+
+    cut_and_mend({"epoch": 0})
+    recipe = replace(RECIPE, epochs=3, evaluate_every=1)
+    one = trainer(devkit, folder / "run", recipe, "test", evaluate=select, report=cut_and_mend)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        history = one.fit()
+    left_out = [str(one.message) for one in told if "left out" in str(one.message)]
+    results[rank] = {"maps": [record["map"] for record in history], "told": left_out, "names": [p.name for p in paths]}
     dist.destroy_process_group()
 
 

@@ -7,6 +7,9 @@ import torch
 from xml_files import dog, write
 
 from course_lib.annotations import (
+    PIXELS_FROM_0,
+    PIXELS_FROM_1,
+    READINGS,
     VOC_CLASSES,
     LeftOut,
     class_names,
@@ -67,7 +70,7 @@ def test_unknown_classes_are_left_out_and_named(xml):
     [
         (dog(xmin=40, xmax=30), "object[1]/bndbox", "40.0"),
         (dog(ymin=41, ymax=40), "object[1]/bndbox", "41.0"),
-        (dog(xmin=30, xmax=30), "object[1]/bndbox", "30.0"),
+        (dog(xmin=30.5, xmax=30), "object[1]/bndbox", "30.5"),
         (dog(xmin=0), "object[1]/bndbox", "0.0"),
         (dog(xmax=101), "object[1]/bndbox", "101.0"),
         (dog(ymax=81), "object[1]/bndbox", "81.0"),
@@ -275,7 +278,7 @@ def test_every_unknown_name_is_warned_of_once_and_a_known_one_never(tmp_path):
         ((-9, 20, -2, 60), "lies beside the image"),
         ((30, 20, 10, 60), "reversed: swap min and max"),
         ((0.9, 0.2, 0.1, 0.9), "reversed: swap min and max"),
-        ((30, 20, 30, 60), "no area"),
+        ((30.5, 20, 30, 60), "reversed"),
     ],
 )
 def test_a_box_that_does_not_fit_gets_the_cure_that_does(xml, box, cure):
@@ -356,3 +359,95 @@ def test_an_annotation_that_is_missing_or_a_folder_is_an_error_with_a_cure(tmp_p
             read_annotation(path)
     with pytest.raises(DataError, match="Is a directory"):
         read_annotation(tmp_path)
+
+
+def corners(box: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("said", "box"),
+    [
+        (None, (1, 2, 30, 40)),
+        ("pixels from 1", (1, 2, 30, 40)),
+        ("pixels from 0", (0, 1, 29, 39)),
+        ("pixels from 0\n", (0, 1, 29, 39)),
+        ("edges", (0, 1, 30, 40)),
+        ("edges", (-0.2, 1, 30, 40)),  # rounded, and clipped
+    ],
+)
+def test_the_same_box_in_each_way_to_write_corners(xml, said, box):
+    """`corners.txt` beside the annotations says which it is."""
+    if said:
+        (xml.parent / "corners.txt").write_text(said)
+    assert read_annotation(write(xml, dog(**corners(box)))).boxes_px.tolist() == [[0, 1, 30, 40]]
+
+
+@pytest.mark.parametrize("said", ["", "from 0", "0", "Edges", "edges\npixels from 0"])
+def test_a_word_that_is_no_way_to_write_corners_is_refused(xml, said):
+    (xml.parent / "corners.txt").write_text(said)
+    with pytest.raises(DataError, match="write one of these: pixels from 1, pixels from 0, edges") as error:
+        read_annotation(write(xml, dog()))
+    assert error.value.path == xml.parent / "corners.txt" and error.value.value == said.strip()
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_whole_image_fits_and_a_pixel_more_does_not(xml, reading):
+    (xml.parent / "corners.txt").write_text(reading)
+    whole = [corner - more for corner, more in zip((1, 1, 100, 80), READINGS[reading], strict=True)]
+    assert read_annotation(write(xml, dog(**corners(whole)))).boxes.tolist() == [[0, 0, 1, 1]]
+    for place, step in enumerate((-1, -1, 1, 1)):
+        out = [corner + step * (index == place) for index, corner in enumerate(whole)]
+        with pytest.raises(DataError) as error:
+            read_annotation(write(xml, dog(**corners(out))))
+        assert error.value.value == tuple(out) and ("clip it" in error.value.cure or "from 0" in error.value.cure)
+
+
+@pytest.mark.parametrize("reading", [PIXELS_FROM_1, PIXELS_FROM_0])
+@pytest.mark.parametrize(
+    ("xmin", "xmax", "width"),
+    [(50, 50, 1), (50, 51, 2), (50, 50.4, 1.4), (50.4, 50.4, 1), (50.25, 50.75, 1.5), (50, 49, None), (50.4, 50, None)],
+)
+def test_a_box_from_a_pixel_to_the_same_pixel_is_one_pixel_wide(xml, reading, xmin, xmax, width):
+    """It was refused, while one from 50.0 to 50.4 was not: now corners in order are enough, whole numbers or not."""
+    (xml.parent / "corners.txt").write_text(reading)
+    for first, last in (("xmin", "xmax"), ("ymin", "ymax")):
+        write(xml, dog(**{first: xmin, last: xmax}))
+        if width is None:
+            with pytest.raises(DataError, match="reversed"):
+                read_annotation(xml)
+        else:
+            x0, y0, x1, y1 = read_annotation(xml).boxes_px[0].tolist()
+            assert (x1 - x0 if first == "xmin" else y1 - y0) == pytest.approx(width, abs=1e-5)
+
+
+@pytest.mark.parametrize(("xmax", "width"), [(50, None), (50.4, None), (50.5, 0.5), (51, 1), (49, None)])
+def test_between_equal_edges_there_is_no_box(xml, xmax, width):
+    (xml.parent / "corners.txt").write_text("edges")
+    write(xml, dog(xmin=50, xmax=xmax))
+    if width is None:
+        with pytest.raises(DataError, match=r"no area|reversed"):
+            read_annotation(xml)
+    else:
+        left, _, right, _ = read_annotation(xml).boxes_px[0].tolist()
+        assert right - left == width
+
+
+@pytest.mark.parametrize(
+    ("box", "read"),
+    [
+        ((0.6, 1, 30, 40), (0, 0, 30, 40)),
+        ((1, 0.75, 100.25, 80.4), (0, 0, 100, 80)),
+        ((90, 1, 100.49, 40), (89, 0, 100, 40)),
+        ((0.5, 1, 30, 40), None),
+        ((1, 1, 100.5, 40), None),
+        ((0.6, 0.7, 0.9, 1), None),  # fractions of the image, not half of a pixel
+    ],
+)
+def test_less_than_half_a_pixel_outside_is_rounding_and_clipped(xml, box, read):
+    write(xml, dog(**corners(box)))
+    if read is None:
+        with pytest.raises(DataError):
+            read_annotation(xml)
+    else:
+        assert read_annotation(xml).boxes_px.tolist() == [list(read)]

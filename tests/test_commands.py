@@ -287,6 +287,19 @@ def leaves_python_to_the_environment(world: World, command: str) -> None:
     assert path.strip().endswith(".venv/bin/python")
 
 
+def says_what_the_bootstrap_would_do(world: World, command: str) -> None:
+    """The script itself, with --dry-run, on a machine that has a GPU and room."""
+    machine = world.folder.parent / "machine"
+    machine.mkdir(exist_ok=True)
+    answers = {"nvidia-smi": "580.65.06, NVIDIA H100, 81559 MiB", "df": "one\\ntwo 0 0 99000000 0 /"}
+    for name, answer in answers.items():
+        (machine / name).write_text(f"#!/bin/sh\nprintf '{answer}\\n'\n")
+        (machine / name).chmod(0o755)
+    there = re.sub(r"(?:ssh VM )?bash (-s --|tools/gpu_vm\.sh)", r"bash \1 --dry-run", command)
+    said = world.do(f"PATH={machine}:$PATH {there}")
+    assert f"checkout: {world.folder}" in said and "then, in tmux" in said
+
+
 def nothing(world: World, command: str) -> None: ...
 
 
@@ -296,6 +309,8 @@ INSTEAD: list[tuple[str, str, Callable[[World, str], None]]] = [
     (r"(?:[A-Z_]+=\S+ )*make .*", "it installs and takes minutes; .ci/run does it", says_what_make_would_do),
     (r"!?pip .*", "it needs a network", pip_knows_the_options),
     (r"source .*/activate.*", "each command starts with it done", leaves_python_to_the_environment),
+    (r"(?:ssh VM )?bash .*tools/gpu_vm\.sh.*", "it installs, for a GPU", says_what_the_bootstrap_would_do),
+    (r"(?:ssh -t VM|rsync) .*", "it needs a second machine", nothing),
     (r"apt(?:-get)? install .*", "it changes the machine", nothing),
     (r"(?:\.venv/bin/)?python tools/record_run\.py .*", "it draws test pictures that this world lacks", nothing),
 ]

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import re
 import shutil
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import contents, picture
-from PIL import Image
+from PIL import ExifTags, Image
 
-from course_lib import ssd, weights
+from course_lib import detect, ssd, weights
+from course_lib.images import read_image
 
 
 @pytest.mark.slow
@@ -113,7 +115,8 @@ def test_a_result_that_exists_is_replaced_only_when_that_is_asked(call, tmp_path
         ("1.jpg", "a file", "a file is no folder"),
         ("1.jpg", "a file/deeper/still", "a file is no folder"),
         ("1.jpg", "a link to nothing", "a link to nothing is no folder"),
-        ("folder", "o", "folder is a folder: give the pictures in it"),
+        ("folder", "o", "no .jpg, .jpeg, .png lies in the folder folder; its folders are not looked into"),
+        ("folder/deeper", "folder/deeper/2.png", "no folder"),
         ("1.jpg", "full", "would replace the folder full/1.png"),
     ],
 )
@@ -122,7 +125,7 @@ def test_a_folder_where_a_file_belongs_or_the_reverse_is_wrong_use(
 ):
     monkeypatch.chdir(tmp_path)
     picture(tmp_path / "1.jpg")
-    picture(tmp_path / "folder" / "2.jpg")
+    picture(tmp_path / "folder" / "deeper" / "2.png")
     (tmp_path / "full" / "1.png").mkdir(parents=True)
     (tmp_path / "a file").write_text("mine")
     (tmp_path / "a link to nothing").symlink_to("nothing")
@@ -158,3 +161,72 @@ def test_a_model_of_other_classes_has_its_boxes_drawn_under_their_numbers(call, 
     weights.save(model, tmp_path / "w.safetensors")
     done = call("detect", picture(tmp_path / "1.jpg"), "--weights", tmp_path / "w.safetensors", "--out", tmp_path / "o")
     assert done.returncode == 0 and "  class 29 " in done.stdout and (tmp_path / "o" / "1.png").exists()
+
+
+@pytest.fixture
+def talkative(tmp_path) -> Path:
+    """Weights of a model that finds something in every picture: two classes, of which it prefers the second."""
+    model = ssd.ssd_mini(3, ("cup", "Löffel [x]"))
+    with torch.no_grad():
+        for head in model.conf_heads:
+            head.bias.view(-1, 3)[:, 2] = 6.0
+    weights.save(model, tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
+
+
+def test_of_a_folder_the_pictures_in_it_are_taken_sorted_and_no_others(call, tmp_path, monkeypatch, some_weights):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.PNG", "a b.jpg", "ü.JpEg", "deeper/c.jpg", ".hidden.jpg"):
+        picture(tmp_path / "mine" / name)
+    (tmp_path / "mine" / "list.txt").write_text("no picture")
+    (tmp_path / "mine" / "d.bmp").write_text("no picture that is read")
+    done = call("detect", "mine", picture(tmp_path / "one.jpg"), "--weights", some_weights)
+    assert done.returncode == 0, done.stderr
+    files = [line.split(" -> ")[0] for line in done.stdout.splitlines()]
+    assert files == ["mine/a b.jpg", "mine/b.PNG", "mine/ü.JpEg", str(tmp_path / "one.jpg")]
+    assert {path.name for path in (tmp_path / "detections").iterdir()} == {"a b.png", "b.png", "ü.png", "one.png"}
+    twice = call("detect", "mine", "mine/b.PNG", "--weights", some_weights, "--out", "o")
+    assert twice.returncode == 2 and "would both have their result in o/b.png" in twice.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("out", [(), ("--out", "o")])
+def test_json_has_the_class_the_score_and_the_box_in_pixels_of_every_picture(
+    call, tmp_path, monkeypatch, talkative, out
+):
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((300, 200), 60).convert("RGB").save(tmp_path / "a.png")
+    (tmp_path / "broken\n.jpg").write_text("no picture")
+    Image.effect_noise((90, 200), 60).convert("RGB").save(tmp_path / "z.jpg")
+    done = call("detect", "a.png", "broken\n.jpg", "z.jpg", "--weights", talkative, "--json", *out)
+    assert done.returncode == 1 and done.stderr.startswith("error: broken") and len(done.stderr.splitlines()) == 1
+    rows = json.loads(done.stdout)
+    assert [(row["path"], row["width"], row["height"]) for row in rows] == [("a.png", 300, 200), ("z.jpg", 90, 200)]
+    for row in rows:
+        model = weights.load(talkative)
+        found = detect.detect_image(model, read_image(Path(row["path"])), score_threshold=0.5)
+        assert len(row["objects"]) == len(found.scores) > 0
+        for one, box, score in zip(row["objects"], found.boxes, found.scores, strict=True):
+            sides = torch.tensor([row["width"], row["height"]] * 2)
+            assert one["class"] == "Löffel [x]" and one["score"] == pytest.approx(score.item(), abs=1e-4)
+            torch.testing.assert_close(torch.tensor(one["box"]), box * sides, rtol=0, atol=0.06)  # rounded to 0.1
+    assert (tmp_path / "o").exists() == bool(out) and not (tmp_path / "detections").exists()
+
+
+def test_json_of_no_object_is_an_empty_list_and_needs_no_room(call, tmp_path, monkeypatch, some_weights):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "detections" / "1.png")
+    done = call("detect", picture(tmp_path / "1.jpg"), "--weights", some_weights, "--json", "--threshold", 1)
+    assert done.returncode == 0 and json.loads(done.stdout)[0]["objects"] == []
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_picture_has_its_boxes_as_it_is_seen(call, tmp_path, talkative, orientation):
+    """As the data set reads it: upright, as the camera's EXIF data says."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.effect_noise((300, 200), 60).convert("RGB").save(tmp_path / "1.jpg", exif=exif)
+    (row,) = json.loads(call("detect", tmp_path / "1.jpg", "--weights", talkative, "--json").stdout)
+    assert [row["width"], row["height"]] == ([300, 200] if orientation < 5 else [200, 300])
+    assert all(one["box"][2] <= row["width"] and one["box"][3] <= row["height"] for one in row["objects"])
+    assert read_image(tmp_path / "1.jpg").shape[:2] == (row["height"], row["width"])

@@ -6,8 +6,10 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 from command_line import DAMAGES, contents, damaged, no_training
 from typer.testing import CliRunner
+from xml_files import dog, write
 
 from course_lib import cli, commands_train, profiles, terminal, voc, weights
 from course_lib.training import Trainer
@@ -208,3 +210,70 @@ def test_a_network_for_focal_loss_starts_sure_of_background_and_is_measured_by_i
     assert CliRunner().invoke(cli.app, ["train", "--run", str(tmp_path / "run"), "--loss", "mse"]).exit_code == 2
     other = CliRunner().invoke(cli.app, ["train", "--run", str(tmp_path / "run")])
     assert "FocalLoss" in str(other.exception) and "--fresh" in str(other.exception)
+
+
+@pytest.mark.parametrize("names", [(), ("van",), ("Dog", "gnu")])
+def test_a_training_set_without_a_single_object_is_refused(call, copied, tmp_path, monkeypatch, names):
+    """With `classes` forgotten a run went to its end at loss 0, after one warning."""
+    no_training(monkeypatch, copied)
+    tree = copied.devkit / "VOC2007"
+    for image_id in copied.train[0].ids:
+        path = tree / "Annotations" / f"{image_id}.xml"
+        size = voc.read_annotation(path, voc.VOC_CLASSES).size
+        write(path, *(dog(name=name) for name in names), width=size[0], height=size[1])
+    done = call("train", "--run", tmp_path / "run")
+    error = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and error.startswith(f"error: {tree}/ImageSets/Main/test.txt: objects is 'none")
+    assert all(name in error for name in names) and ("give these names" in error) == bool(names)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--select-on", "val"), "--train-on and --select-on name lists of --data"),
+        (("--data", "{tree}/JPEGImages"), "give the tree: {tree}"),
+        (("--data", "{tree}/.."), "give one of them: {tree}"),
+        (
+            ("--data", "{tree}", "--train-on", "tain"),
+            "--train-on is tain, and the lists in {tree}/ImageSets/Main are: ",
+        ),
+        (("--data", "{tree}", "--train-on", "test", "--select-on", "v"), "or --select-on none to keep the last epoch"),
+        (("--start", "run/best.safetensors", "--fresh"), "which --fresh would move away with run"),
+    ],
+)
+def test_a_tree_of_ones_own_is_named_rightly_or_refused_at_once(call, copied, tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    no_training(monkeypatch, copied)
+    tree = copied.devkit / "VOC2007"
+    options = [option.format(tree=tree) for option in options]
+    done = call("train", "--run", "run", *options)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert said.format(tree=tree).replace("/..", "") in done.stderr.replace("/VOC2007/../VOC2007", "/VOC2007")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", ["patience=2", "schedule=plateau"])
+def test_a_recipe_that_waits_for_measurements_needs_a_list_to_measure_on(call, copied, tmp_path, monkeypatch, setting):
+    no_training(monkeypatch, copied)
+    options = ("--train-on", "test", "--select-on", "none", "--recipe", setting)
+    done = call("train", "--run", tmp_path / "run", "--data", copied.devkit / "VOC2007", *options)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {setting} waits for measurements"), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_without_a_list_to_choose_by_the_last_epoch_is_the_best(call, copied, tmp_path):
+    tree, run = copied.devkit / "VOC2007", tmp_path / "run"
+    options = ("--data", tree, "--train-on", "test", "--select-on", "none", "--epochs", 2)
+    done = call("train", "--run", run, *options)
+    assert done.returncode == 0, done.stderr
+    best, last = (weights.load(run / f"{name}.safetensors").state_dict() for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in best)
+    records = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert len(records) == 2 and not any("map" in record for record in records)
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["best_epoch"] is None and provenance["data"]["select_on"] is None
+    assert len([*(run / "tensorboard").iterdir()]) == 1
+    other = call("train", "--run", run, *options[:-4], "--select-on", "val", "--epochs", 2)
+    assert other.returncode == 1 and "select_on=None" in other.stderr and len(other.stderr.splitlines()) == 1

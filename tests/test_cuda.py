@@ -174,7 +174,7 @@ def test_a_step_does_not_make_the_host_wait(small_devkit, tmp_path, amp):
             one.step(one.model, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(one.readings.waiting) == 1
+    assert len(one.progress.readings.waiting) == 1
 
 
 def test_what_is_not_finite_stops_the_run_one_step_late_and_breaks_no_weight(small_devkit, tmp_path):
@@ -197,7 +197,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_there(small_devkit, tmp_path, amp
     step = one.step
 
     def told(network, batch):
-        if one.done == 4:
+        if one.progress.done == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(network, batch)
 

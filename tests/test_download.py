@@ -721,6 +721,20 @@ for k in itertools.count():
 """
 
 
+def test_debians_python_3_11_2_whose_tarfile_knows_no_filter_unpacks_too(put, monkeypatch):
+    extract = tarfile.TarFile.extract
+
+    def older(self, member, path="", set_attrs=True, *, numeric_owner=False):
+        trusted = {"filter": "fully_trusted"} if sys.version_info >= (3, 12) else {}
+        extract(self, member, path, set_attrs, numeric_owner=numeric_owner, **trusted)
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", older)
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    tree = put(tar(entry(FILE, b"!", mode=0o6777, uid=12345, gid=12345, mtime=2**40)))
+    found = (tree / "a.txt").stat()
+    assert found.st_mode & 0o7000 == 0 and found.st_uid == os.getuid()
+
+
 def test_killed_anywhere_in_the_unpacking_it_leaves_a_whole_tree_or_none_and_goes_on(tmp_path):
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)

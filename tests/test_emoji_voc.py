@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,18 @@ def test_what_another_recipe_left_unfinished_is_not_mixed_in(small_devkit, tmp_p
     (unfinished / "emoji_voc.json").write_text(json.dumps({"recipe": 0}))
     make_emoji_voc(tmp_path, train=40, test=12, workers=1)
     assert tree_hash(tmp_path) == tree_hash(small_devkit)
+
+
+def test_of_several_unfinished_trees_one_is_gone_on_with_and_the_others_go(small_devkit, tmp_path):
+    make_emoji_voc(tmp_path, train=40, test=12, workers=1)
+    first = (tmp_path / "VOC2007").rename(tmp_path / ".VOC2007.1.unfinished")
+    shutil.copytree(first, tmp_path / ".VOC2007.2.unfinished")
+    shutil.copytree(first, tmp_path / ".VOC2007.3.unfinished")
+    (tmp_path / ".VOC2007.3.unfinished" / "emoji_voc.json").write_text("cut o")
+    kept = (first / "Annotations/000001.xml").stat().st_ino
+    make_emoji_voc(tmp_path, train=40, test=12, workers=1)
+    assert tree_hash(tmp_path) == tree_hash(small_devkit) and not list(tmp_path.rglob("*.unfinished"))
+    assert (tmp_path / "VOC2007/Annotations/000001.xml").stat().st_ino == kept  # not drawn anew
 
 
 def test_too_few_images_are_refused(tmp_path):

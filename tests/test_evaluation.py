@@ -161,7 +161,7 @@ def begun(small_devkit, tmp_path_factory):
     """A run without any measurement."""
     one = trainer(small_devkit, tmp_path_factory.mktemp("begun") / "run")
     one.prepare()
-    one.history = [{"epoch": 1}, {"epoch": 2}]
+    one.progress.history = [{"epoch": 1}, {"epoch": 2}]
     one.save()
     return one.run
 

@@ -1,13 +1,18 @@
+import inspect
 import json
+import shutil
 import subprocess
 import sys
 
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from small_backbone import SMALL
 from strategies import many_boxes
 
@@ -16,6 +21,7 @@ from course_lib.boxes import box_iou
 from course_lib.detect import decode_scores, detect, detect_one
 from course_lib.files import DataError
 from course_lib.images import resized
+from course_lib.runs import RunError
 
 # Issue 13 asks for it. A score is a softmax of logits below 20 in size, which float32 keeps to about 1e-5 of themselves
 # after some twenty layers: 20 * 1e-5, a quarter of it at most in the score.
@@ -64,13 +70,12 @@ def assert_same_detections(ours, theirs, above=0.0):
 
 @pytest.fixture(scope="module")
 def small_files(tmp_path_factory):
-    """The small model with each scoring, without and with NMS, written once."""
-    folder, graphs = tmp_path_factory.mktemp("small"), {}
-    for scoring in ssd.SCORINGS:
-        graphs[scoring, False], graphs[scoring, True] = folder / f"{scoring}.onnx", folder / f"{scoring}-nms.onnx"
-        for nms in (False, True):
-            export.to_onnx(small_model(scoring), graphs[scoring, nms], nms, score_threshold=0.3, max_detections=30)
-    return graphs
+    """The small model with each scoring, and one with NMS, written once."""
+    folder, files = tmp_path_factory.mktemp("small"), {}
+    for scoring, nms in (("softmax", False), ("softmax", True), ("sigmoid", False)):
+        files[scoring, nms] = folder / f"{scoring}-{nms}.onnx"
+        export.to_onnx(small_model(scoring), files[scoring, nms], nms, score_threshold=0.3, max_detections=30)
+    return files
 
 
 @pytest.mark.slow
@@ -116,8 +121,8 @@ def test_a_file_takes_any_number_of_pictures_and_computes_what_torch_computes(sm
             torch.testing.assert_close(ours, theirs, **PARITY)
         expected = detect(*model(images), model.priors, 0.3, max_detections=30, scoring=scoring)
         assert any(len(one.labels) for one in expected)
-        for nms in (False, True):
-            assert_same_detections(export.load_onnx(small_files[scoring, nms])(images), expected, above=0.3)
+        for path in (path for (name, _), path in small_files.items() if name == scoring):
+            assert_same_detections(export.load_onnx(path)(images), expected, above=0.3)
 
 
 @pytest.mark.slow
@@ -197,3 +202,198 @@ def test_the_recorded_detector_finds_the_same_in_onnxruntime(recorded, recorded_
     with torch.inference_mode():
         expected = detect(*recorded(images), recorded.priors)
     assert_same_detections(export.load_onnx(recorded_file)(images), expected, above=0.3)
+
+
+@pytest.mark.slow
+def test_int8_is_a_quarter_of_the_size_and_finds_what_float_finds(recorded, recorded_file, request, tmp_path):
+    """Loosely: processors round differently in int8, with VNNI and without."""
+    tree = request.getfixturevalue("small_devkit") / "VOC2007"
+    graph = export.quantised(onnx.load(recorded_file), export.calibration_pictures(tree, "train", recorded.image_size))
+    graph.metadata_props.extend(onnx.load(recorded_file).metadata_props)
+    onnx.save(graph, tmp_path / "int8.onnx")
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.3 * recorded_file.stat().st_size
+    kinds = {node.op_type for node in graph.graph.node if node.op_type in ("Exp", "Softmax", "Relu")}
+    assert kinds == {"Exp", "Softmax"}  # the decoding is there as it was, and every ReLU is part of a scale
+    images = pictures(voc.ImageSet(tree, "test"), recorded.image_size, 12)
+    pairs = zip(export.load_onnx(recorded_file)(images), export.load_onnx(tmp_path / "int8.onnx")(images), strict=True)
+    found = []
+    for one, other in pairs:
+        sure = one.scores > 0.5
+        twin = (box_iou(one.boxes[sure], other.boxes) > 0.7) & (one.labels[sure, None] == other.labels)
+        found.append((twin & (other.scores > 0.3)).any(dim=1))
+    assert torch.cat(found).float().mean() > 0.85 and len(torch.cat(found)) > 10
+
+
+def test_int8_takes_what_follows_from_convolutions_and_no_step_of_the_decoding():
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+    net (float[1, 1, 4, 4] images) => (float[1, 1, 4, 4] boxes) <float[1, 1, 1, 1] w = {2.0}, float six = {6.0}> {
+        [first] a = Conv(images, w)
+        [relu6] b = Clip(a, six)
+        [second] c = Conv(b, w)
+        [residual] d = Add(c, b)
+        [exp] e = Exp(d)
+        [shift] f = Add(e, w)
+        [clamp] boxes = Clip(f, six)
+    }"""
+    assert export.convolutional(onnx.parser.parse_model(text)) == ["first", "relu6", "second", "residual"]
+
+
+def test_calibration_looks_all_over_a_list_and_at_no_annotation(tree, monkeypatch):
+    folder = tree / "VOC2007"
+    names = [f"{number:06d}" for number in range(1, 8)]
+    (folder / "ImageSets/Main/all.txt").write_text("\n".join(names))
+    for number, name in enumerate(names):
+        Image.new("RGB", (30, 20), (number, 0, 0)).save(folder / "JPEGImages" / f"{name}.png")
+    (folder / "JPEGImages/000001.jpg").unlink()
+    shutil.rmtree(folder / "Annotations")
+    monkeypatch.setattr(export, "CALIBRATION", 3)
+    found = list(export.calibration_pictures(folder, "all", 8))
+    assert [one[0, 0, 0, 0].item() for one in found] == [0, 2, 4]
+    assert all(one.shape == (1, 3, 8, 8) and one.dtype == torch.uint8 for one in found)
+    monkeypatch.setattr(export, "CALIBRATION", 100)
+    assert len(list(export.calibration_pictures(folder, "all", 8))) == 7
+
+
+@torch.inference_mode()
+def untrained(architecture, images):
+    """Random weights, with heads that say as much as a trained detector's: logits some units apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = architecture(4, ("a", "b", "c")).eval()
+    for heads, outputs in zip((model.loc_heads, model.conf_heads), model(images), strict=True):
+        for head in heads:
+            head.weight.mul_(3 / outputs.std())
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [ssd.ssd_lite0, ssd.ssd300_vgg16], ids=lambda one: one.name)
+def test_untrained_detectors_give_the_same_in_onnxruntime(architecture, request, tmp_path):
+    images = real_pictures(request, architecture.spec.image_size)[:2]
+    model = untrained(architecture, images)
+    export.to_onnx(model, tmp_path / "detector.onnx")
+    for ours, theirs in zip(run(tmp_path / "detector.onnx", images), torchs(model, images), strict=True):
+        torch.testing.assert_close(ours, theirs, **PARITY)
+
+
+@pytest.fixture
+def a_run(tmp_path):
+    """A folder as a run and `evaluate --run` leave it, with the model of its best weights."""
+    model, run = ssd.ssd_mini(3, ("cat", "a | b")), tmp_path / "runs" / "mine"
+    weights.save(model, run / "best.safetensors")
+    provenance = {"profile": "cpu", "best_epoch": 7, "command": "python -m course_lib train --run x", "commit": "abc"}
+    (run / "provenance.json").write_text(json.dumps(provenance | {"recipe": {"learning_rate": 0.005, "epochs": 12}}))
+    report = {"mean_ap": 0.12345, "ap": {"cat": 0.12345, "a | b": None}, "method": "area", "images": 31}
+    (run / "evaluation_area.json").write_text(json.dumps(report | {"weights_of_epoch": 7}))
+    return model, run
+
+
+def test_what_is_saved_for_a_hub_comes_back_and_its_card_tells_what_the_records_say(a_run, tmp_path):
+    model, run = a_run
+    export.save_pretrained(model, tmp_path / "hub", run, license="cc-by-4.0")
+    back = export.from_pretrained(tmp_path / "hub")
+    assert (back.architecture, back.classes, back.scoring) == (model.architecture, model.classes, model.scoring)
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == {"model.safetensors", "README.md"}
+    card = (tmp_path / "hub" / "README.md").read_text()
+    _, head, body = card.split("---\n", 2)
+    assert yaml.safe_load(head) == {
+        "pipeline_tag": "object-detection",
+        "tags": ["ssd", "ssd_mini"],
+        "license": "cc-by-4.0",
+    }
+    for said in (
+        "cat, a \\| b.",
+        "Mean AP at IoU 0.5 (area): **0.1235**, on 31 images.",
+        "| cat | 0.1235 |\n| a \\| b | - |",
+        "| command | python -m course_lib train --run x |",
+        "| learning_rate | 0.005 |",
+        f"{sum(one.numel() for one in model.parameters()):,} parameters",
+    ):
+        assert said in body
+
+
+def test_a_card_without_a_run_claims_nothing(tmp_path):
+    export.save_pretrained(ssd.ssd_mini(3, ("cat", "dog")), tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert "It was not measured." in card and "AP" not in card and "license" not in card and "Recipe" not in card
+
+
+def test_a_card_never_stands_for_other_weights_or_another_epoch(a_run, tmp_path):
+    model, run = a_run
+    others = ssd.ssd_mini(3, ("cat", "a | b"))
+    with pytest.raises(RunError, match=r"best\.safetensors holds other weights than the model"):
+        export.save_pretrained(others, tmp_path / "hub", run)
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"best_epoch": 8}))
+    with pytest.raises(RunError, match=r"evaluation_area\.json is of an earlier epoch: python -m course_lib evaluate"):
+        export.save_pretrained(model, tmp_path / "hub", run)
+    (run / "evaluation_area.json").unlink()
+    export.save_pretrained(model, tmp_path / "hub", run)
+    assert "It was not measured." in (tmp_path / "hub" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
+def test_what_is_in_a_folder_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=f"{name} exists"):
+        export.save_pretrained(ssd.ssd_mini(3), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+    export.save_pretrained(ssd.ssd_mini(3), tmp_path, overwrite=True)
+    assert export.from_pretrained(tmp_path).num_classes == 3
+
+
+class Hub:
+    """huggingface_hub as far as `export` uses it: nothing leaves the machine, and every call is kept."""
+
+    def __init__(self, folder):
+        self.folder, self.calls = folder, []
+
+    def HfApi(self):
+        return self
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        self.calls.append(("create_repo", repo_id, private, exist_ok))
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        self.calls.append(("upload_folder", repo_id, commit_message))
+        shutil.copytree(folder_path, self.folder / repo_id)
+        return f"https://hub/{repo_id}/commit/1"
+
+    def hf_hub_download(self, repo_id, filename, *, revision):
+        self.calls.append(("hf_hub_download", repo_id, filename, revision))
+        return str(self.folder / repo_id / filename)
+
+
+def test_a_model_goes_to_the_hub_and_comes_back(monkeypatch, a_run, tmp_path):
+    (model, run), hub = a_run, Hub(tmp_path / "hub")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert export.push_to_hub(model, "me/garden-birds", run, license="mit") == "https://hub/me/garden-birds/commit/1"
+    assert hub.calls == [
+        ("create_repo", "me/garden-birds", True, True),
+        ("upload_folder", "me/garden-birds", "Add ssd_mini"),
+    ]
+    folder = hub.folder / "me" / "garden-birds"
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "README.md"}
+    back = export.from_pretrained("me/garden-birds", revision="v1")
+    assert hub.calls[-1] == ("hf_hub_download", "me/garden-birds", "model.safetensors", "v1")
+    assert back.classes == model.classes
+
+
+def test_the_double_has_the_signatures_of_the_hub():
+    import huggingface_hub
+
+    for ours, theirs in (
+        (Hub.create_repo, huggingface_hub.HfApi.create_repo),
+        (Hub.upload_folder, huggingface_hub.HfApi.upload_folder),
+        (Hub.hf_hub_download, huggingface_hub.hf_hub_download),
+    ):
+        assert inspect.signature(ours).parameters.keys() - {"self"} <= inspect.signature(theirs).parameters.keys()
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "nothing", "/nothing/here"])
+def test_a_folder_that_is_not_there_is_no_reason_to_ask_the_hub(monkeypatch, tmp_path, source):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # an import would fail
+    with pytest.raises(DataError, match="folder is 'missing': give a folder that save_pretrained wrote, or user/name"):
+        export.from_pretrained(source)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+import unicodedata
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from course_lib.files import NOTE, DataError, as_json, clear_unfinished, plain, write_whole
+from course_lib.files import NOTE, DataError, as_json, as_stored, clear_unfinished, plain, sha256, write_whole
 from course_lib.runs import RunError
 from course_lib.voc import VOCDetection
 
@@ -184,3 +185,24 @@ def test_numbers_of_numpy_and_torch_are_numbers_of_json():
     values = [np.float64(0.5), np.float32(0.5), np.array(np.nan), np.int64(3), torch.tensor(0.5), torch.tensor(True)]
     assert plain([*values, torch.__version__]) == [0.5, 0.5, None, 3, 0.5, True, str(torch.__version__)]
     assert {type(value) for value in plain([*values, torch.__version__])} == {float, type(None), int, bool, str}
+
+
+@pytest.mark.parametrize("name", ["plain", "Löffel", "x" * 300, "ö" * 300, "a\nb"])
+def test_a_path_that_is_not_there_stays_as_it_is(tmp_path, name):
+    assert as_stored(tmp_path / name) == tmp_path / name
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFC", "NFC"), ("NFD", "NFD")])
+def test_a_name_is_found_in_the_unicode_form_that_it_is_stored_in(tmp_path, stored, asked):
+    names = {form: unicodedata.normalize(form, "Größe é 日本 Å.xml") for form in ("NFC", "NFD")}
+    (tmp_path / names[stored]).touch()
+    assert as_stored(tmp_path / names[asked]).exists()
+
+
+def test_a_files_sha256_is_what_the_standard_says(tmp_path):
+    """FIPS 180-4's example, and a change of one bit."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == known
+    (tmp_path / "abc").write_bytes(b"abb")
+    assert sha256(tmp_path / "abc") != known

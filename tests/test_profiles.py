@@ -8,6 +8,7 @@ from elsewhere import elsewhere
 
 from course_lib import commands_evaluate, emoji_voc, pretraining, profiles, ssd, weights
 from course_lib.files import DataError
+from course_lib.schedules import SCHEDULES
 from course_lib.voc import ImageDataset, ImageSet
 
 
@@ -133,15 +134,15 @@ def test_an_interrupted_start_goes_on_and_leaves_only_its_result(small, tmp_path
     monkeypatch.setattr(pretraining, "BATCH", 4)
     profile, steps, left = replace(small, pretraining_steps=6), [], iter(range(interrupted))
     expected = profile.start(tmp_path / "whole", seed=3)
-    learn, save = pretraining.learn, weights.save
+    learn, write = pretraining.learn, weights.write
     monkeypatch.setattr(pretraining, "learn", lambda *given: (next(left), learn(*given))[1])
     # After the last step it is interrupted before the weights are written.
-    monkeypatch.setattr(weights, "save", lambda *given: next(left))
+    monkeypatch.setattr(weights, "write", lambda *given: next(left))
     with pytest.raises(StopIteration):
         profile.start(tmp_path / "run", seed=3)
     assert (tmp_path / "run" / "pretraining.pt").exists() == (interrupted > 1)
     monkeypatch.setattr(pretraining, "learn", lambda *given: (steps.append(1), learn(*given))[1])
-    monkeypatch.setattr(weights, "save", save)
+    monkeypatch.setattr(weights, "write", write)
     model = profile.start(tmp_path / "run", seed=3)
     assert len(steps) == 6 - interrupted // 2 * 2
     for (name, tensor), same in zip(model.state_dict().items(), expected.state_dict().values(), strict=True):
@@ -189,6 +190,16 @@ def test_a_broken_start_of_a_run_that_needs_it_is_named_with_its_cure(small, tmp
 def test_conv1_1_for_pixels_of_0_to_255_is_not_trained_at_the_common_rate():
     """Its gradient is so long that one step would be larger than the weights, and clipping would stop all others."""
     assert profiles.gpu().backbone_weights and profiles.gpu().recipe.frozen_blocks >= 1
+
+
+def test_the_gpu_profile_takes_as_many_steps_as_the_original_and_can_drop_its_rate_where_that_did():
+    recipe = profiles.gpu().recipe.changed(["schedule=step_drops"])
+    steps = recipe.epochs * ((2501 + 11540) // recipe.batch_size)  # VOC2007 train and VOC2012 trainval
+    assert steps == pytest.approx(120_000, rel=1e-3)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], recipe.learning_rate)
+    schedule = SCHEDULES[recipe.schedule](optimizer, recipe.warmup_steps, steps)
+    shares = [schedule.lr_lambdas[0](step) for step in (499, 79_900, 80_100, 99_900, 100_100, 119_999)]
+    assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_a_page_goes_on_without_backbone_weights_and_says_so(tmp_path, capsys):

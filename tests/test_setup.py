@@ -5,11 +5,12 @@ import sys
 
 
 def run_setup(root, fault: str, tmp_path) -> subprocess.CompletedProcess:
-    """Run tools/setup.py of a bare copy of the project, with something wrong."""
+    """Run tools/setup.py of a bare copy of the project, with something wrong on a machine that lacks nothing else."""
     (tmp_path / "tools").mkdir()
     for name in ("tools/setup.py", "requirements.txt", "pyproject.toml"):
         (tmp_path / name).write_bytes((root / name).read_bytes())
-    code = f"import runpy, shutil, subprocess, sys\n{fault}\nrunpy.run_path('tools/setup.py')"
+    room = "shutil.disk_usage = lambda path: type('Usage', (), {'free': 1e12})"
+    code = f"import runpy, shutil, subprocess, sys\n{room}\n{fault}\nrunpy.run_path('tools/setup.py')"
     return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,9 @@
 import re
+import shutil
+import xml.etree.ElementTree as ElementTree
 
 import pytest
+import torch
 from PIL import Image
 from xml_files import dog, with_list, write
 
@@ -115,7 +118,8 @@ def own_tree(tmp_path, **names: tuple[str, ...]):
     for folder in ("Annotations", "ImageSets/Main"):
         (tmp_path / folder).mkdir(parents=True)
     for image_id, objects in names.items():
-        write(tmp_path / f"Annotations/{image_id}.xml", *(dog(name=name) for name in objects))
+        boxes = (dog(name=name, xmax=30 + number) for number, name in enumerate(objects))
+        write(tmp_path / f"Annotations/{image_id}.xml", *boxes)
     (tmp_path / "ImageSets/Main/train.txt").write_text("\n".join(names))
     return tmp_path
 
@@ -237,3 +241,76 @@ def test_images_of_one_name_in_two_trees_are_two_images_and_a_link_is_no_other_t
     assert list(trees.shared_images(two_lists[:1], [ImageSet(other, "val")])) == []
     (tmp_path / "link").symlink_to(two_lists[0].tree)
     assert len(list(trees.shared_images(two_lists[:1], [ImageSet(tmp_path / "link", "test")]))) == 1
+
+
+def counted_from_0(tree, shift: tuple[int, int, int, int] = (1, 1, 1, 1)) -> None:
+    """Write the corners of a tree as another program would."""
+    for path in (tree / "Annotations").glob("*.xml"):
+        root = ElementTree.parse(path)
+        for box in root.iter("bndbox"):
+            for tag, less in zip(("xmin", "ymin", "xmax", "ymax"), shift, strict=True):
+                box.find(tag).text = str(int(box.findtext(tag)) - less)
+        root.write(path)
+
+
+@pytest.mark.parametrize(
+    ("shift", "reading"), [((1, 1, 1, 1), "pixels from 0"), ((1, 1, 0, 0), "edges"), ((0, 0, 0, 0), "pixels from 1")]
+)
+def test_a_tree_that_counts_pixels_from_0_is_recognised_as_a_whole(small_devkit, tmp_path, shift, reading):
+    """Each box at the border was refused with "clip it" or "add 1", and nothing read the tree."""
+    tree = tmp_path / "tree"
+    shutil.copytree(small_devkit / "VOC2007", tree)
+    before = [a.boxes_px for a in ImageSet(tree, "trainval").annotations()]
+    counted_from_0(tree, shift)
+    assert trees.recognised(tree / "Annotations") == reading
+    found = list(trees.check_tree(tree, annotations_only=True))
+    if reading != "pixels from 1":
+        (fault,) = found
+        assert fault.path == tree / "Annotations" and fault.field == "corners"
+        assert fault.cure.endswith(f"write the line {reading} into {tree / 'Annotations/corners.txt'}, and all of "
+                                   "them are read so")  # fmt: skip
+        (one,) = trees.check_sets([ImageSet(tree, "train"), ImageSet(tree, "val")])
+        assert (one.path, one.field) == (fault.path, fault.field)
+        (tree / "Annotations/corners.txt").write_text(f"{reading}\n")
+    assert list(trees.check_tree(tree, annotations_only=True)) == []
+    after = [a.boxes_px for a in ImageSet(tree, "trainval").annotations()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "reading"),
+    [
+        ([(1, 1, 100, 80), (5, 5, 20, 20)], "pixels from 1"),
+        ([(0, 0, 99, 79)], "pixels from 0"),
+        ([(0, 5, 50, 60)], "pixels from 0"),
+        ([(0, 0, 100, 80)], "edges"),
+        ([(0.25, 5, 50, 60)], "edges"),
+        ([(0, 5, 50, 60), (1, 1, 100, 80)], "pixels from 1"),  # one slip
+        ([(0.1, 0.0, 0.5, 0.9)], "pixels from 1"),  # fractions are neither
+        ([(0, 0, 500, 20)], "pixels from 1"),  # nor is a box of another image
+        ([], "pixels from 1"),
+    ],
+)
+def test_what_the_corners_of_a_tree_seem_to_be(tmp_path, boxes, reading):
+    objects = [dog(**dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))) for box in boxes]
+    write(tmp_path / "a.xml", *objects)
+    (tmp_path / "b.xml").write_text("<annotation>")
+    assert trees.recognised(tmp_path) == reading
+
+
+@pytest.mark.parametrize(
+    ("objects", "doubles"),
+    [
+        ([{}, {}], ["2 times van"]),
+        ([{}, {"difficult": 1}, {"truncated": 1}], ["3 times van"]),
+        ([{}, {"xmax": 31}], []),
+        ([{}, {"name": "car"}], []),
+        ([{}, {"name": "car"}, {"name": "car"}, {}, {"xmin": 3}], ["2 times van", "2 times car"]),
+    ],
+)
+def test_an_object_that_is_listed_twice_is_a_fault(tmp_path, objects, doubles):
+    tree = own_tree(tmp_path, a=("van",))
+    path = write(tree / "Annotations/a.xml", *(dog(**{"name": "van"} | one) for one in objects))
+    found = list(trees.check_tree(tree, annotations_only=True))
+    assert [(fault.path, fault.field) for fault in found] == [(path, "objects")] * len(doubles)
+    assert all(fault.value.startswith(said) for fault, said in zip(found, doubles, strict=True))

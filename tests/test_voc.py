@@ -1,4 +1,5 @@
 import pickle
+import re
 import shutil
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -311,3 +312,29 @@ def test_classes_are_not_found_in_annotations_that_cannot_be_read(tree):
         voc.find_classes(tree / "VOC2007", "test")
     write(tree / "VOC2007/Annotations/b1.xml", dog(name="van", xmin=50))  # a broken box is no reason
     assert voc.find_classes(tree / "VOC2007", "test") == ("dog", "van")
+
+
+@pytest.mark.parametrize(
+    ("objects", "keep_difficult", "said"),
+    [
+        ((dog(),), True, None),
+        ((dog(name="van"), dog()), True, None),
+        ((dog(difficult=1),), True, None),
+        ((dog(difficult=1),), False, "annotate what is to be found"),
+        ((), True, "annotate what is to be found"),
+        ((dog(name="screw"), dog(name="big nut")), True, "its objects are called big nut, screw: give these names as"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
+def test_a_data_set_without_a_single_object_is_refused(tree, objects, keep_difficult, said):
+    """Classes that were forgotten on one's own tree trained to the end at a loss of 0, after one warning."""
+    path = with_list(tree, "000001\n000002\n", "000002")
+    write(tree / "VOC2007/Annotations/000001.xml")
+    write(tree / "VOC2007/Annotations/000002.xml", *objects)
+    dataset = voc.ImageDataset([ImageSet(tree / "VOC2007", "test")], keep_difficult=keep_difficult)
+    if said is None:
+        assert voc.require_objects(dataset) is None
+    else:
+        with pytest.raises(DataError, match=re.escape(said)) as error:
+            voc.require_objects(dataset)
+        assert error.value.path == path and error.value.value == "none of the 20 classes in 2 images"

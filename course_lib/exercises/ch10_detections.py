@@ -40,6 +40,16 @@ def _argmax_with_background(probabilities: Tensor, threshold: float) -> Tensor:
     return torch.stack([prior, label[prior]], dim=1)
 
 
+def _where(probabilities: Tensor, threshold: float, allowed: Tensor) -> Tensor:
+    """The pairs above the threshold that something else allows too."""
+    return ((probabilities[:, 1:] > threshold) & allowed).nonzero() + torch.tensor([0, 1])
+
+
+def _without_background(probabilities: Tensor, threshold: float) -> Tensor:
+    classes = probabilities[:, 1:]
+    return shortlist(torch.cat([probabilities[:, :1], classes / classes.sum(dim=1, keepdim=True)], dim=1), threshold)
+
+
 def _scores(count: int, classes: int, seed: int, sharp: float = 2.0) -> Tensor:
     logits = sharp * torch.randn(count, classes, generator=torch.Generator().manual_seed(seed))
     return logits.softmax(dim=1)
@@ -68,8 +78,21 @@ SHORTLIST = Exercise(
         _best_class_only,
         "background counted: Column 0 is background. A prior that is sure of background has found nothing.",
         lambda probabilities, threshold: (probabilities > threshold).nonzero(),
+        lambda probabilities, threshold: (probabilities > threshold).nonzero() + torch.tensor([0, 1]),
+        "background asked too: You drop a class because of what background has. A candidate's own probability decides, "
+        "alone.",
+        lambda probabilities, threshold: _where(probabilities, threshold, probabilities[:, 1:] > probabilities[:, :1]),
+        lambda probabilities, threshold: _where(probabilities, threshold, probabilities[:, :1] < 0.5),
+        lambda probabilities, threshold: _where(probabilities, threshold, probabilities[:, :1] <= threshold),
+        "background divided away: You make the classes sum to 1 without background. Then a prior that is sure of "
+        "background is sure of a class too.",
+        lambda probabilities, threshold: _without_background(probabilities, threshold),
+        "threshold not asked: You take a class of each prior, or all of them, whatever the threshold is.",
+        lambda probabilities, threshold: _best_class_only(probabilities, -1.0),
+        lambda probabilities, threshold: shortlist(probabilities, -1.0),
         "label off by one: Your labels begin with 0. With background cut away, what does the first column stand for?",
         lambda probabilities, threshold: (probabilities[:, 1:] > threshold).nonzero(),
+        lambda probabilities, threshold: _best_class_only(probabilities, threshold) - torch.tensor([0, 1]),
         "at the threshold: You let in what equals the threshold. A candidate lies above it.",
         lambda probabilities, threshold: shortlist(probabilities, threshold - 1e-7),
         "below the threshold: Yours are the ones below the threshold. Wanted are those above.",
@@ -100,11 +123,12 @@ def _walk(
     order: Callable[[Tensor], Tensor] = lambda scores: scores.argsort(descending=True, stable=True),
     beats: Callable[[float, float], bool] = lambda overlap, threshold: overlap > threshold,
     rivals: Callable[[list[int], list[int]], list[int]] = lambda kept, seen: kept,
+    overlaps: Callable[[Tensor, Tensor], Tensor] = box_iou,
 ) -> Callable[[Tensor, float], list[int]]:
     """Greedy with a part exchanged; `rivals` chooses among those kept and all those seen so far."""
 
     def twin(found: Tensor, threshold: float) -> list[int]:
-        iou, kept, seen = box_iou(found[:, :4], found[:, :4]), [], []
+        iou, kept, seen = overlaps(found[:, :4], found[:, :4]), [], []
         for index in order(found[:, 4]).tolist():
             if not any(beats(iou[index, one].item(), threshold) for one in rivals(kept, seen)):
                 kept.append(index)
@@ -112,6 +136,11 @@ def _walk(
         return kept
 
     return twin
+
+
+def _of_pixels(a: Tensor, b: Tensor) -> Tensor:
+    """IoU where the last row and column belong to a box, as in VOC's files."""
+    return box_iou(a + torch.tensor([0, 0, 1, 1]), b + torch.tensor([0, 0, 1, 1]))
 
 
 def _no_rows(found: Tensor, number: float) -> bool:
@@ -173,6 +202,10 @@ GREEDY_NMS = Exercise(
         but(_no_rows, lambda: [0], greedy_nms),
         but(_no_rows, lambda: None, greedy_nms),
         but(_no_rows, lambda: torch.zeros(0, 5), greedy_nms),
+        "pixels: You add 1 to the sides, as for boxes of whole pixels. These are in fractions: 1 is the whole picture.",
+        _walk(overlaps=_of_pixels),
+        "best alone: You keep the best box and no other. Far from it there may be more.",
+        lambda found, threshold: found[:, 4].argsort(descending=True, stable=True)[:1].tolist(),
         "at the threshold: You drop a box whose overlap equals the threshold. It has to be more.",
         _walk(beats=lambda overlap, threshold: overlap >= threshold),
         "only the last: You compare with the box that was kept last. Each of the kept ones may be the one it repeats.",

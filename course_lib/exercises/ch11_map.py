@@ -93,6 +93,8 @@ AP_AT_LEVELS = Exercise(
         ),
         (np.array([0.0, 0.35, 0.35, 0.35, 0.65]), np.array([0.0, 0.5, 1 / 3, 0.25, 0.4]), ELEVEN),
         (np.array([0.125, 0.25, 0.375]), np.array([1.0, 1.0, 1.0]), np.array([0.0, 0.2, 0.4, 0.6])),
+        # Small numbers: a tolerance is none where all of them lie within it.
+        (np.array([2e-9, 4e-9, 6e-9]), np.array([1.0, 1 / 2, 2 / 3]), np.array([0.0, 4e-9, 8e-9])),
         (np.zeros(2), np.zeros(2), ELEVEN),
         (np.zeros(0), np.zeros(0), ELEVEN),
     ],
@@ -114,6 +116,10 @@ AP_AT_LEVELS = Exercise(
         "below the level: You look at recalls up to the level. Those at the level and beyond it are meant.",
         _mean_over(at=lambda recall, precision, level: precision[recall <= level]),
         _mean_over(at=lambda recall, precision, level: precision[recall < level]),
+        "almost at the level: You let a recall count that is almost the level, or a rounded one. Compare the numbers "
+        "as they are: what lies below a level, however little, has not reached it.",
+        _mean_over(at=lambda recall, precision, level: precision[recall >= level - 1e-6]),
+        _mean_over(at=lambda recall, precision, level: precision[recall.round(6) >= level]),
         "beyond the level: A recall that is exactly the level has reached it.",
         _mean_over(at=lambda recall, precision, level: precision[recall > level]),
         "the worst: You take the smallest precision from the level on. What is the best that you could have there?",

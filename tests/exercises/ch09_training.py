@@ -159,6 +159,15 @@ WRONG = {
         "largest alone": [
             ("plain", "return sum(sums) / max(sum(positives), 1)", "return gradients[np.argmax(positives)]"),
         ],
+        "one too many": [
+            ("plain", "max(sum(positives), 1)", "(sum(positives) + 1)"),
+            ("weights", "counts.clamp(min=1)", "counts", "max(1, counts.sum())", "(counts.sum() + 1)"),
+            ("loop", "max(count, 1)", "(count + 1)", "max(sum(positives), 1)", "(sum(positives) + 1)"),
+            ("plain", "max(count, 1)", "(count + 1)", "max(sum(positives), 1)", "sum(one + 1 for one in positives)"),
+            ("loop", "max(count, 1)", "(count + 1)"),
+            ("plain", "max(count, 1)", "(count + 1)", "max(sum(positives), 1)", "sum(positives)"),
+            ("loop", "max(count, 1)", "(count + 1)", "/ max(sum(positives), 1)", "* (1 / sum(positives))"),
+        ],
         "rank without positives": [
             ("loop", "max(count, 1)", "count"),
             ("plain", "max(count, 1)", "count", "max(sum(positives), 1)", "sum(positives)"),

@@ -95,10 +95,31 @@ WRONG = {
             ("plain", "return pairs",
              "return pairs[probabilities[:, 1:].argmax(dim=1)[pairs[:, 0]] + 1 == pairs[:, 1]]"),
         ],
-        "background counted": [("masked", "above[:, 0] = False", ""), ("loops", "label > 0 and ", "")],
+        "background counted": [
+            ("masked", "above[:, 0] = False", ""),
+            ("loops", "label > 0 and ", ""),
+            ("plain", "probabilities[:, 1:]", "probabilities"),
+            ("numpy", ".numpy()[:, 1:]", ".numpy()"),
+        ],
+        "background asked too": [
+            ("loops", "label > 0 and", "label > 0 and probability > row[0] and"),
+            ("masked", "above[:, 0] = False", "above &= probabilities > probabilities[:, :1]"),
+            ("plain", "return pairs", "return pairs[probabilities[pairs[:, 0], 0] < 0.5]"),
+            ("masked", "above[:, 0] = False", "above &= ~above[:, :1]"),
+        ],
+        "background divided away": [
+            ("loops", "probability > threshold", "probability / sum(row[1:]) > threshold"),
+            ("plain", "probabilities[:, 1:] >", "probabilities[:, 1:] / (1 - probabilities[:, :1]) >"),
+        ],
+        "threshold not asked": [
+            ("loops", " and probability > threshold", ""),
+            ("loops", "and probability > threshold", "and label == row.index(max(row[1:]), 1)"),
+        ],
         "label off by one": [
             ("plain", "    pairs[:, 1] += 1  # the first column is class 1\n", ""),
             ("numpy", "label + 1", "label"),
+            ("plain", "    pairs[:, 1] += 1  # the first column is class 1\n    return pairs",
+             "    return pairs[probabilities[:, 1:].argmax(dim=1)[pairs[:, 0]] == pairs[:, 1]]"),
         ],
         "at the threshold": [("plain", " > threshold", " >= threshold"), ("loops", " > threshold", " >= threshold")],
         "below the threshold": [("plain", " > threshold", " < threshold"), ("numpy", " > threshold", " < threshold")],
@@ -130,6 +151,16 @@ WRONG = {
             ("rounds", "waiting, kept = list(range(len(found))), []", "waiting, kept = list(range(len(found))), []\n"
              "    found[:, 4].max()"),
             ("alive", "kept = []", "kept = []\n    if not len(found):\n        return [0]"),
+        ],
+        "pixels": [
+            ("plain", "box_iou(found[:, :4], found[:, :4])",
+             "torchvision.ops.box_iou(*[found[:, :4] + torch.tensor([0, 0, 1, 1])] * 2)"),
+            ("alive", "box_iou(found[:, :4], found[:, :4])",
+             "box_iou(*[found[:, :4] + torch.tensor([0, 0, 1, 1])] * 2)"),
+        ],
+        "best alone": [
+            ("plain", "return kept", "return kept[:1]"),
+            ("rounds", "while waiting:", "if waiting:"),
         ],
         "at the threshold": [("plain", "<= threshold", "< threshold"), ("rounds", "<= threshold", "< threshold")],
         "only the last": [("plain", "for better in kept", "for better in kept[-1:]")],
