@@ -215,8 +215,8 @@ GROUPS_OF = Exercise(
         _grouped(lambda distances, most: distances > most),
         "equal only: You put together what has the same hash. Near-copies differ in some bits, up to `most`.",
         _grouped(lambda distances, most: distances == 0),
-        "numbered through: These are the right groups, numbered 0, 1, 2, … The number wanted is that of a group's first "
-        "picture.",
+        "numbered through: These are the right groups, numbered 0, 1, 2, … The number wanted is that of a group's "
+        "first picture.",
         _renamed(lambda groups, group: sorted(set(groups)).index(group)),
         "the last picture: These are the right groups, called by their last picture. Call each by its first.",
         _renamed(_last_of),
@@ -236,8 +236,7 @@ def rows_taken(old, new, priors):
     for prior in range(priors):
         start = prior * (1 + len(old))
         rows.append(start)
-        for name in new:
-            rows.append(start + 1 + old.index(name) if name in old else -1)
+        rows += [start + 1 + old.index(name) if name in old else -1 for name in new]
     return rows
 
 
@@ -309,7 +308,7 @@ ROWS_TAKEN = Exercise(
         "by place: You take the rows by their place. The first class of the new head need not be the first of the old "
         "one: look at the names.",
         _by_place,
-        "background anew: Background is the same in every head, and it is the hardest class to learn. Take its row too.",
+        "background anew: Background is the same in every head, and the hardest class to learn. Take its row too.",
         _taken(background=lambda start: [-1]),
         "no background: Each prior's first row is background, in the old head and in the new one. Yours has none.",
         _taken(background=lambda start: []),

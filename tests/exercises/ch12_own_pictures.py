@@ -184,15 +184,14 @@ WRONG = {
             ("plain", "for name in new", "for place, name in enumerate(new)", "else -1", "else start + 1 + place"),
         ],
         "new left out": [
-            ("plain", "rows.append(start + 1 + old.index(name) if name in old else -1)",
-             "rows += [start + 1 + old.index(name)] if name in old else []"),
+            ("plain", "for name in new]", "for name in new if name in old]"),
         ],
         "unknown name": [
             ("plain", " if name in old else -1", ""),
             ("names", " if name in where else -1", ""),
         ],
         "background last": [
-            ("plain", "        rows.append(start)\n", "", "else -1)\n", "else -1)\n        rows.append(start)\n"),
+            ("plain", "        rows.append(start)\n", "", "in new]\n", "in new]\n        rows.append(start)\n"),
         ],
         "class by class": [
             ("names", "        for k in range(priors)\n        for name in new_names\n",
