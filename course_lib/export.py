@@ -354,7 +354,7 @@ def described(path: Path, about: dict[str, str]) -> dict[str, Any]:
             "limits": limits,
         }
     except (KeyError, ValueError) as error:
-        cure = "it should say what its detector is, as files of `python -m course_lib export` do"
+        cure = "it should say what its detector is, as a file of `export.to_onnx` does"
         raise DataError(path, "metadata", str(error), cure) from None
 
 
@@ -476,7 +476,7 @@ def model_card(
     if provenance:
         recipe = provenance.get("recipe", {})
         rest = {name: value for name, value in provenance.items() if name not in ("recipe", "classes")}
-        parts += ["## How it was trained", table("", rest), "### Recipe", table("", recipe)]
+        parts += ["## How it was trained", markdown_table("", rest), "### Recipe", markdown_table("", recipe)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -493,10 +493,10 @@ def reached(report: dict) -> str:
     ap = {name: "-" if value is None else f"{value:.4f}" for name, value in report["ap"].items()}
     mean = "-" if report["mean_ap"] is None else f"{report['mean_ap']:.4f}"
     about = f"Mean AP at IoU 0.5 ({report['method']}): **{mean}**, on {report['images']} images."
-    return about + "\n\n" + table("AP", ap)
+    return about + "\n\n" + markdown_table("AP", ap)
 
 
-def table(title: str, values: dict[str, Any]) -> str:
+def markdown_table(title: str, values: dict[str, Any]) -> str:
     """Names and values in Markdown."""
     rows = [f"| {cell(name)} | {cell(value)} |" for name, value in values.items()]
     return "\n".join([f"| | {title} |", "|---|---|", *rows])

@@ -326,14 +326,15 @@ class ImageDataset(Dataset):
 def require_objects(dataset: ImageDataset) -> None:
     """Refuse a data set that shows nothing, from which a detector would learn to find nothing at a loss of 0.
 
-    Annotations are read up to the first with an object that counts.
+    Annotations are read up to the first with an object that counts. Nothing is said of what is left out: that is for
+    who reads them all.
 
     Raises:
         DataError: there is none; where objects have other names, the error gives them.
     """
     names: set[str] = set()
-    for index in range(len(dataset)):
-        annotation = dataset.annotation(index)
+    for item in dataset.items:
+        annotation = read_annotation(xml_in(*item), dataset.classes)
         if (dataset.keep_difficult | ~annotation.difficult).any():
             return
         names.update(annotation.unknown)

@@ -169,7 +169,7 @@ def test_a_file_that_is_none_of_ours_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match=r"broken\.onnx: ONNX file is .*export it again"):
         export.load_onnx(tmp_path / "broken.onnx")
     onnx.save(export.nms_graph(5, 3, 0.1, 0.5, 10, 10), tmp_path / "other.onnx")
-    with pytest.raises(DataError, match=r"other\.onnx: metadata is .*score_threshold.*as files of"):
+    with pytest.raises(DataError, match=r"other\.onnx: metadata is .*score_threshold.*as a file of"):
         export.load_onnx(tmp_path / "other.onnx")
 
 

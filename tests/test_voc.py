@@ -325,9 +325,11 @@ def test_classes_are_not_found_in_annotations_that_cannot_be_read(tree):
         ((dog(name="screw"), dog(name="big nut")), True, "its objects are called big nut, screw: give these names as"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
 def test_a_data_set_without_a_single_object_is_refused(tree, objects, keep_difficult, said):
-    """Classes that were forgotten on one's own tree trained to the end at a loss of 0, after one warning."""
+    """Classes that were forgotten on one's own tree trained to the end at a loss of 0, after one warning.
+
+    And to look for an object warned of each other name as if it were in that one file alone.
+    """
     path = with_list(tree, "000001\n000002\n", "000002")
     write(tree / "VOC2007/Annotations/000001.xml")
     write(tree / "VOC2007/Annotations/000002.xml", *objects)
