@@ -20,6 +20,7 @@ from course_lib.exercises import (
     ch09_training,
     ch10_detections,
     ch11_map,
+    ch12_own_pictures,
 )
 from course_lib.grading import Exercise, grade
 from course_lib.verdicts import Verdict
@@ -36,6 +37,7 @@ CHAPTERS = (
     ch09_training,
     ch10_detections,
     ch11_map,
+    ch12_own_pictures,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}
 

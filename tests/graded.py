@@ -26,6 +26,7 @@ from exercises import (
     ch09_training,
     ch10_detections,
     ch11_map,
+    ch12_own_pictures,
 )
 
 from course_lib.check import EXERCISES, check
@@ -42,6 +43,7 @@ CHAPTERS = (
     ch09_training,
     ch10_detections,
     ch11_map,
+    ch12_own_pictures,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}

@@ -32,6 +32,7 @@ MOVING = {
     "book/10_detections": 3,
     "book/11_map": 2,
     "book/11_further": 1,
+    "book/12_own_pictures": 2,
 }
 
 pytestmark = pytest.mark.slow
