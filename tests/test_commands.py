@@ -312,6 +312,11 @@ INSTEAD: list[tuple[str, str, Callable[[World, str], None]]] = [
     (r"(?:ssh VM )?bash .*tools/gpu_vm\.sh.*", "it installs, for a GPU", says_what_the_bootstrap_would_do),
     (r"(?:ssh -t VM|rsync) .*", "it needs a second machine", nothing),
     (r"apt(?:-get)? install .*", "it changes the machine", nothing),
+    (
+        r"python -m course_lib .*\b(?:garden|FOLDER)\b.*",
+        "the pictures are the reader's; test_commands_*.py has such",
+        nothing,
+    ),
     (r"(?:\.venv/bin/)?python tools/record_run\.py .*", "it draws test pictures that this world lacks", nothing),
 ]
 
