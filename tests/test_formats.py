@@ -1,7 +1,9 @@
 """What other programs write of pictures, read as a tree: labelImg's files, and COCO and YOLO by globox."""
 
 import json
+import re
 import shutil
+import textwrap
 import unicodedata
 from pathlib import Path
 
@@ -155,6 +157,19 @@ def test_no_box_of_coco_or_yolo_moves_by_half_a_pixel(tmp_path, random_boxes, co
     assert far_off(random_boxes, tree) < 1e-3  # six decimals of 160 pixels
 
 
+@pytest.mark.parametrize("format", ["COCO", "YOLO"])
+def test_what_set_up_says_of_other_formats_is_so(root, tmp_path, monkeypatch, random_boxes, format):
+    tree = with_pictures(tmp_path / "my photos", list(random_boxes))
+    as_coco(random_boxes, tmp_path / "instances.json")
+    as_yolo(random_boxes, tmp_path / "labels")
+    (tmp_path / "classes.txt").write_text("cup\ntea pot\n")
+    page = (root / "book/setup.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"{format}'s file.*?```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(code), {})
+    assert list(trees.check_tree(tree)) == [] and far_off(random_boxes, tree) < 1e-3
+
+
 @pytest.mark.parametrize("come_in", [coco_in, yolo_in])
 def test_that_corners_are_edges_is_found_where_it_was_forgotten(tmp_path, random_boxes, come_in):
     """Read as VOC's they would be a pixel too far left, and those at the border refused: `check` says what they are."""
@@ -171,15 +186,25 @@ def test_that_corners_are_edges_is_found_where_it_was_forgotten(tmp_path, random
     assert far_off(inside, other) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_tree_goes_out_to_coco_and_back_by_globox_and_no_number_changes(small_devkit, tmp_path):
-    """globox moves no corner: its COCO file says VOC's corners, which come back as they were."""
+@pytest.mark.parametrize(("format", "tolerance"), [("COCO", 0), ("YOLO", 0.01)])  # six decimals of 500 pixels
+def test_a_tree_goes_out_by_globox_and_back_and_no_box_moves(small_devkit, tmp_path, format, tolerance):
+    """globox moves no corner: its files say VOC's corners, which come back as they were."""
     there = small_devkit / "VOC2007"
     out = globox.AnnotationSet.from_pascal_voc(there / "Annotations")
-    out.save_coco(tmp_path / "all.json", auto_ids=True)
-    globox.AnnotationSet.from_coco(tmp_path / "all.json").save_pascal_voc(tmp_path / "back")
+    if format == "COCO":
+        out.save_coco(tmp_path / "all.json", auto_ids=True)
+        back = globox.AnnotationSet.from_coco(tmp_path / "all.json")
+    else:
+        numbers = {name: number for number, name in enumerate(voc.VOC_CLASSES)}
+        out.save_yolo_v5(tmp_path / "labels", label_to_id=numbers)
+        images = {"image_folder": there / "JPEGImages", "image_extension": ".jpg"}
+        back = globox.AnnotationSet.from_yolo_v5(tmp_path / "labels", **images)
+        back = back.map_labels({str(number): name for name, number in numbers.items()})
+    back.save_pascal_voc(tmp_path / "back")
     for path in (there / "Annotations").glob("*.xml"):
         before, after = (voc.read_annotation(folder / path.name) for folder in (path.parent, tmp_path / "back"))
-        assert torch.equal(before.labels, after.labels) and torch.equal(before.boxes_px, after.boxes_px)
+        assert torch.equal(before.labels, after.labels)
+        torch.testing.assert_close(before.boxes_px, after.boxes_px, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("listed", ["NFC", "NFD"])
