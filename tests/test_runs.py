@@ -63,6 +63,7 @@ def three_classes():
         (ssd.ssd300_vgg16, "architecture='ssd_mini'", "architecture='ssd300_vgg16'"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
 def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_path, left, model, was, now):
     names = ["state.pt", "last.safetensors"] if left == "both" else [left]
     for name in names:
@@ -73,6 +74,7 @@ def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_pat
     assert before == contents(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
 def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small_devkit, begun, tmp_path):
     state = torch.load(begun / "state.pt", weights_only=True)
     named = [state.pop(name) for name in ("architecture", "num_classes", "classes")]
@@ -88,6 +90,7 @@ def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small
 
 
 @pytest.mark.parametrize("left", ["state.pt", "last.safetensors"])
+@pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
 def test_a_run_of_other_classes_is_refused_with_both_lists_and_one_without_names_goes_on(small_devkit, tmp_path, left):
     def one(classes):
         dataset = VOCDetection(small_devkit, "2007", "val", classes=classes)
