@@ -2,7 +2,7 @@
 
 `ssd_mini`, the course's recorded weights, on random pictures, one at a time and in batches of 8. Both sides give the
 box and the scores of every prior, before NMS; they alternate in one process, and the script checks that both give the
-same to 1e-4 and prints the ratio of medians. Result in benchmarks/results/onnx.json.
+same to 1e-4 and prints the ratio of medians. Result in benchmarks/results/onnx_file.json.
 """
 
 import json
@@ -66,11 +66,11 @@ def main() -> None:
             }
             of_batch = {batch: measure(sides, batch, model.image_size) for batch in BATCHES}
             result["threads"][threads] = {"batch": of_batch}
-            print(f"onnx: {threads} threads: {json.dumps(of_batch)}")
+            print(f"onnx_file: {threads} threads: {json.dumps(of_batch)}")
     result["provenance"] = runs.environment() | {"onnxruntime": onnxruntime.__version__}
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    write_whole(results / "onnx.json", json.dumps(result, indent=1) + "\n")
+    write_whole(results / "onnx_file.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
