@@ -1,23 +1,21 @@
 """What does int8 cost, and what does it give? Size, speed and mean AP of a detector's ONNX file in float and in int8.
 
-`ssd_mini`, the course's recorded weights, on EmojiVOC's test images; calibrated on its training images. `ssd_lite0` on
-photographs: the best weights of runs/photos on the list `val` of the tree PHOTOS names (its VOC2012, or the tree
-itself), calibrated on `train`; where there is either no run or no tree it is left out, and asked for again next time.
-Result in experiments/results/int8.json.
+`ssd_mini`, the course's recorded weights, on EmojiVOC's test images; calibrated on its training images. With the folder
+of a run on photographs, `python experiments/int8.py runs/photos`, also that run's best weights, on the list of its tree
+that `evaluate --run` measures on, calibrated on what it was trained on. Result in experiments/results/int8.json.
 """
 
 import json
-import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnxruntime
 import torch
-from photos import named_tree
 
-from course_lib import export, profiles, runs, ssd, weights
+from course_lib import export, own_tree, profiles, runs, ssd, weights
 from course_lib.files import write_whole
 from course_lib.voc import ImageDataset, ImageSet
 
@@ -54,13 +52,11 @@ def measured(model: ssd.SSD, calibration: ImageSet, dataset: ImageDataset) -> di
     return result
 
 
-def photographs() -> tuple[ssd.SSD, ImageSet, ImageDataset] | None:
-    """The detector of runs/photos, pictures to calibrate on, and photographs to measure on; None where they are not."""
-    path, tree = profiles.RUNS / "photos" / "best.safetensors", named_tree(os.environ.get("PHOTOS"))
-    if tree is None or not path.exists():
-        return None
-    model = weights.load(path)
-    return model, ImageSet(tree, "train"), ImageDataset((ImageSet(tree, "val", model.classes),))
+def photographs(run: Path) -> tuple[ssd.SSD, ImageSet, ImageDataset]:
+    """The detector of a run, pictures to calibrate on, and photographs to measure on."""
+    data = runs.read_provenance(run)["data"]
+    test, _ = own_tree.to_measure(run)
+    return weights.load(run / "best.safetensors"), ImageSet(data["tree"], data["train_on"]), ImageDataset((test,))
 
 
 def main() -> None:
@@ -70,8 +66,9 @@ def main() -> None:
         profile = profiles.cpu()
         profile.prepare(show_progress=True)
         missing["ssd_mini"] = weights.load(profile.record), profile.train[0], ImageDataset(profile.test)
-    if "ssd_lite0" not in result["models"] and (given := photographs()):
-        missing["ssd_lite0"] = given
+    if sys.argv[1:]:
+        given = photographs(Path(sys.argv[1]))
+        missing[given[0].architecture] = given
     for name, given in missing.items():
         print(f"int8: {name}", flush=True)
         result["models"][name] = measured(*given) | {"threads": 1, "batch": BATCH}

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -134,6 +135,20 @@ def some_weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     weights.save(ssd.ssd_mini(), path)
     return path
+
+
+@pytest.fixture
+def a_run(tmp_path: Path):
+    """A folder as a run and `evaluate --run` leave it, with the model of its best weights."""
+    from course_lib import ssd, weights
+
+    model, run = ssd.ssd_mini(3, ("cat", "a | b")), tmp_path / "runs" / "mine"
+    weights.save(model, run / "best.safetensors")
+    provenance = {"profile": "cpu", "best_epoch": 7, "command": "python -m course_lib train --run x", "commit": "abc"}
+    (run / "provenance.json").write_text(json.dumps(provenance | {"recipe": {"learning_rate": 0.005, "epochs": 12}}))
+    report = {"mean_ap": 0.12345, "ap": {"cat": 0.12345, "a | b": None}, "method": "area", "images": 31}
+    (run / "evaluation_area.json").write_text(json.dumps(report | {"weights_of_epoch": 7}))
+    return model, run
 
 
 @pytest.fixture

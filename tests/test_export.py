@@ -5,23 +5,17 @@ import subprocess
 import sys
 
 import onnx
-import onnx.parser
-import onnxruntime
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from small_backbone import SMALL
-from strategies import many_boxes
 
-from course_lib import export, ssd, voc, weights
+from course_lib import export, onnx_graphs, ssd, voc, weights
 from course_lib.boxes import box_iou
-from course_lib.detect import decode_scores, detect, detect_one
+from course_lib.detect import decode_scores, detect
 from course_lib.files import DataError
 from course_lib.images import resized
-from course_lib.runs import RunError
 
 # Issue 13 asks for it. A score is a softmax of logits below 20 in size, which float32 keeps to about 1e-5 of themselves
 # after some twenty layers: 20 * 1e-5, a quarter of it at most in the score.
@@ -89,28 +83,6 @@ def test_importing_export_loads_no_onnx_and_no_hub():
     assert done.returncode == 0, done.stderr
 
 
-@settings(max_examples=30)
-@given(many_boxes(), st.integers(0, 2**20), st.sampled_from([1.0, 4.0, 30.0]), st.sampled_from([1, 7, 400]))
-def test_nms_in_the_file_is_the_nms_of_detect_ties_and_all(boxes, seed, steps, top_k):
-    g = torch.Generator().manual_seed(seed)
-    boxes = torch.stack([boxes, boxes.flip(0)])
-    scores = (torch.rand(*boxes.shape[:2], 3, generator=g) * steps).round() / steps
-    limits = {"score_threshold": 0.2, "iou_threshold": 0.45, "top_k": top_k, "max_detections": 25}
-    graph = export.nms_graph(len(boxes[0]), 3, **limits)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {"prior_boxes": boxes.numpy(), "prior_scores": scores.numpy()})
-    outputs = [torch.from_numpy(output) for output in outputs]
-    assert outputs[1].shape == (2, min(25, 3 * len(boxes[0])))
-    for image in range(2):
-        found_boxes, found_scores, found_labels = (output[image] for output in outputs)
-        expected = detect_one(boxes[image], torch.nn.functional.pad(scores[image], (1, 0)), **limits)
-        count = len(expected.labels)
-        assert torch.equal(found_labels[:count], expected.labels)
-        assert torch.equal(found_scores[:count], expected.scores)
-        assert torch.equal(found_boxes[:count], expected.boxes)
-        assert not found_boxes[count:].any() and not found_scores[count:].any() and not found_labels[count:].any()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scoring", ssd.SCORINGS)
 def test_a_file_takes_any_number_of_pictures_and_computes_what_torch_computes(small_files, scoring):
@@ -168,7 +140,7 @@ def test_a_file_that_is_none_of_ours_is_refused_by_name(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no ONNX file")
     with pytest.raises(DataError, match=r"broken\.onnx: ONNX file is .*export it again"):
         export.load_onnx(tmp_path / "broken.onnx")
-    onnx.save(export.nms_graph(5, 3, 0.1, 0.5, 10, 10), tmp_path / "other.onnx")
+    onnx.save(onnx_graphs.nms_graph(5, 3, 0.1, 0.5, 10, 10), tmp_path / "other.onnx")
     with pytest.raises(DataError, match=r"other\.onnx: metadata is .*score_threshold.*as a file of"):
         export.load_onnx(tmp_path / "other.onnx")
 
@@ -205,10 +177,31 @@ def test_the_recorded_detector_finds_the_same_in_onnxruntime(recorded, recorded_
 
 
 @pytest.mark.slow
+def test_nms_in_the_file_of_the_recorded_detector_finds_what_detect_finds(recorded, request, tmp_path):
+    images = real_pictures(request, recorded.image_size)
+    export.to_onnx(recorded, tmp_path / "nms.onnx", nms=True)
+    with torch.inference_mode():
+        expected = detect(*recorded(images), recorded.priors)
+    assert_same_detections(export.load_onnx(tmp_path / "nms.onnx")(images), expected, above=0.1)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"score_threshold": float("nan")}, {"iou_threshold": -0.1}, {"top_k": 0}, {"max_detections": 0}]
+)
+def test_a_limit_that_means_nothing_is_refused(tmp_path, limit):
+    name = next(iter(limit))
+    with pytest.raises(ValueError, match=f"{name} is .*: give a number from"):
+        export.to_onnx(small_model(), tmp_path / "x.onnx", **limit)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_int8_is_a_quarter_of_the_size_and_finds_what_float_finds(recorded, recorded_file, request, tmp_path):
     """Loosely: processors round differently in int8, with VNNI and without."""
     tree = request.getfixturevalue("small_devkit") / "VOC2007"
-    graph = export.quantised(onnx.load(recorded_file), export.calibration_pictures(tree, "train", recorded.image_size))
+    graph = onnx_graphs.quantised(
+        onnx.load(recorded_file), export.calibration_pictures(tree, "train", recorded.image_size)
+    )
     graph.metadata_props.extend(onnx.load(recorded_file).metadata_props)
     onnx.save(graph, tmp_path / "int8.onnx")
     assert (tmp_path / "int8.onnx").stat().st_size < 0.3 * recorded_file.stat().st_size
@@ -222,20 +215,6 @@ def test_int8_is_a_quarter_of_the_size_and_finds_what_float_finds(recorded, reco
         twin = (box_iou(one.boxes[sure], other.boxes) > 0.7) & (one.labels[sure, None] == other.labels)
         found.append((twin & (other.scores > 0.3)).any(dim=1))
     assert torch.cat(found).float().mean() > 0.85 and len(torch.cat(found)) > 10
-
-
-def test_int8_takes_what_follows_from_convolutions_and_no_step_of_the_decoding():
-    text = """<ir_version: 10, opset_import: ["" : 20]>
-    net (float[1, 1, 4, 4] images) => (float[1, 1, 4, 4] boxes) <float[1, 1, 1, 1] w = {2.0}, float six = {6.0}> {
-        [first] a = Conv(images, w)
-        [relu6] b = Clip(a, six)
-        [second] c = Conv(b, w)
-        [residual] d = Add(c, b)
-        [exp] e = Exp(d)
-        [shift] f = Add(e, w)
-        [clamp] boxes = Clip(f, six)
-    }"""
-    assert export.convolutional(onnx.parser.parse_model(text)) == ["first", "relu6", "second", "residual"]
 
 
 def test_calibration_looks_all_over_a_list_and_at_no_annotation(tree, monkeypatch):
@@ -276,18 +255,6 @@ def test_untrained_detectors_give_the_same_in_onnxruntime(architecture, request,
         torch.testing.assert_close(ours, theirs, **PARITY)
 
 
-@pytest.fixture
-def a_run(tmp_path):
-    """A folder as a run and `evaluate --run` leave it, with the model of its best weights."""
-    model, run = ssd.ssd_mini(3, ("cat", "a | b")), tmp_path / "runs" / "mine"
-    weights.save(model, run / "best.safetensors")
-    provenance = {"profile": "cpu", "best_epoch": 7, "command": "python -m course_lib train --run x", "commit": "abc"}
-    (run / "provenance.json").write_text(json.dumps(provenance | {"recipe": {"learning_rate": 0.005, "epochs": 12}}))
-    report = {"mean_ap": 0.12345, "ap": {"cat": 0.12345, "a | b": None}, "method": "area", "images": 31}
-    (run / "evaluation_area.json").write_text(json.dumps(report | {"weights_of_epoch": 7}))
-    return model, run
-
-
 def test_what_is_saved_for_a_hub_comes_back_and_its_card_tells_what_the_records_say(a_run, tmp_path):
     model, run = a_run
     export.save_pretrained(model, tmp_path / "hub", run, license="cc-by-4.0")
@@ -311,26 +278,6 @@ def test_what_is_saved_for_a_hub_comes_back_and_its_card_tells_what_the_records_
         f"{sum(one.numel() for one in model.parameters()):,} parameters",
     ):
         assert said in body
-
-
-def test_a_card_without_a_run_claims_nothing(tmp_path):
-    export.save_pretrained(ssd.ssd_mini(3, ("cat", "dog")), tmp_path / "hub")
-    card = (tmp_path / "hub" / "README.md").read_text()
-    assert "It was not measured." in card and "AP" not in card and "license" not in card and "Recipe" not in card
-
-
-def test_a_card_never_stands_for_other_weights_or_another_epoch(a_run, tmp_path):
-    model, run = a_run
-    others = ssd.ssd_mini(3, ("cat", "a | b"))
-    with pytest.raises(RunError, match=r"best\.safetensors holds other weights than the model"):
-        export.save_pretrained(others, tmp_path / "hub", run)
-    provenance = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps(provenance | {"best_epoch": 8}))
-    with pytest.raises(RunError, match=r"evaluation_area\.json is of an earlier epoch: python -m course_lib evaluate"):
-        export.save_pretrained(model, tmp_path / "hub", run)
-    (run / "evaluation_area.json").unlink()
-    export.save_pretrained(model, tmp_path / "hub", run)
-    assert "It was not measured." in (tmp_path / "hub" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
