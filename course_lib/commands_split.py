@@ -35,12 +35,12 @@ def split(
         int, typer.Option(min=0, max=BITS // 4, help="Two pictures are copies up to so many bits of difference.")
     ] = ALIKE,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same lists.")] = 0,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="List the others where some are broken.")] = False,
 ) -> None:
     """Write the lists train, val, trainval and test for a tree of your own.
 
     Each class is in each list by its share, as far as it goes. Copies of one picture, also when saved again, made
-    smaller, cut a little or mirrored, stay in one list. Lists that are there are never written over.
+    smaller, cut a little or mirrored, stay in one list. Pictures that are broken, or whose annotation
+    is, are named and left out. Lists that are there are never written over.
     """
     try:
         tree, shares = trees.require_tree(tree), splits.parts_of(val, test)
@@ -54,11 +54,7 @@ def split(
     ids = chosen_ids(tree, on)
     wanted = wanted_classes(tree, ids, only)
     pictures, faults = splits.look_at(tree, ids, wanted, show_progress=errors.is_terminal)
-    for fault in faults:
-        complain("left out" if skip_broken else "error", fault, "yellow" if skip_broken else "red")
-    if faults and not skip_broken:
-        complain("error", "no list is written: mend what is broken, or list the other pictures with --skip-broken")
-        raise typer.Exit(1)
+    tell_faults(faults)
     require_objects(tree, pictures)
     lists = splits.divide(pictures, shares, seed, alike)
     require_pictures(tree, lists)
@@ -97,6 +93,20 @@ def require_objects(tree: Path, pictures: list[Picture]) -> None:
     if not any(picture.objects for picture in pictures):
         cure = "label what is to be found, each picture in an XML of its own name"
         raise DataError(tree / "Annotations", "objects", f"none in {len(pictures)} annotations", cure)
+
+
+def tell_faults(faults: list[DataError]) -> None:
+    """Name the pictures that are left out, or what is wrong with the tree as a whole, which ends the command."""
+    of_all = [fault for fault in faults if fault.path.is_dir() or fault.path.name == trees.CORNERS]
+    for fault in of_all:
+        complain("error", fault)
+    if of_all:
+        complain("error", "no list is written")
+        raise typer.Exit(1)
+    for fault in faults:
+        complain("left out", fault, "yellow")
+    if faults:
+        say("What is left out is in no list. Once it is mended, move the lists away and divide again.")
 
 
 def require_pictures(tree: Path, lists: dict[str, list[str]]) -> None:

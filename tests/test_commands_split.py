@@ -47,15 +47,46 @@ def test_lists_are_not_written_over(call, tree):
     assert call("split", tree, "--name", "all").returncode == 2
 
 
-def test_what_is_broken_is_named_and_left_out_when_asked_to(call, tree):
-    (tree / "JPEGImages/cup 1.png").write_bytes(b"broken")
+@pytest.mark.parametrize("options", [(), ("--only", "cup,Spoon")])
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("JPEGImages/cup 1.png", b"broken", "cup 1.png: image is 'not an image'"),
+        ("JPEGImages/cup 1.png", None, "cup 1"),
+        ("Annotations/cup 1.xml", b"<annotation>", "cup 1.xml: "),
+        ("Annotations/cup 1.xml", b"", "cup 1.xml: "),
+    ],
+)
+def test_what_is_broken_is_named_and_left_out(call, tree, file, content, said, options):
+    if content is None:
+        (tree / file).unlink()
+    else:
+        (tree / file).write_bytes(content)
+    done = call("split", tree, *options)
+    told = [line for line in done.stderr.splitlines() if line.startswith("left out: ")]
+    assert done.returncode == 0 and len(told) == 1 and said in told[0], done.stderr
+    assert len(lists_of(tree)) == 4 and not any("cup 1\n" in content for content in lists_of(tree).values())
+    assert call("check", tree, "--on", "trainval").returncode == 0
+
+
+def from_0(tree):
+    """Some boxes begin at 0, and none ends at its image's size: pixels that are counted from 0."""
+    for path in sorted((tree / "Annotations").glob("*.xml"))[::3]:
+        path.write_text(path.read_text().replace("<xmin>2<", "<xmin>0<"))
+
+
+def nowhere(tree):
+    (tree / "Annotations" / "corners.txt").write_text("from nowhere\n")
+
+
+@pytest.mark.parametrize("spoil", [from_0, nowhere])
+def test_a_tree_whose_corners_are_not_understood_gets_no_lists(call, tree, spoil):
+    """Pictures without a 0 would be in the lists, and each of their boxes a pixel away."""
+    spoil(tree)
     done = call("split", tree)
-    assert done.returncode == 1 and not (tree / trees.LISTS).exists()
-    assert [line.split(": ")[0] for line in done.stderr.splitlines()] == ["error", "error"]
-    assert "cup 1.png: image is 'not an image'" in done.stderr and "--skip-broken" in done.stderr
-    done = call("split", tree, "--skip-broken")
-    assert done.returncode == 0 and "left out: " in done.stderr and "cup 1.png" in done.stderr
-    assert not any("cup 1\n" in content for content in lists_of(tree).values())
+    told = done.stderr.splitlines()
+    assert done.returncode == 1 and len(told) == 2 and "corners.txt" in told[0] and "no list" in told[1], done.stderr
+    assert not (tree / trees.LISTS).exists()
 
 
 def test_pictures_of_some_classes_or_of_a_list_alone_are_divided(call, tree):
