@@ -136,7 +136,7 @@ class Profile:
             ValueError: the profile has no image sets.
         """
         self.require_sets()
-        return self.train[0].tree.parent
+        return self.data.sets[0].tree.parent
 
     @property
     def spec(self) -> priors.PriorSpec:
@@ -159,9 +159,9 @@ class Profile:
         """Refuse a profile that waits for the pictures of the reader.
 
         Raises:
-            ValueError: it has no image sets to train on.
+            ValueError: it has no image sets.
         """
-        if not self.train:
+        if not self.data.sets:
             raise ValueError(
                 f"the profile {self.name} has no pictures of its own: give it image sets, as "
                 f"profiles.{self.name}(train) or with the command train --data TREE"

@@ -268,12 +268,11 @@ def test_where_there_is_no_compiler_the_option_is_named(small_devkit, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_sixteen_bits_train_close_to_float32(small_devkit, tmp_path, amp):
-    full = trainer(small_devkit, tmp_path / "a", replace(RECIPE, epochs=1, warmup_steps=0), image_set="test").fit()
-    half = trainer(
-        small_devkit, tmp_path / "b", replace(RECIPE, epochs=1, warmup_steps=0, amp=amp), image_set="test"
-    ).fit()
+def test_bfloat16_trains_close_to_float32(small_devkit, tmp_path):
+    """float16 leaves out its first steps, until its scale fits, and so comes elsewhere; its single steps are tested."""
+    recipe = replace(RECIPE, epochs=1, warmup_steps=0)
+    full = trainer(small_devkit, tmp_path / "a", recipe, image_set="test").fit()
+    half = trainer(small_devkit, tmp_path / "b", replace(recipe, amp="bf16"), image_set="test").fit()
     assert half[0]["conf"] == pytest.approx(full[0]["conf"], rel=0.1)
 
 
