@@ -306,7 +306,7 @@ const tryIt = (() => {
     return say("Choose a picture.");
   }
 
-  const panel = document.getElementById("try-it");
+  const panel = document.getElementById("try-it-page");
   if (panel) start(panel);
 
   return { COLOURS, decoded, resized, detections, metadata };
