@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from course_lib.annotations import usual_names
 from course_lib.backbones import PIXEL_STD, VGG, Backbone, InvertedResiduals, convolution
-from course_lib.priors import SSD300, SSD_LITE0, SSD_MINI, PriorSpec
+from course_lib.priors import SSD300, SSD_LITE0, SSD_MINI, SSD_NANO, PriorSpec
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 Extras = tuple[tuple[int, int, int, int], ...]
 SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 SSD_MINI_EXTRAS = ((64, 128, 2, 1), (64, 128, 2, 1), (64, 128, 1, 0))
+SSD_NANO_EXTRAS = ((64, 128, 2, 1), (64, 128, 1, 0))
 SSD_LITE0_EXTRAS = ((128, 256, 2, 1), (128, 256, 2, 1))
 
 # From logits to probabilities: of one class among all, or of each class by itself (the first column, background,
@@ -196,8 +197,11 @@ ssd300_vgg16 = Architecture("ssd300_vgg16", VGG, SSD300_EXTRAS, SSD300)
 thin_vgg = partial(VGG, width=0.25, batch_norm=True, dilation=3, pixel_std=PIXEL_STD)
 ssd_mini = Architecture("ssd_mini", thin_vgg, SSD_MINI_EXTRAS, SSD_MINI, batch_norm=True)
 
+# The same with one map less, for 96 x 96 pixels: for trainings that are to be ill, and for others that take seconds.
+ssd_nano = Architecture("ssd_nano", thin_vgg, SSD_NANO_EXTRAS, SSD_NANO, batch_norm=True)
+
 # For photographs on a laptop: EfficientNet-Lite0, whose ImageNet weights a package brings, for 224 x 224 pixels.
 ssd_lite0 = Architecture("ssd_lite0", InvertedResiduals, SSD_LITE0_EXTRAS, SSD_LITE0, batch_norm=True)
 
 # By the name that saved weights keep: `weights.load` builds what stands here, and nothing else.
-ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini, ssd_lite0)}
+ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini, ssd_nano, ssd_lite0)}

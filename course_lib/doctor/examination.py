@@ -1,0 +1,72 @@
+"""The examination: which checks there are, and the order in which a person should look."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+
+from course_lib.doctor import data, learning, network, pipeline, targets
+from course_lib.doctor.checks import Check
+from course_lib.doctor.findings import Finding, Report, fault
+from course_lib.doctor.patient import Patient
+
+# Parts that change the network, its statistics or random numbers when they are called: what they change is put back.
+CALLED = {"model", "outputs", "losses", "step", "detect"}
+
+
+def every_check() -> tuple[Check, ...]:
+    """All checks, in the order in which a person should look: what comes first causes what comes later."""
+    return tuple(one for family in (data, pipeline, targets, network, learning) for one in family.CHECKS)
+
+
+def lacking(patient: Patient, one: Check) -> list[str]:
+    """What a patient lacks for a check."""
+    return [need for need in one.needs if not any(patient.has(name) for name in need.split("|"))]
+
+
+def examine(
+    patient: Patient,
+    learning: bool = True,
+    only: Iterable[str] | None = None,
+    follow: Callable[[str], None] = lambda name: None,
+) -> Report:
+    """Put every question to a patient that it has the parts for; nothing of the patient is changed.
+
+    Args:
+        learning: also those that train: seconds to two minutes. They train the patient's own model and put everything
+            back as it was.
+        only: names of checks; None for all.
+        follow: called with the name of each check before it is made.
+
+    Raises:
+        ValueError: a name in `only` is no check's.
+    """
+    checks = every_check()
+    wanted = {one.name for one in checks} if only is None else set(only)
+    if unknown := wanted - {one.name for one in checks}:
+        raise ValueError(f"{', '.join(sorted(unknown))}: no such check; there are {', '.join(c.name for c in checks)}")
+    findings: list[Finding] = []
+    not_examined, seconds = {}, {}
+    for one in checks:
+        if one.name not in wanted or (one.learning and not learning):
+            continue
+        if missing := lacking(patient, one):
+            not_examined[one.name] = tuple(missing)
+            continue
+        follow(one.name)
+        started = time.perf_counter()
+        findings += made(one, patient)
+        seconds[one.name] = time.perf_counter() - started
+    return Report(tuple(findings), tuple(seconds), not_examined, seconds)
+
+
+def made(one: Check, patient: Patient) -> list[Finding]:
+    """The findings of one check; a part of the patient that fails is one."""
+    calls = CALLED.intersection(name for need in one.needs for name in need.split("|"))
+    try:
+        with patient.undisturbed() if calls else nullcontext():
+            return [replace(finding, check=one.name) for finding in one.run(patient)]
+    except Exception as error:  # whatever a stranger's code raises is what was seen
+        seen = f"{type(error).__name__}: {error}".partition("\n")[0]
+        why, cure = "a part that fails when it is called cannot be trained", "make this part work by itself first"
+        return [replace(fault(f"the check could not be made: {seen}", why, cure, 13), check=one.name)]

@@ -1,0 +1,122 @@
+"""What the doctor says: one finding, and the report of all of them."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SEVERITIES = ("fault", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was seen.
+
+    Attributes:
+        severity: "fault": it cannot learn what it should with this; "warning": it learns less, or something else than
+            was meant; "note": worth knowing, and common in healthy trainings.
+        seen: what was found, with the number.
+        why: what that does to training.
+        cure: what to do.
+        chapter: of the course, which explains it.
+        check: the name of the check.
+        picture: draws what was seen on matplotlib axes, where a picture says it better.
+    """
+
+    severity: str
+    seen: str
+    why: str
+    cure: str
+    chapter: int
+    check: str = ""
+    picture: Callable[[Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity is {self.severity!r}: use {', '.join(SEVERITIES)}")
+
+    def as_dict(self) -> dict:
+        """All but the picture."""
+        names = ("check", "severity", "seen", "why", "cure", "chapter")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.severity.upper()} [{self.check}] {self.seen}\n  why: {self.why}\n  cure: {self.cure} "
+            f"(chapter {self.chapter})"
+        )
+
+
+def fault(seen: str, why: str, cure: str, chapter: int, picture: Callable | None = None) -> Finding:
+    return Finding("fault", seen, why, cure, chapter, picture=picture)
+
+
+def warning(seen: str, why: str, cure: str, chapter: int, picture: Callable | None = None) -> Finding:
+    return Finding("warning", seen, why, cure, chapter, picture=picture)
+
+
+def note(seen: str, why: str, cure: str, chapter: int, picture: Callable | None = None) -> Finding:
+    return Finding("note", seen, why, cure, chapter, picture=picture)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an examination has found, in the order in which it looked.
+
+    Attributes:
+        findings: the first faults first cause most of what follows them.
+        examined: the checks that were made.
+        not_examined: the others, each with what the patient lacks for it.
+        seconds: that each check took.
+    """
+
+    findings: tuple[Finding, ...]
+    examined: tuple[str, ...]
+    not_examined: Mapping[str, Sequence[str]]
+    seconds: Mapping[str, float]
+
+    def of(self, *severities: str) -> tuple[Finding, ...]:
+        return tuple(one for one in self.findings if one.severity in severities)
+
+    @property
+    def healthy(self) -> bool:
+        """Neither a fault nor a warning."""
+        return not self.of("fault", "warning")
+
+    def verdict(self) -> str:
+        """The report in one line."""
+        counts = [f"{len(self.of(s))} {s}{'s' if len(self.of(s)) != 1 else ''}" for s in SEVERITIES]
+        missing = f"; {len(self.not_examined)} not made" if self.not_examined else ""
+        return f"{', '.join(counts)} in {len(self.examined)} checks{missing}"
+
+    def as_dict(self) -> dict:
+        return {
+            "findings": [one.as_dict() for one in self.findings],
+            "examined": list(self.examined),
+            "not_examined": {name: list(needs) for name, needs in self.not_examined.items()},
+            "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
+        }
+
+    def missing(self) -> dict[tuple[str, ...], list[str]]:
+        """The checks that were not made, by what the patient lacks."""
+        checks: dict[tuple[str, ...], list[str]] = {}
+        for name, needs in self.not_examined.items():
+            checks.setdefault(tuple(needs), []).append(name)
+        return checks
+
+    def __str__(self) -> str:
+        lines = [str(one) for one in self.findings]
+        lines += [f"not examined, without {' and '.join(n)}: {', '.join(c)}" for n, c in self.missing().items()]
+        return "\n".join([*lines, self.verdict()])
+
+    def _repr_html_(self) -> str:
+        return "".join([*map(as_html, self.findings), f"<p>{html.escape(self.verdict())}</p>"])
+
+
+def as_html(finding: Finding) -> str:
+    """A finding as a page shows it."""
+    seen, why, cure = (html.escape(text) for text in (finding.seen, finding.why, finding.cure))
+    return (
+        f"<p><strong>{finding.severity}</strong> <code>{html.escape(finding.check)}</code>: {seen}<br>"
+        f"<em>Why it matters:</em> {why}<br><em>What to do:</em> {cure} (chapter {finding.chapter})</p>"
+    )

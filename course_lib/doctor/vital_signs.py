@@ -1,0 +1,1 @@
+"""Vital signs of a run while it trains."""
