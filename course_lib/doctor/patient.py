@@ -59,8 +59,8 @@ class Patient:
         memory: what checks have computed for each other.
     """
 
-    data: Sequence | None = None
-    held_out: Sequence | None = None
+    data: Any = None
+    held_out: Any = None
     classes: Sequence[str] | None = None
     transform: Callable | None = None
     batches: Iterable | None = None
@@ -101,7 +101,7 @@ class Patient:
             self.detect = self.usual_detections
 
     @property
-    def pictures(self) -> Sequence | None:
+    def pictures(self) -> Any:
         """The data where its images can be looked at, None where there are annotations alone."""
         return self.data if hasattr(self.data, "__getitem__") else None
 
@@ -182,7 +182,7 @@ class Patient:
             random.setstate(shared[2])
 
 
-def as_it_is(batch: Batch) -> Batch:
+def as_it_is(batch: Any) -> Batch:
     """How a batch is read that is this course's already.
 
     Raises:
@@ -193,7 +193,7 @@ def as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def targets_of(data: Sequence) -> list[Target]:
+def targets_of(data: Any) -> list[Target]:
     """The targets of some data; images are read only where there are no annotations."""
     if hasattr(data, "annotations"):
         return [as_target(annotation) for annotation in data.annotations()]
