@@ -266,3 +266,269 @@ def of_ssd_pytorch(samples, classes, seed=0):
             self.model, self.priors, self.criterion, *parts, **more
         ),
     )
+
+
+# Faults, each of which somebody has had. Each spoils one stranger.
+
+
+def with_boxes(change):
+    """Spoils the boxes of every target."""
+
+    def plant(stranger):
+        before = stranger.target
+
+        def target(of):
+            return change_boxes(before(of), change, of)
+
+        stranger.target = target
+
+    return plant
+
+
+def change_boxes(target, change, of):
+    if isinstance(target, dict):
+        return target | {"boxes": change(target["boxes"], of)}
+    return torch.cat([change(target[:, :4], of), target[:, 4:]], 1)
+
+
+def with_labels(change):
+    """Spoils the labels of every target."""
+
+    def plant(stranger):
+        before = stranger.target
+
+        def target(of):
+            good = before(of)
+            if isinstance(good, dict):
+                return good | {"labels": change(good["labels"])}
+            return torch.cat([good[:, :4], change(good[:, 4:])], 1)
+
+        stranger.target = target
+
+    return plant
+
+
+def with_images(change):
+    def plant(stranger):
+        before = stranger.image
+        stranger.image = lambda image: change(before(image))
+
+    return plant
+
+
+def with_batches(change):
+    """Spoils batches: `change` has a batch's images and targets and gives others."""
+
+    def plant(stranger):
+        before = stranger.collate
+        stranger.collate = lambda images, targets: before(*change(list(images), list(targets)))
+
+    return plant
+
+
+def with_model(change):
+    def plant(stranger):
+        change(stranger.model)
+
+    return plant
+
+
+def with_optimizer(make):
+    def plant(stranger):
+        stranger.optimizer = make
+
+    return plant
+
+
+def with_step(step):
+    def plant(stranger):
+        stranger.step = step
+
+    return plant
+
+
+def shares_of_image(boxes, of):
+    return boxes / torch.tensor(of.size * 2)
+
+
+def pixels_of_image(boxes, of):
+    return boxes * torch.tensor(of.size * 2)
+
+
+def exchanged(boxes, of):
+    return boxes[:, [1, 0, 3, 2]]
+
+
+def corner_and_size(boxes, of):
+    return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def centre_and_size(boxes, of):
+    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def passed_on(images, targets):
+    return images, targets[1:] + targets[:1]
+
+
+def emptied(images, targets):
+    return images, [
+        {name: value[:0] for name, value in one.items()} if isinstance(one, dict) else one[:0] for one in targets
+    ]
+
+
+def mirrored(images, targets):
+    """Every second image; the boxes stay where they were."""
+    return [image.flip(-1) if number % 2 else image for number, image in enumerate(images)], targets
+
+
+def heads_of(model):
+    return [*model.loc, *model.conf] if hasattr(model, "conf") else [model.head]
+
+
+def class_heads_of(model):
+    return model.conf if hasattr(model, "conf") else model.head.classification_head
+
+
+def trunk_of(model):
+    return model.trunk if hasattr(model, "trunk") else model.backbone
+
+
+def freeze_class_heads(model):
+    class_heads_of(model).requires_grad_(False)
+
+
+def freeze_all_but_class_heads(model):
+    model.requires_grad_(False)
+    class_heads_of(model).requires_grad_(True)
+
+
+def spoil_a_weight(model):
+    with torch.no_grad():
+        trunk_of(model).stages[1][0].weight[3] = torch.nan
+
+
+def zero_class_heads(model):
+    with torch.no_grad():
+        for parameter in class_heads_of(model).parameters():
+            parameter.mul_(1000)
+
+
+def without_zero_grad(batch, losses, model, optimizer):
+    parts = losses(batch)
+    sum(parts.values()).backward()
+    optimizer.step()
+    return {name: value.item() for name, value in parts.items()}
+
+
+def without_optimizer_step(batch, losses, model, optimizer):
+    optimizer.zero_grad()
+    parts = losses(batch)
+    sum(parts.values()).backward()
+    return {name: value.item() for name, value in parts.items()}
+
+
+def only_boxes(batch, losses, model, optimizer):
+    optimizer.zero_grad()
+    parts = losses(batch)
+    parts["loc"].backward()
+    optimizer.step()
+    return {name: value.item() for name, value in parts.items()}
+
+
+def of_another_model(model):
+    return torch.optim.AdamW([torch.nn.Parameter(p.detach().clone()) for p in model.parameters()], lr=2e-3)
+
+
+def set_parts(part, **values):
+    """Spoils attributes of a part of the stranger: of its model, or what is in the model."""
+
+    def plant(stranger):
+        owner = stranger
+        for name in part.split("."):
+            owner = getattr(owner, name)
+        for name, value in values.items():
+            setattr(owner, name, value)
+
+    return plant
+
+
+def priors_of(**options):
+    def plant(stranger):
+        stranger.priors = stranger.model.priors = prior_boxes(**options)
+
+    return plant
+
+
+def in_another_order(stranger):
+    """All cells of a shape together, where the heads give all shapes of a cell together."""
+    levels, start = [], 0
+    for cells, shapes in zip(MAPS, (4, 6, 4), strict=True):
+        rows = stranger.priors[start : start + cells**2 * shapes]
+        levels.append(rows.view(cells**2, shapes, 4).transpose(0, 1).reshape(-1, 4))
+        start += len(rows)
+    stranger.priors = stranger.model.priors = torch.cat(levels)
+
+
+def made_smaller_without_its_boxes(stranger):
+    stranger.image = lambda image: resized(image, SIZE).float() / 255
+
+
+COMMON = {
+    "x and y exchanged": with_boxes(exchanged),
+    "a corner and the size": with_boxes(corner_and_size),
+    "the centre and the size": with_boxes(centre_and_size),
+    "labels one too low": with_labels(lambda labels: labels - 1),
+    "labels beyond the classes": with_labels(lambda labels: labels + 15),
+    "targets of the next image": with_batches(passed_on),
+    "images mirrored without their boxes": with_batches(mirrored),
+    "no image has objects": with_batches(emptied),
+    "no zero_grad": with_step(without_zero_grad),
+    "no optimizer.step": with_step(without_optimizer_step),
+    "only the boxes' loss is used": with_step(only_boxes),
+    "rate 0": with_optimizer(lambda model: torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)),
+    "rate 30": with_optimizer(lambda model: torch.optim.SGD(model.parameters(), lr=30.0, momentum=0.9)),
+    "rate 1e-9": with_optimizer(lambda model: torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9)),
+    "only the trunk is in the optimizer": with_optimizer(lambda model: adamw(trunk_of(model))),
+    "another model is in the optimizer": with_optimizer(of_another_model),
+    "evaluation mode": with_model(lambda model: model.eval()),
+    "class heads frozen": with_model(freeze_class_heads),
+    "all but the class heads frozen": with_model(freeze_all_but_class_heads),
+    "NaN in a weight": with_model(spoil_a_weight),
+}
+IN_TORCHVISION = {
+    "boxes in fractions": with_boxes(shares_of_image),
+    "images 0 to 255": with_images(lambda image: image * 255),
+    "images 0 to 1/255": with_images(lambda image: image / 255),
+    "images made smaller without their boxes": made_smaller_without_its_boxes,
+    "priors for an image of 300 pixels": set_parts("model.anchor_generator", steps=[25, 50, 100]),
+    "priors far too small": lambda stranger: setattr(
+        stranger.model.anchor_generator,
+        "_wh_pairs",
+        [pairs * 0.1 for pairs in stranger.model.anchor_generator._wh_pairs],
+    ),
+    "no variances": set_parts("model.box_coder", weights=(1.0, 1.0, 1.0, 1.0)),
+    "no negatives": set_parts("model", neg_to_pos_ratio=0),
+    "all negatives": set_parts("model", neg_to_pos_ratio=10**6),
+    "a threshold that no prior reaches": set_parts("model.proposal_matcher", high_threshold=0.99, low_threshold=0.99),
+}
+IN_SSD_PYTORCH = {
+    "boxes in pixels": with_boxes(pixels_of_image),
+    "images 0 to 1 without their mean": with_images(
+        lambda image: (image + torch.tensor(MEAN)[:, None, None]) / 255 - torch.tensor(MEAN)[:, None, None]
+    ),
+    "RGB": with_images(
+        lambda image: (image + torch.tensor(MEAN)[:, None, None]).flip(0) - torch.tensor(MEAN)[:, None, None]
+    ),
+    "priors for an image of 300 pixels": priors_of(image_size=300),
+    "priors in another order": in_another_order,
+    "priors in pixels": lambda stranger: (
+        setattr(stranger, "priors", prior_boxes() * SIZE) or setattr(stranger.model, "priors", stranger.priors)
+    ),
+    "no variances": set_parts("criterion", variance=(1.0, 1.0)),
+    "background not added": set_parts("criterion", background=0),
+    "no negatives": set_parts("criterion", negatives=0),
+    "all negatives": set_parts("criterion", negatives=10**6),
+    "a threshold that no prior reaches": set_parts("criterion", threshold=0.99),
+}
+FAULTS = {"torchvision": COMMON | IN_TORCHVISION, "ssd_pytorch": COMMON | IN_SSD_PYTORCH}
