@@ -15,7 +15,7 @@ from course_lib.recipes import Recipe
 
 STEPS = 200
 RECIPE = Recipe(
-    epochs=20,
+    epochs=6,
     batch_size=16,
     optimizer="adamw",
     learning_rate=5e-3,

@@ -282,7 +282,7 @@ def test_ssd300_vgg16_is_a_patient():
     """Its published priors are clamped and coded in pixels; what it pays and finds is the same in fractions."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=5, score_thresh=0.25)
+        model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=CLASSES, score_thresh=0.25)
     for head in model.head.regression_head.module_list:  # so that boxes are not their priors
         nn.init.normal_(head.bias, std=0.5)
     batch = random_lists(2, torch.Generator().manual_seed(5), sizes=((300, 300), (250, 333)))
@@ -294,6 +294,6 @@ def test_ssd300_vgg16_is_a_patient():
     with torch.no_grad():
         offsets, logits = patient.outputs(batch)
         decoded = decoded_by_torchvision(model, batch)
-    assert logits.shape == (2, 8732, 5)
+    assert logits.shape == (2, 8732, CLASSES)
     torch.testing.assert_close(course_boxes.decode(offsets, patient.priors), decoded, atol=1e-4, rtol=1e-3)
     same_detections(patient, model, batch)
