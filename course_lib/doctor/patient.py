@@ -131,12 +131,8 @@ class Patient:
 
     @torch.no_grad()
     def usual_detections(self, batch: Any) -> list[Detections]:
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             offsets, logits = self.outputs(batch)
-        finally:
-            self.model.train(was_training)
         return detect(offsets, logits, self.priors, scoring=getattr(self.model, "scoring", "softmax"))
 
     def targets(self) -> list[Target]:
@@ -180,6 +176,18 @@ class Patient:
             torch.set_rng_state(shared[0])
             np.random.set_state(shared[1])  # noqa: NPY002
             random.setstate(shared[2])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and each of its layers back into its own: some may stay there on purpose."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
 
 
 def as_it_is(batch: Any) -> Batch:
