@@ -1,4 +1,5 @@
-"""Are boxes on their objects? Judged from pixels: an object differs from what surrounds it, and ends where its box does.
+"""Are boxes on their objects? Judged from pixels: an object differs from its surroundings, and ends with its box.
+
 
 Each box is measured in three ways in its picture: how far the colour inside is from that of a frame around it, how much
 more edges there are inside than in that frame, and how much stronger edges are along its sides than beside them. The
