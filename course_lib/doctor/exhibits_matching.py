@@ -72,9 +72,13 @@ def objects_written_at_once(setup: Setup) -> None:
     setup.match = partial(by_rule, rule=all_at_once)
 
 
-def pixels_against_fractions(setup: Setup) -> None:
-    """Boxes are pixels of the resized image, priors are fractions; a loop gives every object its best prior."""
-    size = setup.model.image_size
+def pixels_against_fractions(setup: Setup, side: int | None = None) -> None:
+    """Boxes are pixels of the resized image, priors are fractions; a loop gives every object its best prior.
+
+    Args:
+        side: of the image in whose pixels the boxes are; None: the network's.
+    """
+    size = side or setup.model.image_size
 
     def in_pixels(image: Tensor, target: Target) -> tuple:
         return image, replace(target, boxes=target.boxes * size)

@@ -1,0 +1,224 @@
+"""The case study: both runs of a published training log at small scale, and their repairs, one by one.
+
+The log is adrirubio/ml-rover's, states 6e5d2f7 (run A) and 849686a (run B); chapter 14 tells the story.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib import augment, losses, metrics, ssd
+from course_lib.boxes import decode
+from course_lib.detect import Detections
+from course_lib.doctor import controls, exhibits_loss, exhibits_matching, exhibits_model, exhibits_optimisation
+from course_lib.doctor.exhibits_detection import detecting
+from course_lib.doctor.patient import Patient, evaluating
+from course_lib.doctor.setups import Setup, Then, healthy
+from course_lib.voc import Batch, Target
+
+SIDE = 300  # pixels: in its boxes an image is as large as in the published code; our network looks at 96 of them
+RUNS = ("A", "B")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing that is wrong in a run, and how it is mended.
+
+    Attributes:
+        name: of the repair.
+        fault: what is wrong, in a sentence.
+        cure: the line that mends it.
+        plant: what is done to a healthy set-up where it is not repaired.
+        runs: those that have the fault.
+    """
+
+    name: str
+    fault: str
+    cure: str
+    plant: Callable[[Setup], None]
+    runs: tuple[str, ...] = RUNS
+
+
+def another_network(setup: Setup) -> None:
+    """Two heads at one stride, no L2Norm, no dilation, and nothing pretrained behind conv5."""
+    exhibits_matching.two_heads_at_one_stride(setup)
+    exhibits_model.fc_left_random(setup)
+    exhibits_model.no_l2_norm(setup)
+    exhibits_model.no_dilation(setup)
+
+
+def constant_without_graph(setup: Setup) -> None:
+    """A batch without positives costs a constant; here no batch is one, as in the log."""
+
+    def change(parts: dict[str, Tensor], matches: Any) -> dict[str, Tensor]:
+        return parts if exhibits_loss.positives(matches) else dict.fromkeys(parts, torch.tensor(0.0))
+
+    exhibits_loss.change_loss(setup, change)
+
+
+REPAIRS = (
+    Repair(
+        "units",
+        "Boxes are pixels from 0 to 300, priors are fractions. Nothing overlaps, and a loop in which the last object "
+        "wins gives prior 0 to one object of every picture.",
+        "boxes / 300, and matching.match",
+        partial(exhibits_matching.pixels_against_fractions, side=SIDE),
+    ),
+    Repair(
+        "edges",
+        "Priors are cut off at the edge of the picture: neighbours with the same weights have other shapes.",
+        "no clamp on priors",
+        exhibits_matching.corners_clipped,
+    ),
+    Repair(
+        "variances",
+        "Offsets are not divided by 0.1 and 0.2: the boxes' part of the loss is too quiet.",
+        "boxes.encode and boxes.decode",
+        exhibits_matching.no_variances,
+    ),
+    Repair(
+        "network",
+        "Two maps at one stride, no L2Norm on conv4_3, fc6 without dilation, fc6 and fc7 random.",
+        "the paper's network, all of its trunk pretrained",
+        another_network,
+    ),
+    Repair(
+        "start",
+        "Focal loss is summed over all priors, and the heads expect an object everywhere.",
+        "losses.expect_background(model)",
+        exhibits_loss.focal_without_prior,
+        ("B",),
+    ),
+    Repair(
+        "graph",
+        "A batch without an object costs a constant, which has no graph.",
+        "divide by positives.clamp(min=1)",
+        constant_without_graph,
+    ),
+    Repair(
+        "freezing",
+        "More is frozen than was meant, and a parameter group is left empty.",
+        "count what is frozen, by name",
+        exhibits_optimisation.frozen_up_to_conv4_3,
+    ),
+    Repair(
+        "rate",
+        "The rate of epoch e is e / 5 of its peak, and epochs count from 0: the first has none.",
+        "(epoch + 1) / 5",
+        exhibits_optimisation.first_epoch_at_rate_0,
+        ("A",),
+    ),
+)
+
+
+def repairs_of(name: str) -> tuple[Repair, ...]:
+    """The repairs of a run, in the order in which the doctor names what they mend.
+
+    Raises:
+        ValueError: there is no such run.
+    """
+    if name not in RUNS:
+        raise ValueError(f"run is {name!r}: the log has {' and '.join(RUNS)}")
+    return tuple(one for one in REPAIRS if name in one.runs)
+
+
+def run(name: str, repaired: int, data: Sequence, held_out: Sequence, trunk: ssd.SSD | None = None) -> Setup:
+    """A run of the log after so many repairs; after all of them it is a healthy training.
+
+    Args:
+        name: "A", with hard negatives, or "B", with focal loss.
+        repaired: how many of `repairs_of(name)` are made, from the first on.
+        data, held_out, trunk: see `setups.healthy`.
+
+    Raises:
+        ValueError: there is no such run, or there are not so many repairs.
+    """
+    repairs = repairs_of(name)
+    if not 0 <= repaired <= len(repairs):
+        raise ValueError(f"repaired is {repaired}: run {name} has {len(repairs)} repairs")
+    setup = healthy(data, held_out, trunk)
+    missing = {one.name: one for one in repairs[repaired:]}
+    # Another network first: it brings its own priors and trunk, which other faults then spoil.
+    if network := missing.pop("network", None):
+        network.plant(setup)
+    if name == "B" and "start" not in missing:
+        controls.with_loss(setup, losses.FocalLoss())
+    for repair in missing.values():
+        repair.plant(setup)
+    side = SIDE if "units" in missing else 1
+    variances = (1.0, 1.0) if "variances" in missing else (0.1, 0.2)
+    # Whatever the unit, boxes are read as they were learned: what mAP then says is what was learned.
+    setup.made_last["detect"] = detecting(lambda offsets, priors: decode(offsets, priors, variances) / side)
+    return setup
+
+
+def batches_of(setup: Setup, steps: int) -> Iterator[Batch]:
+    """Batches to learn from: every epoch in another order, and every image augmented anew."""
+    images, generator = len(setup.data), torch.Generator().manual_seed(0)
+    whole = images - images % setup.batch_size
+    orders = (torch.randperm(images, generator=generator)[:whole].split(setup.batch_size) for _ in count())
+    numbered = ((epoch, rows.tolist()) for epoch, order in enumerate(orders) for rows in order)
+    for epoch, rows in islice(numbered, steps):
+        samples = []
+        for row in rows:
+            setup.transform.seed(epoch * images + row)
+            samples.append(setup.transform(*setup.data[row]))
+        yield setup.collate(samples)
+
+
+def batches_to_measure(setup: Setup) -> list[Batch]:
+    """The held-out images, with boxes in the unit that the run has for them."""
+    transform: Any = augment.evaluation(setup.model.image_size)
+    if isinstance(setup.transform, Then):
+        transform = Then(transform, setup.transform.change)
+    size = setup.batch_size
+    samples = [transform(*setup.held_out[index]) for index in range(len(setup.held_out) // size * size)]
+    return [setup.collate(samples[start : start + size]) for start in range(0, len(samples), size)]
+
+
+@torch.no_grad()
+def measured(patient: Patient, batches: Sequence[Batch], truth: Sequence[Target]) -> tuple[dict, list[Detections]]:
+    """Losses, mAP and recall on held-out images, and what is found in them.
+
+    Args:
+        batches: see `batches_to_measure`; of equal size.
+        truth: of the same images, in fractions.
+    """
+    found = [one for batch in batches for one in patient.detect(batch)]
+    with evaluating(patient.model):
+        parts = [patient.losses(batch) for batch in batches]
+    result = metrics.evaluate_voc(found, truth, classes=patient.classes)
+    curves = result.curves.values()
+    hits = sum(float(one.recall[-1]) * one.objects for one in curves if len(one.recall))
+    numbers = {f"val_{name}": sum(float(one[name]) for one in parts) / len(parts) for name in parts[0]}
+    return numbers | {"map": result.mean_ap, "recall": hits / sum(one.objects for one in curves)}, found
+
+
+def train(setup: Setup, steps: int | None = None, every: int = 40) -> dict:
+    """Train a set-up, and measure it on the way.
+
+    Args:
+        steps: None: the set-up's own number, which its schedule is made for.
+        every: steps from one measurement to the next; the first is before the first step.
+
+    Returns:
+        "losses": of each step, by name; "measured": "step", the losses on held-out images, "map", "recall"; "found":
+        the detections in all held-out images at the end.
+    """
+    steps = steps or setup.steps
+    patient, held_out = setup.patient(), batches_to_measure(setup)
+    truth = [setup.held_out[index][1] for index in range(len(held_out) * setup.batch_size)]
+    numbers, found = measured(patient, held_out, truth)
+    history, steps_taken = [{"step": 0} | numbers], []
+    for step, batch in enumerate(batches_of(setup, steps), start=1):
+        parts = patient.step(batch)
+        steps_taken.append({name: float(value) for name, value in parts.items()})
+        if step % every == 0 or step == steps:
+            numbers, found = measured(patient, held_out, truth)
+            history.append({"step": step} | numbers)
+    return {"losses": steps_taken, "measured": history, "found": found}
