@@ -27,6 +27,7 @@ from exercises import (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch14_case_study,
 )
 
 from course_lib.check import EXERCISES, check
@@ -44,6 +45,7 @@ CHAPTERS = (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch14_case_study,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}

@@ -121,9 +121,9 @@ def louder_conv4_3(setup: Setup, factor: float = 30.0) -> None:
         setup.pretrained = {name: state[name].clone() for name in setup.pretrained}
 
 
-def no_l2_norm(setup: Setup) -> None:
-    """The first head gets conv4_3 as it is, in a trunk where that is as loud as in VGG16."""
-    louder_conv4_3(setup)
+def no_l2_norm(setup: Setup, louder: float = 30.0) -> None:
+    """The first head gets conv4_3 as it is, in a trunk where that is so much louder, as it is in VGG16."""
+    louder_conv4_3(setup, louder)
     setup.model.backbone.l2_norm = nn.Identity()
 
 

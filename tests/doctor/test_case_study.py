@@ -1,0 +1,164 @@
+from math import log
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib import losses, matching, voc
+from course_lib.boxes import decode
+from course_lib.doctor import case_study, museum
+
+EVERY = [(name, count) for name in case_study.RUNS for count in range(len(case_study.repairs_of(name)) + 1)]
+
+
+@pytest.fixture(scope="module")
+def parts(small_devkit):
+    data, held_out = (voc.ImageDataset([voc.ImageSet(small_devkit / "VOC2007", name)]) for name in ("trainval", "test"))
+    return museum.in_memory(data, 32), museum.in_memory(held_out, 8)
+
+
+def put_together(name, repaired, parts, batch_size=4):
+    setup = case_study.run(name, repaired, *parts)
+    setup.batch_size = batch_size
+    return setup
+
+
+@pytest.mark.parametrize(("name", "repaired"), EVERY)
+def test_every_state_has_a_finite_loss_that_only_pixels_bring_into_the_thousands(name, repaired, parts):
+    patient = put_together(name, repaired, parts).patient()
+    with torch.no_grad():
+        first = {name: float(value) for name, value in patient.losses(patient.first_batches(1)[0]).items()}
+    total = sum(first.values())
+    assert 1000 < total < 20_000 if repaired == 0 else 1 < total < 1000
+    if repaired == 0:  # an object at pixel 150, seen from a prior that is about a ninth of the picture wide
+        assert first["loc"] == pytest.approx(2 * 150 / 0.1167, rel=0.4)
+
+
+@pytest.mark.parametrize("name", case_study.RUNS)
+def test_each_repair_takes_one_fault_away_and_after_all_nothing_is_left(name, parts):
+    repairs = case_study.repairs_of(name)
+    healthy = museum.healthy(*parts)
+    setups = [put_together(name, count, parts) for count in range(len(repairs) + 1)]
+    last, size = setups[-1], healthy.model.image_size
+    assert last.match is healthy.match and last.transform.__class__ is healthy.transform.__class__
+    torch.testing.assert_close(last.priors, healthy.priors, rtol=0, atol=0)
+    assert last.schedule is healthy.schedule and last.optimizer is healthy.optimizer
+    assert isinstance(last.loss, losses.FocalLoss if name == "B" else losses.MultiBoxLoss)
+    names = [one.name for one in repairs]
+    for setup, mended in zip(setups, (set(names[:count]) for count in range(len(setups))), strict=True):
+        batch = setup.patient().first_batches(1)[0]
+        assert (float(batch.boxes.max()) > 2) == ("units" not in mended)
+        assert (setup.model.spec == healthy.model.spec) == ("network" in mended)
+        corners = setup.priors[:, :2] - setup.priors[:, 2:] / 2
+        assert bool((corners >= -1e-6).all()) == ("edges" not in mended)
+        assert setup.model.image_size == size
+
+
+def test_each_repair_is_told_in_words_and_of_a_run():
+    names = [one.name for one in case_study.REPAIRS]
+    assert len(set(names)) == len(names)
+    for one in case_study.REPAIRS:
+        assert one.fault.endswith(".") and "\n" not in one.cure and set(one.runs) <= set(case_study.RUNS)
+    assert {one.name for one in case_study.repairs_of("A")} ^ {one.name for one in case_study.repairs_of("B")} == {
+        "start",
+        "rate",
+    }
+
+
+@pytest.mark.parametrize(("name", "repaired"), [("C", 0), ("A", -1), ("B", 8)])
+def test_another_run_and_too_many_repairs_are_refused(name, repaired, parts):
+    with pytest.raises(ValueError, match="run"):
+        case_study.run(name, repaired, *parts)
+
+
+def test_in_pixels_each_picture_has_one_positive_and_it_is_prior_0(parts):
+    """But for an object whose corner is in the very first pixel: that overlaps."""
+    patient = put_together("A", 0, parts).patient()
+    batch = patient.first_batches(1)[0]
+    positives = patient.matches(batch).labels > 0
+    away = (batch.boxes[..., :2].amax(dim=2) > 1.01) | (batch.labels == 0)
+    assert away.all(dim=1).any()
+    for picture in away.all(dim=1).nonzero().flatten().tolist():
+        assert positives[picture].nonzero().flatten().tolist() == [0]
+
+
+@pytest.mark.parametrize("repaired", range(4))
+def test_boxes_are_read_as_they_were_learned(parts, repaired):
+    """Outputs that say what the match wants are found at the object's place, whatever its unit."""
+    setup = put_together("A", repaired, parts)
+    patient = setup.patient()
+    batch = patient.first_batches(1)[0]
+    matches = patient.matches(batch)
+    logits = torch.nn.functional.one_hot(matches.labels, len(setup.classes) + 1) * 20.0
+    setup.images, setup.model = (lambda batch: batch), None
+    patient.outputs = lambda batch: (matches.offsets, logits)
+    side = case_study.SIDE if repaired == 0 else 1
+    found = patient.detect(batch)
+    for one, boxes, index in zip(found, batch.boxes / side, matches.gt_index, strict=True):
+        learned = boxes[index[index >= 0].unique()].clamp(0, 1)
+        sure = one.boxes[one.scores > 0.5]
+        distance = (sure[:, None] - learned[None]).abs().amax(dim=2)
+        torch.testing.assert_close(distance.amin(dim=0), torch.zeros(len(learned)), atol=1e-3, rtol=0)
+
+
+@given(st.integers(1, 9))
+def test_every_epoch_shows_each_picture_once_in_another_order(steps):
+    class Numbers:
+        """Samples that are their numbers, and a transform that keeps its seeds."""
+
+        batch_size = 2
+
+        def __init__(self):
+            self.data = [(torch.tensor(number), number) for number in range(7)]
+            self.transform, self.seeds = self, []
+
+        def seed(self, number):
+            self.seeds.append(number)
+
+        def __call__(self, image, target):
+            return target
+
+        collate = staticmethod(list)
+
+    setup = Numbers()
+    batches = list(case_study.batches_of(setup, steps))
+    assert len(batches) == steps and all(len(batch) == 2 for batch in batches)
+    epochs = [[one for batch in batches[start : start + 3] for one in batch] for start in range(0, steps, 3)]
+    assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
+    assert len(set(setup.seeds)) == len(setup.seeds)
+    assert list(case_study.batches_of(Numbers(), steps)) == batches
+
+
+def test_a_training_is_measured_before_it_and_on_the_way(parts):
+    setup = put_together("A", len(case_study.repairs_of("A")), parts)
+    run = case_study.train(setup, steps=3, every=2)
+    assert [one["step"] for one in run["measured"]] == [0, 2, 3]
+    assert len(run["losses"]) == 3 and len(run["found"]) == len(parts[1])
+    for one in run["measured"]:
+        assert 0 <= one["map"] <= one["recall"] <= 1
+        assert one["val_loc"] > 0 and one["val_conf"] > 4 * log(21) / 2
+
+
+def test_the_held_out_images_have_the_units_of_the_run_and_the_truth_has_not(parts):
+    ill, well = (case_study.batches_to_measure(put_together("A", count, parts)) for count in (0, 1))
+    for one, other in zip(ill, well, strict=True):
+        torch.testing.assert_close(one.boxes, other.boxes * case_study.SIDE)
+        assert torch.equal(one.images, other.images)
+    truth = [parts[1][index][1] for index in range(8)]
+    first = well[0].boxes[0, : len(truth[0].boxes)]
+    torch.testing.assert_close(first, truth[0].boxes, atol=0.02, rtol=0)  # a pixel of 96, on either side
+
+
+def test_a_match_that_is_perfect_decodes_to_its_boxes(parts):
+    """The library's own match and variances: what all repairs lead to."""
+    patient = put_together("B", len(case_study.repairs_of("B")), parts).patient()
+    batch = patient.first_batches(1)[0]
+    matches = matching.match(batch.boxes, batch.labels, patient.priors, 0.4)
+    own = patient.matches(batch)
+    assert torch.equal(own.labels, matches.labels)
+    positive = own.labels > 0
+    boxes = decode(own.offsets, patient.priors)
+    image = torch.arange(len(boxes))[:, None].expand_as(own.gt_index)
+    wanted = batch.boxes[image[positive], own.gt_index[positive]]
+    torch.testing.assert_close(boxes[positive], wanted, atol=1e-5, rtol=0)
