@@ -212,7 +212,16 @@ def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
         for one in pictures(patient)[0][:32]:
             if hasattr(transform, "seed"):
                 transform.seed(one.index)
-            kept = len(transform(one.image, one.target)[1].labels)
+            try:
+                kept = len(transform(one.image, one.target)[1].labels)
+            except Exception as error:  # whatever a stranger's code raises is what was seen
+                yield fault(
+                    f"the transform fails on image {one.target.image_id}: {type(error).__name__}: {error}",
+                    "training ends at such an image",
+                    "make it work on this image and its target alone",
+                    CHAPTER,
+                )
+                return
             before, after = before + len(one.target.labels), after + kept
             shown, bare = shown + (len(one.target.labels) > 0), bare + (kept == 0 < len(one.target.labels))
     if before < 16:

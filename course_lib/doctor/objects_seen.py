@@ -1,4 +1,4 @@
-"""Are boxes on their objects? Judged from pixels: an object differs from what surrounds it, and ends where its box does.
+"""Are boxes on their objects? Judged from pixels: an object differs from what surrounds it and ends where its box does.
 
 Each box is measured in three ways in its picture: how far the colour inside is from that of a frame around it, how much
 more edges there are inside than in that frame, and how much stronger edges are along its sides than beside them. The
@@ -28,7 +28,6 @@ OTHERS = 5  # pictures whose boxes are put into each
 ENOUGH = 40  # boxes, fewer than which are not judged
 CERTAIN = 5  # standard errors by which another reading must be better: some twenty are tried
 
-RIGHT, DOWN = np.array([0.1, 0, 0.1, 0]), np.array([0, 0.1, 0, 0.1])
 SMALLER, LARGER = np.array([0.5, 0.5, -0.5, -0.5]), np.array([-1, -1, 1, 1])
 
 Boxes = Float[np.ndarray, "K 4"]
@@ -40,6 +39,8 @@ MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
     "turned by a quarter, clockwise": lambda b, _: np.stack([1 - b[:, 3], b[:, 0], 1 - b[:, 1], b[:, 2]], axis=1),
     "turned by a quarter, anticlockwise": lambda b, _: np.stack([b[:, 1], 1 - b[:, 2], b[:, 3], 1 - b[:, 0]], axis=1),
     "with x divided by the height and y by the width": lambda b, wide: b * [1 / wide, wide, 1 / wide, wide],
+    "with y divided by the height, not by the width": lambda b, wide: b * [1, wide, 1, wide],
+    "with x divided by the width, not by the height": lambda b, wide: b * [1 / wide, 1, 1 / wide, 1],
     "moved by half their size to the upper left (centres for corners)": lambda b, _: b - half(b),
     "moved by half their size to the lower right (corners for centres)": lambda b, _: b + half(b),
     "half as far from the upper left": lambda b, _: b * 0.5,
@@ -48,12 +49,18 @@ MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
     "1.33 times as far from the upper left": lambda b, _: b * 4 / 3,
     "1.67 times as far from the upper left": lambda b, _: b / 0.6,
     "twice as far from the upper left": lambda b, _: b * 2,
-    "a tenth further right": lambda b, _: b + RIGHT,
-    "a tenth further left": lambda b, _: b - RIGHT,
-    "a tenth further down": lambda b, _: b + DOWN,
-    "a tenth further up": lambda b, _: b - DOWN,
     "half as large": lambda b, _: b + half(b) * SMALLER,
     "twice as large": lambda b, _: b + half(b) * LARGER,
+}
+
+
+def moved(x: float, y: float) -> Callable[[Boxes, float], Boxes]:
+    return lambda boxes, _: boxes + np.array([x, y, x, y])
+
+
+STEPS = (-0.1, -0.05, 0, 0.05, 0.1)
+MISTAKES |= {
+    f"moved by {x:g} of the width and {y:g} of the height": moved(x, y) for x in STEPS for y in STEPS if x or y
 }
 
 
@@ -84,11 +91,13 @@ class View:
         frame = (box + margin * [-1, -1, 1, 1]).clip(0, SIDE)
         area, whole = size.prod(axis=1), (frame[:, 2:] - frame[:, :2]).prod(axis=1)
         usable = (box[:, 2:] - box[:, :2] >= LEAST).all(axis=1) & (whole - area >= 0.1 * area)
-        inside, around = self.total(*box.T), self.total(*frame.T)
+        inside, around = (self.total(*corners.T) for corners in (box, frame))
         around = (around - inside) / np.maximum(whole - area, 1)[:, None]
         inside = inside / area[:, None]
         colour = np.linalg.norm(inside[:, :3] - around[:, :3], axis=1)
-        edges = np.log((inside[:, 3] + 1) / (around[:, 3] + 1))
+        edges = np.log(
+            (inside[:, 3].clip(0) + 1) / (around[:, 3].clip(0) + 1)
+        )  # sums of boxes turned over are negative
         found = np.stack([colour, edges, self.outline(box, size)], axis=1)
         found[~usable] = np.nan
         return found
@@ -112,7 +121,7 @@ class View:
             near = np.nan_to_num(rows[5:8]).max(axis=0)
             beside = np.delete(rows, [5, 6, 7], axis=0)
             count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
-            side = np.log((near + 1) / (np.nansum(beside, axis=0) / count + 1))
+            side = np.log((near + 1) / (np.nansum(beside, axis=0).clip(0) / count + 1))
             sides.append(np.where((place >= 2) & (place <= SIDE - 3), side, 0))
         known = np.stack([(p >= 2) & (p <= SIDE - 3) for p in (x0, x1, y0, y1)]).sum(axis=0)
         return np.where(known, np.sum(sides, axis=0) / np.maximum(known, 1), np.nan)
@@ -143,6 +152,8 @@ def readings(
     if not np.isfinite(chance).any(axis=0).all():
         return {}
     mean, deviation = np.nanmean(chance, axis=0), np.nanstd(chance, axis=0)
+    if not (deviation > 1e-6).all():  # pictures on which there is nothing
+        return {}
     scores = {}
     for name, rows in found.items():
         z = ((np.concatenate(rows) - mean) / deviation).clip(-3, 3)
