@@ -14,13 +14,14 @@ from itertools import chain
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from course_lib.doctor import box_forms
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, objects, pictures, reading
+from course_lib.doctor.samples import as_rgb, loop_batches, objects, pictures, reading
 
 SIDE = 96  # pixels at which pictures are looked at
 LEAST = 4  # pixels of side below which a box says nothing
@@ -211,6 +212,11 @@ def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iter
 @check("data")
 def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
     """Do boxes lie where something differs from its surroundings, more than boxes of other pictures would?"""
+    yield from patient.remembered("boxes on objects", lambda: list(of_data(patient)))
+
+
+def of_data(patient: Patient) -> Iterator[Finding]:
+    """What the pictures of the data say of its boxes."""
     if box_forms.wrong_form(objects(patient)) is not None:
         return
     found, targets = pictures(patient)[0], reading(patient).targets
@@ -225,6 +231,26 @@ def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
             further[words] = [np.asarray(targets[at].boxes, dtype=np.float64).reshape(-1, 4) for at in places]
     if all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
         yield from of_readings(readings([View(rgb) for _, rgb in usable], boxes, further), "", 1)
+
+
+@check("batches")
+def boxes_are_on_objects_in_batches(patient: Patient) -> Iterator[Finding]:
+    """Do the boxes of the loop's batches lie where something differs from its surroundings?"""
+    shown = []
+    for batch in loop_batches(patient).read:
+        real = [(b[n != 0].cpu().double().numpy()) for b, n in zip(batch.boxes, batch.labels, strict=True)]
+        shown += [
+            (as_rgb(torch.as_tensor(image).cpu().numpy()), those)
+            for image, those in zip(batch.images, real, strict=True)
+        ]
+    usable = [(rgb, boxes) for rgb, boxes in shown if rgb is not None]
+    if len(usable) < 8 or not all(np.isfinite(boxes).all() and (boxes <= 1.5).all() for _, boxes in usable):
+        return
+    if patient.has("data") and any(boxes_are_on_objects.run(patient)):
+        return
+    views, boxes = [View(rgb) for rgb, _ in usable], [boxes for _, boxes in usable]
+    further = {"those of the image before": boxes[-1:] + boxes[:-1], "those of the image after": boxes[1:] + boxes[:1]}
+    yield from of_readings(readings(views, boxes, further), "in the loop's batches: ", 9)
 
 
 CHECKS = (boxes_are_on_objects,)
