@@ -83,7 +83,7 @@ def form_of(objects: Objects, side: int | None = None) -> Form | None:
         return RIGHT
     # Numbers that fit in several units are of the one in which the objects fill the images: percent would fit in
     # pixels as well, as small objects at the upper left.
-    return next((form for form, reach in fitting.items() if reach >= 0.85 * max(fitting.values())), None)
+    return next((form for form, reach in fitting.items() if reach >= 0.95 * max(fitting.values())), None)
 
 
 def wrong_form(objects: Objects, side: int | None = None) -> Form | None:
