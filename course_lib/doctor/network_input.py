@@ -147,8 +147,8 @@ def of_known(
         return
     far = off > 1 or ratio > 4 or min(measured) <= 0
     yield (fault if far and pretrained else warning)(
-        f"the first convolution receives pixels less {shown(measured_mean)}, divided by {shown(measured)}; {whose} "
-        f"expects less {shown(mean)}, divided by {shown(deviation)} (red, green, blue, 0 to 255)"
+        f"the first convolution receives pixels less {shown(measured_mean)}, divided by {shown(measured)}; due "
+        f"for {whose} are less {shown(mean)}, divided by {shown(deviation)} (red, green, blue, 0 to 255)"
         + divided_twice(measured, deviation),
         "filters that were trained on other values give features that mean nothing, and batch norm hides it",
         "normalise once, with the numbers that belong to the weights, in training and in detection",

@@ -59,7 +59,7 @@ WRITTEN = {
 }
 
 
-@settings(max_examples=20)
+@settings(max_examples=5)
 @given(seed=some.integers(0, 10_000))
 def test_the_form_in_which_boxes_are_written_is_told_by_the_boxes(seed):
     right = random_objects(seed)
@@ -69,7 +69,7 @@ def test_the_form_in_which_boxes_are_written_is_told_by_the_boxes(seed):
         assert box_forms.wrong_form(replace(right, boxes=write_as(right.boxes, px)), 300) == form
 
 
-@settings(max_examples=20)
+@settings(max_examples=5)
 @given(seed=some.integers(0, 10_000), which=some.sets(some.integers(0, 59), min_size=1, max_size=5))
 def test_boxes_that_are_damaged_one_by_one_are_counted_by_what_is_wrong_with_them(seed, which):
     right, rows = random_objects(seed), sorted(which)
