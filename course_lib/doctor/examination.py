@@ -5,7 +5,18 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
-from course_lib.doctor import data, learning, network, pipeline, targets
+from course_lib.doctor import (
+    data,
+    layers,
+    learning,
+    modes,
+    network,
+    optimisation,
+    penalties,
+    pipeline,
+    prior_boxes,
+    targets,
+)
 from course_lib.doctor.checks import Check
 from course_lib.doctor.findings import Finding, Report, fault
 from course_lib.doctor.patient import Patient
@@ -16,7 +27,11 @@ CALLED = {"model", "outputs", "losses", "step", "detect"}
 
 def every_check() -> tuple[Check, ...]:
     """All checks, in the order in which a person should look: what comes first causes what comes later."""
-    return tuple(one for family in (data, pipeline, targets, network, learning) for one in family.CHECKS)
+    return tuple(
+        one
+        for family in (data, pipeline, prior_boxes, targets, network, layers, penalties, optimisation, modes, learning)
+        for one in family.CHECKS
+    )
 
 
 def lacking(patient: Patient, one: Check) -> list[str]:

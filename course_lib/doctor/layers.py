@@ -1,0 +1,350 @@
+"""Checks of layers: what flows through them, forward and back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.doctor.checks import check
+from course_lib.doctor.findings import Finding, fault, note, warning
+from course_lib.doctor.patient import Patient
+from course_lib.losses import total
+
+
+def last_layers(patient: Patient) -> dict[str, list[str]]:
+    """The heads: for "offsets" and "logits" the names of the parameters of the last layer on each way."""
+    return patient.remembered("last layers", lambda: found_heads(patient))
+
+
+def found_heads(patient: Patient) -> dict[str, list[str]]:
+    names = {id(parameter): name for name, parameter in patient.model.named_parameters()}
+    learns = [(parameter, parameter.requires_grad) for parameter in patient.model.parameters()]
+    try:
+        for parameter, _ in learns:
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            outputs = patient.outputs(patient.first_batches(1)[0])
+        return {
+            name: [names[id(p)] for p in last_parameters(values, names)]
+            for name, values in zip(("offsets", "logits"), outputs, strict=True)
+        }
+    finally:
+        for parameter, was in learns:
+            parameter.requires_grad_(was)
+
+
+def last_parameters(output: Tensor, known: dict[int, str]) -> list[Tensor]:
+    """The parameters of the first layers that are met on the way back from an output, through the graph of "
+    "gradients."""
+    waiting, seen, found = [output.grad_fn], set(), []
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        before = [one for one, _ in node.next_functions if one is not None]
+        own = [one.variable for one in before if id(getattr(one, "variable", None)) in known]
+        found += own
+        if not any(parameter.ndim > 1 for parameter in own):  # a scale or a norm is no head
+            waiting += before
+    return found
+
+
+@dataclass
+class Passage:
+    """What goes through one layer in a forward pass; of the first images where there are many.
+
+    Attributes:
+        name: of the layer.
+        layer: itself.
+        given: the size of what it is given, as the root of the mean square; None where that is no tensor.
+        size: of what it gives.
+        variance: of each channel of what it is given, for batch norm alone.
+        finite: whether all that it gives is.
+        zero: the share that is 0.
+        dead: the share of channels that are 0 everywhere.
+    """
+
+    name: str
+    layer: nn.Module
+    given: float | None
+    size: float
+    variance: Tensor | None
+    finite: bool
+    zero: float
+    dead: float
+
+    @property
+    def rectifies(self) -> bool:
+        return isinstance(self.layer, RECTIFIERS)
+
+
+RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Hardswish, nn.GELU)
+LOOKED_AT = 4  # images
+
+
+@dataclass
+class Flow:
+    """One forward pass of the first batch, in the mode that the model is in.
+
+    Attributes:
+        offsets, logits: what comes out.
+        passages: the layers in the order in which they are used.
+    """
+
+    offsets: Tensor
+    logits: Tensor
+    passages: list[Passage]
+
+
+def flow(patient: Patient) -> Flow:
+    return patient.remembered("flow", lambda: flowed(patient))
+
+
+@torch.no_grad()
+def flowed(patient: Patient) -> Flow:
+    found: list[Passage] = []
+
+    def after(name: str) -> Callable:
+        def see(layer: nn.Module, inputs: tuple, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
+                found.append(passage(name, layer, inputs[0] if inputs else None, output))
+
+        return see
+
+    leaves = [(n, layer) for n, layer in named_layers(patient) if not list(layer.children())]
+    handles = [layer.register_forward_hook(after(name)) for name, layer in leaves]
+    try:
+        offsets, logits = patient.outputs(patient.first_batches(1)[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Flow(offsets.detach().float().cpu(), logits.detach().float().cpu(), found)
+
+
+def named_layers(patient: Patient) -> list[tuple[str, nn.Module]]:
+    return [] if patient.model is None else list(patient.model.named_modules())
+
+
+def passage(name: str, layer: nn.Module, given: Any, output: Tensor) -> Passage:
+    """What to remember of a layer's work."""
+    values, variance, size = output.detach()[:LOOKED_AT].float(), None, None
+    if isinstance(given, Tensor) and given.is_floating_point():
+        size = float(given.detach()[:LOOKED_AT].float().square().mean().sqrt())
+        if isinstance(layer, nn.BatchNorm2d) and given.numel() > 100 * given.shape[1]:
+            variance = given.detach().float().var(dim=(0, 2, 3))
+    zero, dead = values == 0, 0.0
+    if values.ndim == 4 and bool(zero.any()):
+        dead = float(zero.all(dim=3).all(dim=2).all(dim=0).float().mean())
+    return Passage(
+        name,
+        layer,
+        size,
+        float(values.square().mean().sqrt()),
+        variance,
+        bool(values.isfinite().all()),
+        float(zero.float().mean()),
+        dead,
+    )
+
+
+@check("batches", "model", "outputs")
+def activations(patient: Patient) -> Iterator[Finding]:
+    """Is what flows forward finite, alive, and of a usual size in every layer?"""
+    found = flow(patient).passages
+    if bad := next((one for one in found if not one.finite), None):
+        yield fault(
+            f"{bad.name} is the first layer that gives NaN or infinity",
+            "everything after it is NaN, and after one step every weight",
+            "look at its weights, at a division by 0 before it, and at the images",
+            5,
+        )
+        return
+    silent = [one for one in found if one.zero > 0.999]
+    if silent:
+        yield fault(
+            f"{silent[0].name} gives nothing but zeros"
+            + (f", and {len(silent) - 1} more layers" if silent[1:] else ""),
+            "no gradient passes a layer of zeros: all before it stays as it is",
+            "look at its weights and biases, and at the size of what comes in",
+            5,
+        )
+    rectifiers = [one for one in found if one.rectifies and one.dead > 0.5 and one.zero <= 0.999]
+    if rectifiers and not silent:
+        worst = max(rectifiers, key=lambda one: one.dead)
+        yield warning(
+            f"{worst.dead:.0%} of the channels of {worst.name} are 0 for every image of the batch: dead units"
+            + (f"; over half in {len(rectifiers)} layers" if rectifiers[1:] else ""),
+            "a dead unit has no gradient and stays dead",
+            "a lower learning rate, a warmup, biases that are not far below 0",
+            5,
+        )
+    huge = max(found, key=lambda one: one.size, default=None)
+    if huge and huge.size > 1e4:
+        yield (fault if huge.size > 1e6 else warning)(
+            f"{huge.name} gives numbers of {huge.size:.1e}, as the root of their mean square",
+            "gradients are as large, and a step at any usual rate throws the weights far away",
+            "scale the weights by their number of inputs (Xavier, He), and the images by mean and deviation",
+            3,
+        )
+
+
+@check("batches", "model", "outputs")
+def heads_see_one_scale(patient: Patient) -> Iterator[Finding]:
+    """Are the feature maps that the heads look at of one scale?"""
+    names = {name.rpartition(".")[0] for part in last_layers(patient).values() for name in part}
+    sizes = {one.name: one.given for one in flow(patient).passages if one.name in names and one.given is not None}
+    if len(sizes) < 2 or not min(sizes.values()) > 0:
+        return
+    low, high = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    ratio = sizes[high] / sizes[low]
+    if ratio > NOTED_SCALES:
+        yield (warning if ratio > MOST_SCALES else note)(
+            f"{high} is given numbers of {sizes[high]:.3g}, {low} of {sizes[low]:.3g}: {ratio:.0f} times less",
+            "at one learning rate the head of the larger maps jumps and that of the smaller stands still",
+            "bring the maps to one scale on their way to the heads: L2Norm on conv4_3, or batch norm",
+            3,
+        )
+
+
+NOTED_SCALES, MOST_SCALES = 100, 1000
+
+
+@dataclass
+class Gradients:
+    """Which parameters are reached by gradients.
+
+    Attributes:
+        outputs: of a random sum of all outputs: the size of each parameter's gradient; 0 for none.
+        losses: of the losses of the first batches, the largest.
+        weights: the size of each parameter.
+    """
+
+    outputs: dict[str, float]
+    losses: dict[str, float]
+    weights: dict[str, float]
+
+
+def norms(model: nn.Module) -> dict[str, float]:
+    """The size of each gradient of those that learn."""
+    learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return {name: 0.0 if p.grad is None else float(p.grad.norm()) for name, p in learning}
+
+
+def gradients(patient: Patient) -> Gradients:
+    def made() -> Gradients:
+        model = patient.model.train()
+        model.zero_grad(set_to_none=True)
+        generator = torch.Generator().manual_seed(0)
+        with torch.enable_grad():
+            outputs = patient.outputs(patient.first_batches(1)[0])
+            some = [(values * torch.randn(values.shape, generator=generator).to(values)).mean() for values in outputs]
+            if torch.stack(some).requires_grad:
+                torch.stack(some).sum().backward()
+        of_outputs = norms(model)
+        of_losses = dict.fromkeys(of_outputs, 0.0)
+        for batch in patient.first_batches(2):
+            model.zero_grad(set_to_none=True)
+            loss = total(dict(patient.losses(batch)))
+            if loss.requires_grad:
+                loss.backward()
+            of_losses = {name: max(size, of_losses[name]) for name, size in norms(model).items()}
+        weights = {name: float(p.detach().norm()) for name, p in model.named_parameters()}
+        return Gradients(of_outputs, of_losses, weights)
+
+    return patient.remembered("gradients", made)
+
+
+@check("batches", "model", "outputs", "losses")
+def gradients_reach_all(patient: Patient) -> Iterator[Finding]:
+    """Does each parameter that is to learn get a gradient, and of a usual size?"""
+    found = gradients(patient)
+    heads = last_layers(patient)
+    sizes = {name: p.numel() for name, p in patient.model.named_parameters()}
+    learning = sum(sizes[name] for name in found.outputs)
+    if not learning:
+        return
+    if bad := [name for name, size in found.losses.items() if not size < float("inf")]:
+        seen = f"the gradients of {some(bad)} are NaN or infinite"
+        yield fault(seen, "one step makes every weight NaN", "look for log 0, a division by 0, a root of 0", 7)
+        return
+    off = [name for name, size in found.outputs.items() if size == 0]
+    if off:
+        share = sum(sizes[name] for name in off) / learning
+        yield (fault if share > 0.05 else warning)(
+            f"{len(off)} parameters ({share:.0%} of all that learn) do not reach the outputs: {some(off)}",
+            "what has no way to the outputs gets no gradient and stays as it was at the start",
+            "look for detach, no_grad, .data or numpy on the way, and for layers that are made and not used",
+            5,
+        )
+    for part, names in heads.items():
+        own = [name for name in names if name in found.losses]
+        if own and all(found.losses[name] == 0 for name in own):
+            yield fault(
+                f"the losses of two batches give the heads of the {part} no gradient: {some(own)}",
+                f"the {part} stay as they are: the losses do not depend on them, or are detached from them",
+                "compute each loss from the network's own outputs, and leave out neither",
+                7,
+            )
+    untaught = [name for name, size in found.losses.items() if size == 0 and name not in off]
+    share = sum(sizes[name] for name in untaught) / learning
+    if share > 0.3:
+        yield fault(
+            f"{share:.0%} of all that should learn get no gradient from the losses of two batches: {some(untaught)}",
+            "they stay as they were at the start",
+            "look for detach, and for levels of which no prior is ever positive or mined",
+            7,
+        )
+    elif untaught:
+        yield note(
+            f"{len(untaught)} parameters get no gradient from the first two batches: {some(untaught)}",
+            "a level without positives and hard negatives is taught by other batches, or never",
+            "compare with the levels that have positives",
+            6,
+        )
+    size = sum(value**2 for value in found.losses.values()) ** 0.5
+    if size > MOST_GRADIENT:
+        yield warning(
+            f"the gradient of a batch has a norm of {size:.2e}",
+            "clipped, each step goes as far whatever the loss says; unclipped, it throws the weights away",
+            "look at the loss: sums over all priors, boxes in pixels, numbers of thousands",
+            9,
+        )
+
+
+MOST_GRADIENT = 1e4
+
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[dict[str, bool]]:
+    """Which layers that differ between training and use are in training mode when they are called."""
+    seen: dict[str, bool] = {}
+
+    def before(name: str) -> Callable:
+        def see(layer: nn.Module, inputs: Any) -> None:
+            seen[name] = seen.get(name, False) or layer.training
+
+        return see
+
+    layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, (*NORMS, *DROPOUTS))}
+    handles = [layer.register_forward_pre_hook(before(name)) for name, layer in layers.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def some(names: list[str], count: int = 3) -> str:
+    """Some of many names."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+CHECKS = (activations, heads_see_one_scale, gradients_reach_all)

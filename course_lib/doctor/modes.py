@@ -1,0 +1,240 @@
+"""Checks of what differs between training and use: batch norm, modes, and how outputs are read as detections."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from course_lib.boxes import area, box_iou
+from course_lib.doctor.checks import check
+from course_lib.doctor.findings import Finding, fault, note, warning
+from course_lib.doctor.layers import NORMS, flow, some, watched
+from course_lib.doctor.network import answers
+from course_lib.doctor.optimisation import first_steps
+from course_lib.doctor.patient import Patient
+from course_lib.doctor.penalties import outputs_replaced, spoken
+
+
+def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Batch norm's layers that keep statistics, by name."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, NORMS)}
+    return {name: layer for name, layer in layers.items() if layer.running_var is not None}
+
+
+@check("model")
+def batch_norm_statistics(patient: Patient) -> Iterator[Finding]:
+    """Are batch norm's statistics those of the pretrained weights, or of images?"""
+    layers = norm_layers(patient.model)
+    counted = {name: int(layer.num_batches_tracked or 0) for name, layer in layers.items()}
+    why = "in evaluation mode, and where they are frozen, maps are scaled by statistics of something else than images"
+    cure = "find out shapes in evaluation mode, or on the device `meta`; load the weights after any dummy forward"
+    fed = [
+        name
+        for name, layer in layers.items()
+        if counted[name] and len(layer.running_var) > 1 and level_statistics(layer)
+    ]
+    if fed:
+        yield fault(
+            f"the statistics of {len(fed)} of {len(layers)} batch norms are the same in all channels after "
+            f"{counted[fed[0]]} forward passes, with a variance of {float(layers[fed[0]].running_var.mean()):.3g}: "
+            f"{some(fed)}",
+            f"they were fed with zeros or a constant: {why}",
+            cure,
+            3,
+        )
+    if patient.pretrained is None or fed:
+        return
+    touched = []
+    for name, layer in layers.items():
+        for kind in ("running_mean", "running_var"):
+            meant, now = patient.pretrained.get(f"{name}.{kind}"), getattr(layer, kind).cpu()
+            if meant is not None and meant.shape == now.shape:
+                if float((now - meant.cpu()).abs().max()) > 1e-3 * max(float(meant.abs().max()), 1e-6):
+                    touched.append(name)
+                break
+    if touched:
+        yield warning(
+            f"the statistics of {len(touched)} batch norms are not those of the pretrained weights: {some(touched)}",
+            why,
+            cure,
+            3,
+        )
+
+
+def level_statistics(layer: nn.Module) -> bool:
+    """Whether mean and variance are the same in all channels, as no images give them."""
+    mean, variance = layer.running_mean, layer.running_var
+    return float(variance.std()) <= 1e-3 * float(variance.mean()) and float(mean.std()) <= 1e-3 * float(
+        variance.mean().sqrt()
+    )
+
+
+@check("batches", "model", "outputs")
+def batch_norm_has_batches(patient: Patient) -> Iterator[Finding]:
+    """Does batch norm see more than one image, and statistics that are those of the batches?"""
+    layers = {name: layer for name, layer in norm_layers(patient.model).items() if layer.training}
+    images = len(answers(patient)[1])
+    if layers and images == 1:
+        yield warning(
+            f"{len(layers)} batch norms learn from batches of one image",
+            "an image is normalised by itself: what is the same everywhere in it is lost, and use differs from "
+            "training",
+            "take batches of 4 or more, or freeze the statistics",
+            9,
+        )
+    if not layers or images < 2:
+        return
+    ratios = {}
+    for one in flow(patient).passages:
+        # Statistics that were never updated are no statistics yet.
+        if one.variance is None or one.name not in layers or not int(one.layer.num_batches_tracked or 0):
+            continue
+        alive = one.variance > 1e-8
+        if alive.any():
+            kept = one.layer.running_var.clamp(min=1e-12)
+            ratios[one.name] = float((one.variance / kept)[alive].median())
+    off = {name: ratio for name, ratio in ratios.items() if not 1 / MOST_RATIO < ratio < MOST_RATIO}
+    if len(off) > 0.3 * len(ratios):
+        worst = max(off, key=lambda name: max(off[name], 1 / off[name]))
+        yield warning(
+            f"the variance of the maps is {off[worst]:.3g} times what {worst} has kept, and as odd in {len(off)} of "
+            f"{len(ratios)} batch norms",
+            "in evaluation mode maps have another scale than in training: what was learned is not found again",
+            "feed the network as it was fed when it was taught: the same normalisation, the same order of channels",
+            3,
+        )
+
+
+MOST_RATIO = 30
+
+
+@check("batches", "model", "optimizer", "step")
+def step_trains(patient: Patient) -> Iterator[Finding]:
+    """Is the network in training mode when a step is taken, also after it was measured?"""
+    batch, model = patient.first_batches(1)[0], patient.model
+    was, at_first = model.training, first_steps(patient).modes
+    cure = "call model.train() at the beginning of each epoch"
+    if at_first and not any(at_first.values()):
+        yield (note if was else warning)(  # of a network in training mode the rest may be meant to stay
+            f"all {len(at_first)} layers of batch norm and dropout are in evaluation mode in a step",
+            "batch norm uses statistics that stand still, and dropout drops nothing",
+            cure + ", unless the statistics are meant to stay",
+            9,
+        )
+        return
+    if patient.detect is None or not at_first:
+        return
+    patient.detect(batch)
+    with watched(model) as afterwards:
+        patient.step(batch)
+    changed = [name for name, mode in at_first.items() if mode and not afterwards.get(name, False)]
+    if changed:
+        yield fault(
+            f"after a detection {len(changed)} layers of batch norm and dropout stay in evaluation mode in the "
+            "next steps: "
+            f"{some(changed)}",
+            "from the first measurement on, batch norm's statistics stand still and training is another",
+            cure,
+            9,
+        )
+    elif woken := [name for name, mode in afterwards.items() if mode and not at_first.get(name, False)]:
+        yield warning(
+            f"after a detection {len(woken)} layers are in training mode that were not before: {some(woken)}",
+            "model.train() has woken what was frozen",
+            "put the frozen layers into evaluation mode after each model.train()",
+            9,
+        )
+
+
+@check("batches", "model", "detect")
+def detect_evaluates(patient: Patient) -> Iterator[Finding]:
+    """Is the network in evaluation mode when it detects?"""
+    patient.model.train()
+    with watched(patient.model) as modes, torch.no_grad():
+        patient.detect(patient.first_batches(1)[0])
+    if training := [name for name, mode in modes.items() if mode]:
+        yield fault(
+            f"{len(training)} layers of batch norm and dropout are in training mode while the model detects: "
+            f"{some(training)}",
+            "what is found in an image depends on the other images of the batch, and measuring changes the model",
+            "call model.eval() before detection, and model.train() after it",
+            10,
+        )
+
+
+@check("batches", "model", "outputs", "priors", "match", "detect")
+def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
+    """Do ideal outputs, as the matching asks for them, become detections of the objects?"""
+    batch = patient.first_batches(1)[0]
+    read, told = patient.read(batch), patient.matches(batch)
+    found = ideal_detections(patient, batch, told)
+    if found is None:
+        return
+    objects = reached = named = 0
+    names: list[int] = []
+    for boxes, labels, owners, detections in zip(read.boxes, read.labels, told.gt_index, found, strict=True):
+        owned = torch.zeros(len(labels), dtype=torch.bool)
+        owned[owners[owners >= 0].long().unique().cpu()] = True
+        which = ((labels.cpu() > 0) & (area(boxes.cpu()) > 0) & owned).nonzero().flatten()
+        objects += len(which)
+        confident = detections.scores.cpu() > 0.3
+        if not len(which) or not confident.any():
+            continue
+        overlap = box_iou(boxes[which].float().cpu(), detections.boxes[confident].float().cpu())
+        best, index = overlap.max(dim=1)
+        reached += int((best > 0.8).sum())
+        shift = (detections.labels.cpu()[confident][index] - labels.cpu()[which])[best > 0.8]
+        named += int((shift == 0).sum())
+        names += shift[shift != 0].tolist()
+    cure = "decode by the same variances and priors as encode, labels as they were: column of the logits, background 0"
+    # Where two objects overlap each other, NMS may keep one of them.
+    if objects and reached < 0.7 * objects:
+        yield fault(
+            f"of {objects} objects, ideal outputs let {reached} be detected at their place: boxes are not decoded "
+            "as they "
+            "are encoded, or are not found",
+            "however well the network learns, what it says is read as something else",
+            cure,
+            10,
+        )
+    elif objects and named < 0.7 * reached:
+        usual = max(set(names), key=names.count)
+        yield fault(
+            f"ideal outputs give {reached - named} of {reached} objects another label, mostly {usual:+d} beside "
+            "their own",
+            "however well the network learns, each class is reported under another's name",
+            cure,
+            10,
+        )
+
+
+def ideal_detections(patient: Patient, batch: Any, told: Any) -> list | None:
+    """What the patient detects where the network says just what the matching asks for; None where it cannot be told."""
+    _, logits = answers(patient)
+    if told.labels.shape != logits.shape[:2] or int(told.labels.max()) >= logits.shape[2]:
+        return None
+    if not told.offsets[told.labels > 0].isfinite().all():
+        return None
+    ideal = told.offsets.float().masked_fill((told.labels <= 0)[..., None], 0.0)
+    said = spoken(told.labels.long(), logits.shape[2], 12.0)
+    usual = getattr(patient.detect, "__func__", None) is Patient.usual_detections
+    if usual:
+        before = patient.outputs
+        patient.outputs = lambda batch: (ideal, said)
+        try:
+            return patient.detect(batch)
+        finally:
+            patient.outputs = before
+    with outputs_replaced(patient.model, ideal, said) as times, torch.no_grad():
+        found = patient.detect(batch)
+    return found if times == [1] and len(found) == len(logits) else None
+
+
+CHECKS = (
+    batch_norm_statistics,
+    batch_norm_has_batches,
+    step_trains,
+    detect_evaluates,
+    detections_undo_the_match,
+)

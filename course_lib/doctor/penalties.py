@@ -1,0 +1,529 @@
+"""Checks of the loss: what it is at first, and what it rewards, as a function that is given answers of our own."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from course_lib.boxes import box_iou, to_corners
+from course_lib.doctor.checks import check
+from course_lib.doctor.findings import Finding, fault, note, warning
+from course_lib.doctor.network import answers
+from course_lib.doctor.patient import Patient
+from course_lib.losses import total
+from course_lib.matching import Matches, match
+
+IMAGES = 4
+KINDS = ("offsets", "logits")
+
+
+@check("batches", "losses")
+def first_loss(patient: Patient) -> Iterator[Finding]:
+    """Is the loss of the first batch a number of a usual size, with a way back to the weights?"""
+    with torch.enable_grad():
+        parts = dict(patient.losses(patient.first_batches(1)[0]))
+    values = {name: float(value.detach().sum()) for name, value in parts.items()}
+    told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    if bad := [name for name, value in values.items() if not abs(value) < float("inf")]:
+        yield fault(
+            f"the first loss is not finite: {told}",
+            "one step makes every weight NaN",
+            f"look at what {', '.join(bad)} divides by and takes the logarithm of",
+            7,
+        )
+        return
+    loose = [name for name, value in parts.items() if not value.requires_grad]
+    if len(loose) == len(parts):
+        yield fault(
+            f"the losses ({told}) have no graph: no gradient can go back from them",
+            "backward fails, or teaches nothing",
+            "compute them from the network's outputs, without detach, item, no_grad, or a new tensor",
+            7,
+        )
+    elif loose:
+        yield fault(
+            f"{', '.join(loose)} has no graph ({told})",
+            "this part of the loss is shown, and teaches nothing",
+            "compute it from the network's outputs, without detach, item, no_grad, or a new tensor",
+            7,
+        )
+    largest = max(values, key=values.__getitem__)
+    # 3 to 30 per part on healthy set-ups; 4,722 in the published log with boxes in pixels.
+    if values[largest] > 1000:
+        yield fault(
+            f"the first loss is in the thousands: {told}",
+            "such a loss falls by much while nothing is learned: first the units and the normaliser must be right",
+            "boxes and priors in one unit, offsets encoded, the sum divided by the positives",
+            7,
+        )
+    elif values[largest] > 150:
+        yield warning(
+            f"the first loss is large: {told}",
+            "about 12 is due for 20 classes: (1 + 3) ln 21 for the classes, 1 to 5 for the boxes",
+            "look at the normaliser, at mining, and at the first biases of the class heads",
+            7,
+        )
+    if min(values.values()) < -1e-6:
+        yield fault(f"the first loss is negative: {told}", "there is no lowest loss to come to", "look at its sign", 7)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The patient's loss as a function of outputs that are put in the network's place.
+
+    Attributes:
+        told: what priors should say.
+        sure: of which priors that is certain: all, where it is the patient's own matching that says it.
+        classes: columns of the logits.
+        rows: the images of the first batch that are used.
+        call: from offsets and logits to the losses by name.
+        free: whether `call` takes another number of images, and other matches as its third.
+    """
+
+    told: Matches
+    sure: Bool[Tensor, "B P"]
+    classes: int
+    rows: list[int]
+    call: Callable[..., Mapping[str, Tensor]]
+    free: bool
+
+    @property
+    def positive(self) -> Tensor:
+        return (self.told.labels > 0) & self.sure
+
+    @property
+    def negative(self) -> Tensor:
+        return (self.told.labels == 0) & self.sure
+
+    def cost(self, offsets: Tensor, logits: Tensor) -> float:
+        with torch.no_grad():
+            return float(total(dict(self.call(offsets, logits))))
+
+    def slopes(self, offsets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients for offsets and for logits; zeros where the loss does not depend on them."""
+        leaves = [values.detach().clone().requires_grad_(True) for values in (offsets, logits)]
+        with torch.enable_grad():
+            loss = total(dict(self.call(*leaves)))
+            if not loss.requires_grad:
+                return torch.zeros_like(offsets), torch.zeros_like(logits)
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(leaves, found, strict=True))
+
+    def right(self, size: float = 4.0) -> Float[Tensor, "B P C"]:
+        """Logits that name the right class."""
+        return spoken(self.told.labels, self.classes, size)
+
+
+def spoken(labels: Int[Tensor, "B P"], classes: int, size: float) -> Float[Tensor, "B P C"]:
+    """Logits of `size` for these labels and minus that for all others."""
+    return size * (2.0 * nn.functional.one_hot(labels.clamp(0, classes - 1), classes) - 1)
+
+
+def bench(patient: Patient) -> Bench | None:
+    """None where the loss cannot be given other outputs, or no prior is positive."""
+    return patient.remembered("bench", lambda: made_bench(patient))
+
+
+def made_bench(patient: Patient) -> Bench | None:
+    batch = patient.first_batches(1)[0]
+    offsets, logits = answers(patient)
+    read, priors, classes = patient.read(batch), patient.priors.detach().float().cpu(), logits.shape[-1]
+    if logits.shape[1] != len(priors) or not logits.isfinite().all():
+        return None
+    if None not in (patient.loss, patient.match) and patient.losses == patient.computed:
+        told = Matches(*(part.cpu() for part in patient.matches(batch)))
+        rows = (told.labels > 0).any(dim=1).nonzero().flatten().tolist()[:IMAGES]
+        told = Matches(*(part[rows] for part in told))
+        if not rows or not told.offsets[told.labels > 0].isfinite().all() or int(told.labels.max()) >= classes:
+            return None
+        told = told._replace(offsets=told.offsets.masked_fill((told.labels == 0)[..., None], 0.0))
+
+        def directly(offsets: Tensor, logits: Tensor, other: Matches = told) -> Mapping[str, Tensor]:
+            return patient.loss(offsets, logits, other)
+
+        return Bench(told, torch.ones_like(told.labels, dtype=torch.bool), classes, rows, directly, True)
+    told = match(read.boxes.float().cpu(), read.labels.long().cpu(), priors)
+    if not (told.labels > 0).any() or int(told.labels.max()) >= classes:
+        return None
+    overlap = box_iou(read.boxes.float().cpu(), to_corners(priors)).amax(dim=1)  # [B, P]
+    sure = (overlap > 0.6) | (overlap < 0.3) & (told.labels == 0)
+
+    def through(offsets: Tensor, logits: Tensor) -> Mapping[str, Tensor]:
+        with outputs_replaced(patient.model, offsets, logits) as times:
+            parts = patient.losses(batch)
+        if times != [1]:
+            raise LookupError("the network's outputs were not seen in its loss")
+        return parts
+
+    try:
+        through(offsets, logits)
+    except LookupError:
+        return None
+    return Bench(told, sure, classes, list(range(len(logits))), through, False)
+
+
+@contextmanager
+def outputs_replaced(model: nn.Module, offsets: Tensor, logits: Tensor) -> Iterator[list[int]]:
+    """Put other outputs in the place of those that a part of the network gives together, with their shapes.
+
+    Yields:
+        a list whose number says how often that was.
+    """
+    times = [0]
+    shapes = {tuple(offsets.shape): offsets, tuple(logits.shape): logits}
+
+    def after(part: nn.Module, inputs: Any, output: Any) -> Any:
+        values = output.values() if isinstance(output, Mapping) else output
+        if not isinstance(values, (tuple, list)) and not isinstance(output, Mapping):
+            return None
+        found = [tuple(value.shape) for value in values if isinstance(value, Tensor)]
+        if len(shapes) != 2 or any(shape not in found for shape in shapes) or times[0]:
+            return None
+        times[0] += 1
+
+        def other(value: Any) -> Any:
+            return shapes.get(tuple(value.shape), value) if isinstance(value, Tensor) else value
+
+        if isinstance(output, Mapping):
+            return {name: other(value) for name, value in output.items()}
+        return type(output)(map(other, output)) if type(output) in (tuple, list) else type(output)(*map(other, output))
+
+    handles = [part.register_forward_hook(after) for part in model.modules()]
+    try:
+        yield times
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@check("batches", "model", "outputs", "priors", "losses")
+def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
+    """Does the right class, named with confidence, cost much less than to know nothing?"""
+    on = bench(patient)
+    if on is None:
+        return
+    boxes, classes = on.told.offsets, on.classes
+    unknown = on.cost(boxes, torch.zeros_like(on.right()))
+    right = min(on.cost(boxes, on.right(size)) for size in (1.0, 2.0, 4.0, 8.0))
+    noise = torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    along = torch.linspace(-2, 2, classes).expand_as(noise)
+    if on.classes > 1 and abs(on.cost(boxes, noise + along) - on.cost(boxes, noise)) < 1e-4 * on.cost(boxes, noise):
+        yield fault(
+            "the loss stays the same when a class is made likelier for all priors: it takes the softmax over the "
+            "priors",
+            "priors compete with each other in place of classes",
+            "take the softmax over the last axis of [B, P, C]; cross_entropy wants the classes second",
+            7,
+        )
+        return
+    # Label smoothing of 0.1 leaves 0.2 to 0.3 of it, softmax taken twice 0.45 with one class and 0.7 with twenty.
+    if right <= 0.4 * unknown:
+        return
+    why = "the lowest loss is not where the right classes are: it falls, and nothing is detected"
+    seen = f"right answers cost {right:.3g}, and no answer at all {unknown:.3g}"
+    named = other_reading(on, unknown)
+    yield fault(f"{seen}: {named}", why, "cross entropy of raw logits [B, P, C] with labels, background 0", 7)
+
+
+def other_reading(on: Bench, unknown: float) -> str:
+    """What the loss takes for the right answer, in words."""
+    boxes, labels, classes = on.told.offsets, on.told.labels, on.classes
+    below = spoken((labels - 1) % classes, classes, 4.0)
+    above = spoken((labels + 1) % classes, classes, 4.0)
+    one_hot = nn.functional.one_hot(labels, classes).float()
+    readings = (
+        ("background is taken for the last column, or labels are one too low", below),
+        ("labels are one too high", above),
+        ("background and the first class are exchanged", on.right()[..., [1, 0, *range(2, classes)]]),
+        ("the opposite of the right answer is rewarded: look at its sign", -on.right()),
+        ("background alone is rewarded: the labels do not count", spoken(torch.zeros_like(labels), classes, 4.0)),
+        ("logits are compared with 0 and 1, as by MSE", one_hot),
+    )
+    for words, logits in readings:
+        if on.cost(boxes, logits) < 0.2 * unknown:
+            return words
+    steeper = on.cost(boxes, on.right(50.0))
+    if steeper > 0.3 * unknown and abs(steeper - on.cost(boxes, on.right(8.0))) < 0.05 * unknown:
+        return "more confidence does not help: probabilities are made twice (softmax before a loss with its own)"
+    return "the labels hardly count"
+
+
+@check("batches", "model", "outputs", "priors", "losses")
+def loss_teaches_boxes(patient: Patient) -> Iterator[Finding]:
+    """Do the offsets of positives, and of no others, get gradients towards their targets?"""
+    on = bench(patient)
+    if on is None:
+        return
+    boxes, positive, negative = on.told.offsets, on.positive, on.negative
+    generator = torch.Generator().manual_seed(0)
+    aside = 0.5 * (2.0 * torch.randint(0, 2, boxes.shape, generator=generator) - 1)
+    beside = torch.where(on.told.labels[..., None] > 0, boxes + aside, boxes)
+    slope, _ = on.slopes(beside, on.right())
+    own, wanted = slope[positive], aside[positive]
+    perfect, off = on.cost(boxes, on.right()), on.cost(beside, on.right())
+    if not len(own):
+        return
+    if float(own.abs().max()) == 0:
+        yield fault(
+            "the loss does not change with the offsets of the positives",
+            "boxes are never taught: each stays what its prior is",
+            "add smooth L1 between predicted and matched offsets of the positives",
+            7,
+        )
+        return
+    idle = [("dx", "dy", "dw", "dh")[column] for column in range(4) if float(own[:, column].abs().max()) == 0]
+    if idle:
+        seen = f"{', '.join(idle)} get no gradient"
+        yield fault(seen, "these are never taught", "compare all four offsets", 7)
+    towards = float(((own * wanted).sum(dim=1) > 0).float().mean())
+    if on.free and (towards < 0.95 or off <= perfect):
+        yield fault(
+            f"the gradient points towards the matched offsets at {towards:.0%} of the positives; right boxes cost "
+            f"{perfect:.3g}, and boxes half a unit beside them {off:.3g}",
+            "the lowest loss is not where the boxes are right",
+            "compare predicted offsets with the matched ones of the same prior, column by column",
+            7,
+        )
+    # All offsets aside: what a prior on background predicts must not matter.
+    taught = (on.slopes(boxes + aside, on.right())[0][negative].abs().amax(dim=-1) > 0).float()
+    if len(taught) and float(taught.mean()) > 0.001:
+        yield fault(
+            f"{float(taught.mean()):.0%} of the priors on background get a gradient for their offsets",
+            "background has no box: thousands of priors are taught a meaningless one, and outweigh the positives",
+            "sum the box loss over positives alone",
+            7,
+        )
+    yield from weight_of_boxes(on, off - perfect)
+
+
+def weight_of_boxes(on: Bench, cost: float) -> Iterator[Finding]:
+    """Compare what half a unit beside in all four offsets costs with smooth L1: 0.125 each, 0.5 for each positive."""
+    if not on.free:
+        return
+    share = cost / 0.5
+    if 0 < share < 0.05 or share > 20:
+        yield warning(
+            f"boxes half a unit beside cost {cost:.3g} for each positive, {share:.3g} times smooth L1's 0.5",
+            "boxes and classes are weighed unequally: one of them is hardly taught",
+            "divide the sum over positives and four offsets by the number of positives, once",
+            7,
+        )
+    elif 0.2 < share < 0.3:
+        yield note(
+            f"boxes cost {share:.2f} of what smooth L1 summed over four offsets does: the mean is taken",
+            "the boxes weigh a quarter of what the paper gives them",
+            'reduction="sum", divided by the number of positives',
+            7,
+        )
+
+
+@check("batches", "model", "outputs", "priors", "losses")
+def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
+    """Do the logits of positives get gradients towards their class, and some negatives towards background?"""
+    on = bench(patient)
+    if on is None:
+        return
+    boxes, labels = on.told.offsets, on.told.labels
+    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    slope = on.slopes(boxes, noise)[1]
+    positive, negative = slope[on.positive], slope[on.negative]
+    if not len(positive) or not len(negative):
+        return
+    told = labels[on.positive]
+    own = positive.gather(1, told[:, None]).squeeze(1)
+    raised = float((own < 0).float().mean())
+    if raised < 0.9:
+        best = positive.argmin(dim=1)
+        shift = (best - told)[positive.abs().amax(dim=1) > 0]
+        how = f"; it raises the class {int(shift.mode().values):+d} columns beside" if len(shift) else ", or any class"
+        yield fault(
+            f"the gradient raises the own class at only {raised:.0%} of the positives{how}",
+            "objects are taught as another class, as background, or not at all",
+            "labels count background as 0; take all positives into the class loss",
+            7,
+        )
+    taught = negative.abs().amax(dim=1) > 0
+    if not taught.any():
+        yield fault(
+            f"none of {len(negative)} priors on background gets a gradient for its classes",
+            "no background is ever taught: everything will be detected as an object",
+            "take the hardest negatives of each image into the class loss, three for each positive",
+            7,
+        )
+        return
+    lowered = (negative[:, 0] - negative[:, 1:].mean(dim=1))[taught] < 0
+    if lowered.float().mean() < 0.9:
+        yield fault(
+            f"only {lowered.float().mean():.0%} of the negatives that count are taught background",
+            "background is taught as an object",
+            "the label of background is 0, and its column the first",
+            7,
+        )
+    yield from hard_negatives(on)
+    yield from confident_mistakes(on, float(positive.abs().sum()))
+
+
+def confident_mistakes(on: Bench, undecided: float) -> Iterator[Finding]:
+    """Whether positives that are confidently taken for background are corrected as hard as undecided ones, or harder.
+
+    With cross entropy and with focal losses they are; a square of probabilities is flat there.
+    """
+    slope = on.slopes(on.told.offsets, spoken(torch.zeros_like(on.told.labels), on.classes, 6.0))[1]
+    wrong = float(slope[on.positive].abs().sum())
+    if wrong < 0.05 * undecided:
+        yield fault(
+            f"objects that are confidently taken for background get {wrong / undecided:.1%} of the gradient that "
+            "undecided "
+            "ones get",
+            "what is wrong with confidence is never corrected, and most priors begin as background",
+            "cross entropy of logits; MSE is for numbers, not for classes",
+            7,
+        )
+
+
+def hard_negatives(on: Bench) -> Iterator[Finding]:
+    """Whether negatives that are taken for objects count, where all others are right."""
+    logits, hard = on.right().clone(), torch.zeros_like(on.negative)
+    for image in range(len(logits)):
+        places = on.negative[image].nonzero().flatten()
+        count = min(int((on.told.labels[image] > 0).sum()), 10, len(places) // 2)
+        hard[image, places[torch.linspace(0, len(places) - 1, count).long()]] = True
+    if not hard.any():
+        return
+    mistaken = torch.ones_like(on.told.labels)
+    logits[hard] = spoken(mistaken, on.classes, 4.0)[hard]
+    slope = on.slopes(on.told.offsets, logits)[1].abs().amax(dim=-1)
+    counted = slope[hard] > 1e-3 * slope.max()
+    share = float(counted.float().mean())
+    if share < 0.8:
+        yield (fault if share == 0 else warning)(
+            f"of negatives that are confidently taken for objects, {share:.0%} count in the class loss, while "
+            f"{int((slope[on.negative & ~hard] > 0).sum())} easy ones do",
+            "mistakes on background are not corrected: detections are full of false ones",
+            "sort negatives by their own class loss, the largest first, in each image",
+            7,
+        )
+
+
+@check("batches", "model", "outputs", "priors", "losses")
+def loss_balances_background(patient: Patient) -> Iterator[Finding]:
+    """Do background and objects weigh about alike for the network as it starts?"""
+    on = bench(patient)
+    if on is None:
+        return
+    offsets, logits = (values[on.rows] for values in answers(patient))
+    if float(logits.std(dim=(0, 1)).median()) > 1:  # it has learned something already
+        return
+    slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
+    positive, negative = float(slope[on.told.labels > 0].sum()), float(slope[on.told.labels == 0].sum())
+    # 1 to 4 with mining or a focal loss whose heads expect background.
+    if positive > 0 and negative > MOST_BACKGROUND * positive:
+        yield fault(
+            f"background weighs {negative / positive:.0f} times as much as all objects in the gradient of the classes",
+            "the first thousand steps teach background alone; the loss falls by nine tenths without one detection",
+            "mine three hard negatives for each positive, or let the heads of a focal loss expect background "
+            "(losses.expect_background)",
+            8,
+        )
+
+
+MOST_BACKGROUND = 15
+
+
+@check("batches", "model", "outputs", "priors", "losses", "loss")
+def loss_is_normalised(patient: Patient) -> Iterator[Finding]:
+    """Does the loss stay the same when a batch is taken twice, and what does it cost to know nothing?"""
+    on = bench(patient)
+    if on is None or not on.free:
+        return
+    boxes, noise = on.told.offsets + 0.5, torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    twice = Matches(*(torch.cat([part, part]) for part in on.told))
+    with torch.no_grad():
+        once = float(total(dict(on.call(boxes, noise))))
+        double = float(total(dict(on.call(torch.cat([boxes, boxes]), torch.cat([noise, noise]), twice))))
+    ratio = double / once if once else 1.0
+    cure = "divide the sum by the number of positives in the batch, once"
+    if ratio > 1.3:
+        yield warning(
+            f"the loss of the same images twice is {ratio:.2f} times that of once: it is a sum, not divided by "
+            "positives",
+            "its size, and with it every step and the clipping, depends on batch size and number of objects",
+            cure,
+            7,
+        )
+    elif ratio < 0.77:
+        yield warning(
+            f"the loss of the same images twice is {ratio:.2f} times that of once: it is divided by images and "
+            "positives",
+            "the larger the batch, the less is learned from it",
+            cure,
+            7,
+        )
+    yield from cost_of_knowing_nothing(on)
+
+
+def cost_of_knowing_nothing(on: Bench) -> Iterator[Finding]:
+    """Compare the loss at equal logits with ln C for each positive: 4 ln C with three negatives each."""
+    cost = on.cost(on.told.offsets, torch.zeros_like(on.right()))
+    if 0 < cost < 0.2 * log(on.classes):
+        yield warning(
+            f"to know nothing costs {cost:.3g}, where ln {on.classes} = {log(on.classes):.2f} is due for each positive",
+            "the classes are divided by more than the positives, and are hardly taught beside the boxes",
+            "divide the sum by the number of positives in the batch, once",
+            7,
+        )
+
+
+@check("batches", "model", "outputs", "priors", "losses", "loss")
+def loss_survives(patient: Patient) -> Iterator[Finding]:
+    """Is the loss finite, and with a graph, for images without objects and for large logits?"""
+    on = bench(patient)
+    if on is None or not on.free:
+        return
+    none = Matches(
+        torch.zeros_like(on.told.labels), torch.zeros_like(on.told.offsets), torch.full_like(on.told.gt_index, -1)
+    )
+    leaves = [torch.zeros_like(on.told.offsets), torch.zeros_like(on.right())]
+    leaves = [leaf.requires_grad_(True) for leaf in leaves]
+    with torch.enable_grad():
+        loss = total(dict(on.call(*leaves, none)))
+    if not loss.isfinite():
+        yield fault(
+            f"a batch without any object has a loss of {float(loss)}",
+            "augmentation or the data will give such a batch, and every weight becomes NaN",
+            "divide by the number of positives, but at least by 1",
+            7,
+        )
+    elif not loss.requires_grad:
+        yield warning(
+            "a batch without any object has a loss that is a constant, without a graph",
+            "backward fails on such a batch",
+            "multiply by a mask rather than return a new tensor",
+            7,
+        )
+    large = on.right(1.0) * 100
+    loss, slope = on.cost(on.told.offsets, -large), on.slopes(on.told.offsets, -large)[1]
+    if not abs(loss) < float("inf") or not slope.isfinite().all():
+        yield warning(
+            f"logits of 100 give a loss of {loss:.3g} and {int((~slope.isfinite()).sum())} gradients that are NaN "
+            "or infinite",
+            "one prior that is wrong with confidence makes every weight NaN",
+            "use cross_entropy or logsigmoid on logits; exp of them overflows from 89 on",
+            7,
+        )
+
+
+CHECKS = (
+    first_loss,
+    loss_rewards_the_right_class,
+    loss_teaches_boxes,
+    loss_teaches_classes,
+    loss_balances_background,
+    loss_is_normalised,
+    loss_survives,
+)
