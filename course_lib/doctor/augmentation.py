@@ -29,9 +29,26 @@ def marked(patient: Patient) -> list[Trial]:
         shrink = min(1.0, LARGEST / max(width, height))
         size = max(96, round(width * shrink)), max(96, round(height * shrink))
         with patient.undisturbed():
-            return markers.trials(patient.transform, size, number_of_classes(patient))
+            try:
+                return markers.trials(patient.transform, size, number_of_classes(patient))
+            except Exception as error:  # whatever a stranger's code raises is what was seen
+                patient.memory["transform fails"] = error
+                return []
 
     return patient.remembered("markers", make)
+
+
+@check("transform")
+def transform_works(patient: Patient) -> Iterator[Finding]:
+    """Does the transform take a picture with three objects, of a size that the data has?"""
+    if not marked(patient):
+        error = patient.memory["transform fails"]
+        yield fault(
+            f"the transform fails on a picture with three objects: {type(error).__name__}: {error}".partition("\n")[0],
+            "training ends at the first such picture",
+            "make it work on one picture and its boxes alone; a crop is to be smaller than every picture",
+            CHAPTER,
+        )
 
 
 @check("transform")
@@ -74,7 +91,7 @@ def can_be_judged(trial: Trial, box: np.ndarray) -> bool:
 
 def reaching_out(trials: Sequence[Trial]) -> Iterator[Finding]:
     """Boxes that end outside the picture, where the object is cut off."""
-    boxes = np.concatenate([trial.boxes for trial in trials])
+    boxes = np.concatenate([np.zeros((0, 4)), *(trial.boxes for trial in trials)])
     out = ((boxes < -box_forms.BEYOND) | (boxes > 1 + box_forms.BEYOND)).any(axis=1)
     if out.any():
         yield warning(
@@ -210,10 +227,10 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
 SEEN_STILL = 0.3
 
 
-@check("data", "transform")
+@check("pictures", "transform")
 def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
     """How many objects of the data does the transform leave?"""
-    if box_forms.wrong_form(objects(patient)) is not None:
+    if box_forms.wrong_form(objects(patient)) is not None or not marked(patient):
         return
     transform, before, after, bare, shown = patient.transform, 0, 0, 0, 0
     with suppress(Exception):  # what cannot be copied is used as it is
@@ -249,6 +266,7 @@ def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
 
 
 CHECKS = (
+    transform_works,
     boxes_stay_on_their_objects,
     labels_stay_with_their_boxes,
     colours_stay,

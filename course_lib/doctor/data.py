@@ -96,6 +96,7 @@ def boxes_are_sound(patient: Patient) -> Iterator[Finding]:
         found = objects(patient, part)
         if box_forms.wrong_form(found, training_size_of_data(patient)) is None:
             yield from box_forms.of_damage(found, where, CHAPTER)
+            yield from box_forms.of_counting(found, where, CHAPTER)
 
 
 @check("data|held_out")

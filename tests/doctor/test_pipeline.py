@@ -4,16 +4,28 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
-from doctor.planted import SIDE, After, batches, centred, cropped, findings, mirrored, size, with_images, with_labels
+from doctor.planted import (
+    SIDE,
+    After,
+    batches,
+    centred,
+    cropped,
+    findings,
+    in_memory,
+    mirrored,
+    size,
+    with_images,
+    with_labels,
+)
 
 from course_lib import augment, ssd, voc
-from course_lib.doctor import museum
+from course_lib.doctor import setups
 from course_lib.doctor.patient import Patient
 
 
 @pytest.fixture(scope="module")
-def learned(small_devkit) -> museum.InMemory:
-    return museum.in_memory(voc.VOCDetection(small_devkit, "2007", "trainval"), 40)
+def learned(small_devkit) -> setups.InMemory:
+    return in_memory(small_devkit, "trainval")
 
 
 OF_TRANSFORM = (
@@ -193,9 +205,9 @@ class Seeded:
 def test_samples_that_are_augmented_alike_are_told(learned):
     plain = voc.Target(torch.tensor([[0.3, 0.4, 0.6, 0.7]]), torch.tensor([1]), torch.tensor([False]), "", (500, 375))
     pictures = tuple((image, replace(plain, image_id=str(k))) for k, (image, _) in enumerate(learned.samples))
-    data = museum.InMemory(pictures, learned.classes)
+    data = setups.InMemory(pictures, learned.classes)
     for every, named in ((1, "in the same way"), (8, "augmented alike, sample by sample"), (1000, None)):
-        loop = museum.Batches(data, Seeded(every), voc.collate, 8)
+        loop = setups.Batches(data, Seeded(every), voc.collate, 8)
         found = findings(Patient(data=data, batches=loop), "augmentation-differs")
         assert [named in seen for _, seen in found] == ([True] if named else [])
 
@@ -203,7 +215,7 @@ def test_samples_that_are_augmented_alike_are_told(learned):
 class Shuffled:
     """Each pass in another order, every image augmented by a seed of its own that never changes."""
 
-    def __init__(self, data: museum.InMemory) -> None:
+    def __init__(self, data: setups.InMemory) -> None:
         self.batches, self.passes = batches(data), 0
 
     def __iter__(self):
@@ -215,7 +227,7 @@ class Shuffled:
 
 def test_a_shuffled_image_that_is_always_augmented_alike_is_told_and_an_orderly_one_noted(learned):
     name = "every-pass-differs"
-    few = museum.InMemory(learned.samples[:24], learned.classes)
+    few = setups.InMemory(learned.samples[:24], learned.classes)
     assert "augmented exactly" in findings(Patient(data=few, batches=Shuffled(few)), name)[0][1]
     orderly = Patient(data=few, batches=batches(few))
     assert findings(orderly, name) == [] and "augmented exactly" in findings(orderly, name, severity=("note",))[0][1]
