@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import cv2
 import numpy as np
@@ -259,7 +259,7 @@ def same_in_every_batch(samples: list[Sample]) -> Iterator[Finding]:
         if len(places) < 6:
             continue
         same = [alike(by_batch[first][place], by_batch[second][place]) for place in places]
-        usual = [alike(by_batch[first][a], by_batch[second][b]) for a, b in zip(places, places[1:], strict=False)]
+        usual = [alike(by_batch[first][a], by_batch[second][b]) for a, b in pairwise(places)]
         # Mirrored or not, and nothing else, is the same by chance in half of all pairs.
         if np.mean(same) > 0.85 and np.mean(usual) < 0.6:
             yield warning(
