@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
+import torch
 
 from course_lib.doctor import box_forms, markers
 from course_lib.doctor.checks import check
@@ -227,6 +229,48 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
 SEEN_STILL = 0.3
 
 
+@check("transform")
+def random_numbers_move_on(patient: Patient) -> Iterator[Finding]:
+    """Does a transform that leaves something to chance give one picture in different ways?"""
+    chances = sorted(chances_in(patient.transform))
+    if not chances or not marked(patient):
+        return
+    transform = patient.transform
+    with suppress(Exception):  # what cannot be copied is used as it is
+        transform = deepcopy(transform)
+    image, target = markers.drawn(USUAL_SIZE, [1, 1, 1], np.random.default_rng(0))
+    with patient.undisturbed():
+        results = [transform(image, target) for _ in range(CALLS)]
+    first, told = results[0]
+    if all(np.array_equal(first, image) and np.array_equal(told.boxes, target.boxes) for image, target in results[1:]):
+        yield warning(
+            f"the transform gives one picture in the same way {CALLS} times, and its chances are "
+            f"{', '.join(f'{p:g}' for p in chances)}",
+            "every picture is mirrored, or none, and coloured alike: that is no augmentation",
+            "draw new random numbers for every sample: seed once, not in every call",
+            CHAPTER,
+        )
+
+
+CALLS = 16
+
+
+def chances_in(part: Any, depth: int = 6) -> set[float]:
+    """The chances `p`, neither 0 nor 1, that a transform and what it is made of are to be applied with."""
+    if depth == 0 or isinstance(part, (str, bytes, int, float, np.ndarray, torch.Tensor, type(None))):
+        return set()
+    own = getattr(part, "p", None)
+    found = {own} if isinstance(own, float) and 0.05 < own < 0.95 else set()
+    if isinstance(part, dict):
+        inside = list(part.values())
+    elif isinstance(part, (list, tuple)):
+        inside = list(part)
+    else:
+        cells = getattr(part, "__closure__", None) or ()
+        inside = [*getattr(part, "__dict__", {}).values(), *(cell.cell_contents for cell in cells)]
+    return found.union(*(chances_in(one, depth - 1) for one in inside))
+
+
 @check("pictures", "transform")
 def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
     """How many objects of the data does the transform leave?"""
@@ -271,5 +315,6 @@ CHECKS = (
     labels_stay_with_their_boxes,
     colours_stay,
     objects_are_kept,
+    random_numbers_move_on,
     share_of_objects_lost,
 )

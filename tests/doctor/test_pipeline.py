@@ -33,6 +33,8 @@ OF_TRANSFORM = (
     "labels-stay-with-their-boxes",
     "colours-stay",
     "objects-are-kept",
+    "transform-works",
+    "random-numbers-move-on",
     "share-of-objects-lost",
 )
 OF_BATCHES = (
@@ -210,6 +212,13 @@ def test_samples_that_are_augmented_alike_are_told(learned):
         loop = setups.Batches(data, Seeded(every), voc.collate, 8)
         found = findings(Patient(data=data, batches=loop), "augmentation-differs")
         assert [named in seen for _, seen in found] == ([True] if named else [])
+
+
+def test_a_seed_in_every_call_is_told_by_the_chances_that_never_come_out_otherwise():
+    name = "random-numbers-move-on"
+    for transform in (augment.training_mini(SIDE), augment.training(SIDE), augment.evaluation(SIDE)):
+        assert findings(Patient(transform=transform), name) == []
+    assert "chances are 0.5" in findings(Patient(transform=Seeded(1)), name)[0][1]
 
 
 class Shuffled:
