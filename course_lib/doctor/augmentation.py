@@ -255,20 +255,29 @@ def random_numbers_move_on(patient: Patient) -> Iterator[Finding]:
 CALLS = 16
 
 
-def chances_in(part: Any, depth: int = 6) -> set[float]:
+def chances_in(transform: Any) -> set[float]:
     """The chances `p`, neither 0 nor 1, that a transform and what it is made of are to be applied with."""
-    if depth == 0 or isinstance(part, (str, bytes, int, float, np.ndarray, torch.Tensor, type(None))):
-        return set()
-    own = getattr(part, "p", None)
-    found = {own} if isinstance(own, float) and 0.05 < own < 0.95 else set()
-    if isinstance(part, dict):
-        inside = list(part.values())
-    elif isinstance(part, (list, tuple)):
-        inside = list(part)
-    else:
-        cells = getattr(part, "__closure__", None) or ()
-        inside = [*getattr(part, "__dict__", {}).values(), *(cell.cell_contents for cell in cells)]
-    return found.union(*(chances_in(one, depth - 1) for one in inside))
+    found, seen, waiting = set(), set(), [transform]
+    while waiting and len(seen) < MOST_PARTS:
+        part = waiting.pop(0)
+        if id(part) in seen or isinstance(part, PLAIN):
+            continue
+        seen.add(id(part))
+        own = getattr(part, "p", None)
+        if isinstance(own, float) and 0.05 < own < 0.95:
+            found.add(own)
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, (list, tuple)):
+            waiting += part
+        else:
+            waiting += getattr(part, "__dict__", {}).values()
+            waiting += [cell.cell_contents for cell in getattr(part, "__closure__", None) or ()]
+    return found
+
+
+MOST_PARTS = 3000
+PLAIN = (str, bytes, int, float, type(None), type, np.ndarray, torch.Tensor)
 
 
 @check("pictures", "transform")
