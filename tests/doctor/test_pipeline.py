@@ -18,7 +18,7 @@ from doctor.planted import (
     with_labels,
 )
 
-from course_lib import augment, ssd, voc
+from course_lib import augment, profiles, ssd, voc, weights
 from course_lib.doctor import setups
 from course_lib.doctor.patient import Patient
 
@@ -266,6 +266,27 @@ def test_what_the_first_convolution_receives_is_measured(learned):
     assert "due for the pretrained weights" in findings(others, NORMALISED)[0][1]
     near = patient_of(learned, expects=((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)))
     assert findings(near, NORMALISED) == []
+
+
+@pytest.fixture(scope="module")
+def taught() -> ssd.SSD:
+    """The recorded detector, whose trunk EmojiVOC has taught."""
+    return weights.load(profiles.RECORD)
+
+
+def test_pretrained_statistics_tell_which_colour_came_first_and_in_what_unit(learned, taught):
+    name = "pixels-are-those-that-statistics-know"
+    pretrained = dict(taught.state_dict())
+
+    def said(change) -> list[tuple[str, str]]:
+        transform = augment.training_mini(taught.image_size)
+        loop = setups.Batches(learned, transform, voc.collate, 20)
+        parts = {"outputs": lambda batch: taught(change(batch.images)), "pretrained": pretrained}
+        return findings(Patient(batches=loop, model=taught, **parts), name)
+
+    assert said(lambda images: images) == []
+    assert "fit better with red and blue exchanged" in said(lambda images: images.flip(1))[0][1]
+    assert "off by" in said(lambda images: images.float() * 20)[0][1]
 
 
 def test_grey_pictures_are_in_no_wrong_order(learned):
