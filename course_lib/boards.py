@@ -8,11 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from course_lib import viz
 from course_lib.detect import detect_image
+from course_lib.doctor import Finding
 from course_lib.files import DataError
 from course_lib.ssd import SSD
 from course_lib.voc import ImageDataset
 
-FOLDER = "tensorboard"  # in a run's folder
+FOLDER, SIGNS = "tensorboard", "vital signs"  # in a run's folder, and in that
 # Under which name TensorBoard shows a number of a record; before the slash the group.
 CURVES = {
     "loc": "loss/box",
@@ -49,13 +50,14 @@ class Board:
 
     def __init__(self, run: str | Path, model: SSD, dataset: ImageDataset) -> None:
         self.folder, self.model, self.dataset, self.writer = Path(run) / FOLDER, model, dataset, None
+        self.signs, self.step = None, 0
 
     def __enter__(self) -> "Board":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.writer:
-            self.writer.close()
+        for writer in filter(None, (self.writer, self.signs)):
+            writer.close()
 
     def report(self, record: Mapping) -> None:
         """Write a record of the history, and where the model was measured what it finds in the picture."""
@@ -70,6 +72,23 @@ class Board:
         if "map" in record and (pixels := self.picture()) is not None:
             self.writer.add_image("detections", pixels, epoch, dataformats="HWC")
         self.writer.flush()
+
+    def sample(self, numbers: Mapping[str, float]) -> None:
+        """Write a sample of `doctor.VitalSigns`: by steps, and so as a run of its own beside the epochs."""
+        self.step = int(numbers["step"])
+        if self.signs is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.signs = SummaryWriter(str(self.folder / SIGNS), purge_step=self.step)
+        for name, value in numbers.items():
+            if name != "step" and viz.is_number(value):
+                self.signs.add_scalar(f"vital signs/{name}", value, self.step)
+
+    def finding(self, one: Finding) -> None:
+        """Write what `doctor.VitalSigns` found in its last sample, as text."""
+        if self.signs is not None:
+            self.signs.add_text(f"{one.severity}/{one.check}", str(one), self.step)
+            self.signs.flush()
 
     def picture(self) -> np.ndarray | None:
         """The first image with what the model finds in it, [H, W, 3]; None where it cannot be read."""

@@ -7,6 +7,7 @@ import typer
 from course_lib import (
     commands_data,
     commands_detect,
+    commands_doctor,
     commands_evaluate,
     commands_export,
     commands_split,
@@ -19,7 +20,7 @@ from course_lib.stopping import Stopped
 from course_lib.terminal import complain
 
 app = typer.Typer(
-    help="SSD from Scratch: make data, train, measure, detect, export.",
+    help="SSD from Scratch: make data, examine, train, measure, detect, export.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # a box would break the paths in a message
@@ -31,6 +32,7 @@ app.command()(commands_split.split)
 app.command()(commands_train.train)
 app.command()(commands_evaluate.evaluate)
 app.command()(commands_detect.detect)
+app.command()(commands_doctor.doctor)
 app.command("export")(commands_export.export_command)
 
 

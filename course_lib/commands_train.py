@@ -26,6 +26,7 @@ from course_lib import (
     trees,
     weights,
 )
+from course_lib.doctor import Finding, VitalSigns
 from course_lib.files import DataError
 from course_lib.live import Live
 from course_lib.profiles import Profile
@@ -71,6 +72,9 @@ def train(
         typer.Option(help="Weights to start from, a .safetensors file of a run, perhaps of other classes."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch/--no-watch", help="Say so when something is odd about how it learns.")
+    ] = True,
 ) -> None:
     """Train a detector. A finished run is left as it is, an unfinished one goes on.
 
@@ -93,7 +97,7 @@ def train(
         dist.barrier()  # the others find what the first has made
     facts = notes(chosen, run, data is not None) | {"preparation_seconds": round(time.monotonic() - started, 1)}
     may_change = [setting.partition("=")[0] for setting in settings or []]
-    fit(chosen, run, criterion, facts, checkpoint_minutes, may_change)
+    fit(chosen, run, criterion, facts, checkpoint_minutes, may_change, watch)
     if training.rank() == 0:
         say(f"The run is complete: {run}.")
         say(f"Measure it: {command('evaluate', '--run', run)}")
@@ -191,9 +195,15 @@ def notes(chosen: Profile, run: Path, own: bool) -> dict:
 
 
 def fit(
-    chosen: Profile, run: Path, criterion: losses.Loss, facts: dict, checkpoint_minutes: float, may_change: list[str]
+    chosen: Profile,
+    run: Path,
+    criterion: losses.Loss,
+    facts: dict,
+    checkpoint_minutes: float,
+    may_change: list[str],
+    watch: bool,
 ) -> None:
-    """Train to the end, and show it where this is the first process."""
+    """Train to the end; show it, and look at its vital signs, where this is the first process."""
     recipe = chosen.recipe
     model = chosen.start(run, recipe.seed, loss=criterion)
     live = Live(console, say, recipe.epochs, recipe.batch_size)
@@ -203,7 +213,12 @@ def fit(
         live.report(record)
         board.report(record)
 
-    shows = {"report": report, "follow": live.follow} if training.rank() == 0 else {}
+    def say_finding(finding: Finding) -> None:
+        live.finding(finding)
+        board.finding(finding)
+
+    signs = VitalSigns(say=say_finding, show=board.sample) if watch else None
+    shows = {"report": report, "follow": live.follow, "watch": signs} if training.rank() == 0 else {}
     trainer = Trainer(
         model,
         chosen.training_set(),

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from course_lib.doctor import Finding
+
 WINDOW = 30.0  # seconds over which the pace is measured
 MOVES, LINES = 1.0, 60.0  # seconds from one look at a step to the next, on a terminal and in a file
 
@@ -70,6 +72,10 @@ class Live:
         """Print the line of an epoch. The pace is measured anew: what comes between two epochs is no training."""
         self.seen.clear()
         self.say(words_of_epoch(record))
+
+    def finding(self, one: Finding) -> None:
+        """Print what `doctor.VitalSigns` has found, in one line."""
+        self.say(f"{one.severity}: {one.seen}: {one.cure} (chapter {one.chapter})")
 
     def words(self, numbers: dict) -> str:
         """A step in words: where it is, how fast, what it gave, and how long the training will take from here."""

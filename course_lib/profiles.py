@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from course_lib import augment, download, emoji_voc, evaluation, files, losses, machine, priors, runs, ssd, weights
 from course_lib.detect import Detections
+from course_lib.doctor import setups
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
 from course_lib.training import Recipe
@@ -89,8 +90,8 @@ class Profile:
         workers: processes that load images, beside the one that trains.
         augmentation: gives the training transform for an image size.
         pretraining_steps: of the backbone as a classifier, before it becomes a detector's; 0 for none.
-        backbone_weights: torchvision's VGG16 or EfficientNet-Lite0's, from which the backbone starts; None: from
-            random weights.
+        backbone_weights: torchvision's VGG16, EfficientNet-Lite0's or those of a detector of ours, from which the
+            backbone starts; None: from random weights.
         start_weights: a detector's, perhaps of other classes, from which training starts: then nothing is pretrained.
         record: the recorded weights of a full run, where the course has them.
     """
@@ -271,6 +272,8 @@ class Profile:
                 f"{to_have(self.backbone_weights)}; to start from random weights on purpose, set {random} in "
                 f"profiles.{self.name}",
             )
+        if self.backbone_weights.suffix == ".safetensors":
+            return weights.read(self.backbone_weights)[1]
         return weights.read_pth(self.backbone_weights)
 
     def training_set(self) -> ImageDataset:
@@ -348,6 +351,19 @@ def cpu() -> Profile:
     )
 
 
+def nano() -> Profile:
+    """EmojiVOC at 96 pixels, on the recorded detector's trunk: a training of a minute, for chapters 13 and on."""
+    return replace(
+        cpu(),
+        name="nano",
+        architecture="ssd_nano",
+        recipe=setups.RECIPE,
+        pretraining_steps=0,
+        record=None,
+        backbone_weights=RECORD,
+    )
+
+
 def gpu() -> Profile:
     """Pascal VOC 2007 + 2012 and SSD300: hours on a GPU.
 
@@ -410,7 +426,7 @@ def photos(
     )
 
 
-PROFILES = {"cpu": cpu, "gpu": gpu, "photos": photos}
+PROFILES = {"cpu": cpu, "nano": nano, "gpu": gpu, "photos": photos}
 
 
 def profile(name: str | None = None) -> Profile:

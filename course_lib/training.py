@@ -192,6 +192,26 @@ def require_measure(recipe: Recipe, measured: bool) -> None:
         )
 
 
+class Watch:
+    """What a `Trainer` tells of its steps to whoever watches it; this one looks at nothing.
+
+    `doctor.VitalSigns` is one that does. What it is told of stays on the device: to read it, the host waits.
+    """
+
+    def before(self, trainer: "Trainer") -> None:
+        """A step begins."""
+
+    def computed(self, step: Step) -> None:
+        """What the network makes of a batch, or of each micro-batch."""
+
+    def after(self, numbers: dict[str, Tensor]) -> None:
+        """A step has ended, with the numbers that `Trainer.step` gives."""
+
+    def record(self) -> dict:
+        """What it adds to the record of an epoch that has ended."""
+        return {}
+
+
 class Trainer:
     """Train a detector; interrupted at any moment, a new `Trainer` on the same folder goes on.
 
@@ -210,6 +230,7 @@ class Trainer:
         report: called with every record that goes into the history.
         follow: called with the numbers of every step: "epoch", "step" and "steps" of the run, "lr", the losses and
             "grad_norm".
+        watch: looks at the steps as they are taken; give it to the first process only.
         checkpoint_minutes: the run's state is kept when an epoch ends, and within it whenever so much time has gone
             by; 0: after every step. `runs.save` says what a state costs.
         may_change: fields of the recipe that may differ from what the run in the folder has learned with so far, of
@@ -239,13 +260,14 @@ class Trainer:
         notes: dict | None = None,
         report: Callable[[dict], None] = lambda record: None,
         follow: Callable[[dict], None] = lambda numbers: None,
+        watch: Watch | None = None,
         checkpoint_minutes: float = 10.0,
         may_change: Collection[str] = (),
     ) -> None:
         runs.refuse_other_classes(model, dataset.classes)
         require_objects(dataset)
         self.model, self.recipe, self.run = model, recipe, Path(run)
-        self.evaluate, self.report = evaluate, report
+        self.evaluate, self.report, self.watch = evaluate, report, watch or Watch()
         self.loss = loss or losses.MultiBoxLoss()
         self.progress = Progress(self.run, model, recipe, self.loss, len(dataset), notes or {}, follow)
         self.device = model.priors.device
@@ -304,6 +326,7 @@ class Trainer:
                 computed = compute(
                     network, part, self.loss, self.recipe.match_iou, self.model.priors, self.dtype, matched
                 )
+                self.watch.computed(computed)
                 own = {name: value * share for name, value in computed.parts.items()}
                 # The mean of the processes' gradients is to be the sum of their shares.
                 self.scaler.scale(losses.total(own) * world_size()).backward()
@@ -374,13 +397,15 @@ class Trainer:
         progress.start_clock()
         for batch in self.loader:
             with self.advice():
+                self.watch.before(self)
                 numbers = self.step(network, batch.to(self.device))
+                self.watch.after(numbers)
             progress.add(numbers)
             self.between_steps()
         progress.pass_on()
         progress.count_time()
         record = {"epoch": epoch + 1, "images": (epoch + 1) * self.sampler.length, "lr": self.rate()}
-        return record | progress.means()
+        return record | progress.means() | self.watch.record()
 
     def between_steps(self) -> None:
         """Keep the run where it is time for that, and end where a signal has asked for it."""

@@ -491,13 +491,24 @@ def lite0_file() -> Path:
 
 
 def load_backbone(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
-    """Start a model's backbone from what ImageNet taught one like it: EfficientNet-Lite0, or VGG16.
+    """Start a model's backbone from what ImageNet taught one like it, or from a detector's.
+
+    Args:
+        state_dict: the classifier's, or that of a detector of ours with the same backbone.
 
     Raises:
         ValueError: see `load_efficientnet_lite0` and `load_vgg16`.
     """
+    own = {name.removeprefix("backbone."): t for name, t in state_dict.items() if name.startswith("backbone.")}
+    if shapes(own) == shapes(model.backbone.state_dict()):
+        model.backbone.load_state_dict(own)
+        return
     fill = load_efficientnet_lite0 if isinstance(model.backbone, InvertedResiduals) else load_vgg16
     fill(model, state_dict)
+
+
+def shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def load_efficientnet_lite0(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 `ssd_mini`, the course's recorded weights, on EmojiVOC's test images; calibrated on its training images. With the folder
 of a run on photographs, `python experiments/int8.py runs/photos`, also that run's best weights, on the list of its tree
-that `evaluate --run` measures on, calibrated on what it was trained on. Result in experiments/results/int8.json.
+that `evaluate --run` measures on, or the one that is named after the folder; calibrated on what it was trained on.
+Result in experiments/results/int8.json, each model with its own provenance.
 """
 
 import json
@@ -52,10 +53,10 @@ def measured(model: ssd.SSD, calibration: ImageSet, dataset: ImageDataset) -> di
     return result
 
 
-def photographs(run: Path) -> tuple[ssd.SSD, ImageSet, ImageDataset]:
+def photographs(run: Path, on: str | None = None) -> tuple[ssd.SSD, ImageSet, ImageDataset]:
     """The detector of a run, pictures to calibrate on, and photographs to measure on."""
     data = runs.read_provenance(run)["data"]
-    test, _ = own_tree.to_measure(run)
+    test, _ = own_tree.to_measure(run, on=on)
     return weights.load(run / "best.safetensors"), ImageSet(data["tree"], data["train_on"]), ImageDataset((test,))
 
 
@@ -67,13 +68,14 @@ def main() -> None:
         profile.prepare(show_progress=True)
         missing["ssd_mini"] = weights.load(profile.record), profile.train[0], ImageDataset(profile.test)
     if sys.argv[1:]:
-        given = photographs(Path(sys.argv[1]))
+        given = photographs(Path(sys.argv[1]), *sys.argv[2:3])
         missing[given[0].architecture] = given
     for name, given in missing.items():
         print(f"int8: {name}", flush=True)
-        result["models"][name] = measured(*given) | {"threads": 1, "batch": BATCH}
+        made = runs.environment() | {"onnxruntime": onnxruntime.__version__}
+        result["models"][name] = measured(*given) | {"threads": 1, "batch": BATCH, "provenance": made}
+        result["provenance"] = made
     if missing:
-        result["provenance"] = runs.environment() | {"onnxruntime": onnxruntime.__version__}
         RESULT.parent.mkdir(exist_ok=True)
         write_whole(RESULT, json.dumps(result, indent=1) + "\n")
         print(f"int8: {RESULT}")

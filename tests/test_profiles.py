@@ -25,7 +25,7 @@ def test_the_profile_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("COURSE_PROFILE", "gpu")
     assert profiles.profile().name == "gpu" and profiles.profile("cpu").name == "cpu"
     monkeypatch.setenv("COURSE_PROFILE", "tpu")
-    with pytest.raises(ValueError, match=r"'tpu'.*cpu or gpu"):
+    with pytest.raises(ValueError, match=r"'tpu'.*cpu or nano or gpu"):
         profiles.profile()
 
 

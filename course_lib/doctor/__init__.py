@@ -9,3 +9,4 @@ from course_lib.doctor.examination import examine as examine
 from course_lib.doctor.findings import Finding as Finding
 from course_lib.doctor.findings import Report as Report
 from course_lib.doctor.patient import Patient as Patient
+from course_lib.doctor.vital_signs import VitalSigns as VitalSigns

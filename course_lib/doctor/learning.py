@@ -1,3 +1,437 @@
-"""Checks of learning."""
+"""Checks of learning: does it learn one batch, what of it, how fast, and does its detection find what it has learned?
 
-CHECKS = ()
+They share one trial (`trial`), in which the patient takes its own steps on a few images until it should know them by
+heart. Its thresholds are from healthy trainings of `museum.healthy`: with and without a trained trunk, with each loss,
+by SGD and AdamW. There the loss falls below a fifth in 100 steps, or below a half at a tenth of the usual rate.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from course_lib.batches import Batch
+from course_lib.detect import Detections
+from course_lib.doctor import answers, decodings, histories
+from course_lib.doctor.answers import Found, Grasp
+from course_lib.doctor.checks import check
+from course_lib.doctor.findings import Finding, fault, note, warning
+from course_lib.doctor.patient import Patient
+from course_lib.doctor.trial import Steps, Taken, Trial, shape, usual_batch
+
+STEPS, RANGE = 100, 32  # of the trial, and of the test of rates
+NEEDS = ("batches", "model", "optimizer", "step")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial was, and what the patient's answers on its images were worth before and after it.
+
+    Attributes:
+        trial: the steps.
+        read: the batch as this course's.
+        before: of the priors, by their outputs while training.
+        after, after_eval: the same after it, while training and in evaluation mode.
+        train, eval: what this course's detection finds with the outputs of either mode.
+        book, offsets: the detections of evaluation mode, and what they are made of.
+        own: those of the patient's own `detect`.
+        own_found: what they find.
+    """
+
+    trial: Trial
+    read: Batch | None = None
+    before: Grasp | None = None
+    after: Grasp | None = None
+    after_eval: Grasp | None = None
+    train: Found | None = None
+    eval: Found | None = None
+    book: list[Detections] | None = None
+    offsets: Tensor | None = None
+    own: list[Detections] | None = None
+    own_found: Found | None = None
+
+    @property
+    def found(self) -> float | None:
+        """The share of the objects that is found by whatever finds most; None where nothing can be detected."""
+        shares = [one.right for one in (self.train, self.eval, self.own_found) if one is not None]
+        return max(shares) if shares else None
+
+
+def outcome(patient: Patient) -> Outcome:
+    """The trial that all checks here look at."""
+    return patient.remembered("trial", lambda: tried(patient))
+
+
+def tried(patient: Patient) -> Outcome:
+    batch = usual_batch(patient)
+    read = patient.read(batch) if patient.has("read") else None
+    decodes = read is not None and patient.has("outputs") and patient.has("priors")
+    before = answers.by_the_book(patient, batch, read, training=True).grasp if decodes else None
+    with Steps(patient) as steps:
+        taken = []
+        for factor in shape(STEPS):
+            taken.append(steps.step(batch, factor))
+            if not taken[-1].finite:
+                break
+    trial = Trial(batch, taken)
+    if not trial.finite or not decodes:
+        return Outcome(trial, read, before)
+    train, evaluated = (answers.by_the_book(patient, batch, read, training=mode) for mode in (True, False))
+    own = [in_memory(one) for one in patient.detect(batch)] if patient.has("detect") else None
+    own_found = answers.found(own, read) if own is not None else None
+    return Outcome(
+        trial=trial,
+        read=read,
+        before=before,
+        after=train.grasp,
+        after_eval=evaluated.grasp,
+        train=train.found,
+        eval=evaluated.found,
+        book=evaluated.detections,
+        offsets=evaluated.offsets,
+        own=own,
+        own_found=own_found,
+    )
+
+
+def in_memory(one: Detections) -> Detections:
+    return Detections(*(values.detach().cpu() for values in one))
+
+
+@check(*NEEDS, learning=True)
+def overfits_one_batch(patient: Patient) -> Iterator[Finding]:
+    """Can it learn a few images by heart?"""
+    seen = outcome(patient)
+    trial, steps = seen.trial, len(seen.trial.steps)
+    if not trial.finite:
+        yield not_finite(trial)
+        return
+    found = seen.found
+    if found is not None and found >= 0.7:
+        yield note(
+            f"learned {len(seen.read.images)} images by heart in {steps} steps: {trial.parts()}; "
+            f"{found:.0%} of their {len(seen.eval.labels)} objects are found",
+            "data, targets, loss, network and optimizer work together",
+            "nothing to do",
+            13,
+        )
+    elif trial.share_left > 0.85:
+        yield did_not_learn(trial, found)
+    elif seen.before is not None:
+        yield from what_was_learned(seen)
+
+
+def not_finite(trial: Trial) -> Finding:
+    last = trial.steps[-1]
+    parts = ", ".join(f"{name} {value:.3g}" for name, value in last.losses.items())
+    before = ", ".join(f"{one.total:.3g}" for one in trial.steps[-4:-1])
+    return fault(
+        f"step {len(trial.steps)} on one batch gave {parts} and a gradient of length {last.before:.3g}, at a rate of "
+        f"{last.rate:.2g}; the losses before it were {before or 'none'}",
+        "one step of NaN makes every weight NaN, and nothing can be learned from there on",
+        "where the losses grew before, lower the learning rate; where it came at once, look for a logarithm of 0, a "
+        "division by 0 positives, or an exponential without a limit",
+        9,
+    )
+
+
+def did_not_learn(trial: Trial, found: float | None) -> Finding:
+    """Why the loss stays where it was, as far as the steps tell."""
+    updates, norm = trial.updates(), trial.norm()
+    moved = max(updates.values(), default=float("nan"))
+    rate = max(step.rate for step in trial.steps)
+    facts = f"gradient {norm:.2g} long, rate {rate:.2g}, kernels move by {moved:.1e} of their length in a step"
+    if rate == 0:
+        cure = "the optimizer takes no step, or at rate 0: call its step, give it the model's parameters, and a rate"
+    elif trial.share_left > 1.5 or moved > 0.1:
+        cure = "the steps are too long: divide the learning rate by 10, and warm up"
+    elif not moved >= 1e-6:
+        cure = "the weights stand still: look at the rate, at what is frozen, and whether these are the model's weights"
+    elif norm < 1e-6:
+        cure = "no gradient reaches the weights: look for detach, no_grad, argmax, or dead units on the way"
+    else:
+        cure = (
+            "multiply the learning rate by 10 and see; if that helps nothing, the loss does not depend on the answers"
+        )
+    objects = f"; {found:.0%} of the objects are found" if found is not None else ""
+    return fault(
+        f"{len(trial.steps)} steps on the same images left the loss at {trial.share_left:.0%} of what it was: "
+        f"{trial.parts()}; {facts}{objects}",
+        "what cannot learn a few images by heart learns nothing from thousands",
+        cure,
+        9,
+    )
+
+
+def what_was_learned(seen: Outcome) -> Iterator[Finding]:
+    """The loss fell, and few objects are found: which half is missing?"""
+    trial, before, after = seen.trial, seen.before, max(seen.after, seen.after_eval, key=lambda one: one.iou)
+    objects = int((seen.read.labels > 0).sum())
+    fell = f"the loss fell to {trial.share_left:.0%} ({trial.parts()}); {seen.found:.0%} of {objects} objects are found"
+    if not objects:
+        yield fault(
+            "none of the first batches has an object",
+            "without objects a detector learns that everything is background",
+            "look at the boxes and labels that the loop's loss is given",
+            1,
+        )
+        return
+    if not before.priors:
+        yield fault(
+            f"{fell}: no object overlaps any prior; the objects reach from {extent(seen.read)}, and priors are "
+            "fractions of the image",
+            "the loss falls because constant answers are learned; a detector cannot come of it",
+            "give matching, encoding and loss boxes in the unit and order of the priors",
+            6,
+        )
+        return
+    boxes, classes = boxes_learned(before, after), classes_learned(before, after, seen.read)
+    numbers = (
+        f"at the {after.priors} priors that answer for an object, the overlap of their boxes with it went from "
+        f"{before.iou:.2f} to {after.iou:.2f}, and the share with the right class from {before.named:.0%} to "
+        f"{after.named:.0%}"
+    )
+    if boxes and classes:
+        yield note(
+            f"{fell}; {numbers}",
+            "boxes and classes are both being learned, but slowly",
+            "a higher learning rate, or a trunk that has been taught, learns a few images by heart in 100 steps",
+            9,
+        )
+    elif boxes:
+        yield fault(
+            f"{fell}: it learns boxes but not classes; {numbers}",
+            "a box without the right class is a false alarm: AP stays near 0 while the loss falls",
+            "look at the class targets and their loss: labels against the order of the logits, background's place, the "
+            "share of negatives, the weights of classes",
+            7,
+        )
+    elif classes:
+        yield fault(
+            f"{fell}: it learns classes but not boxes; {numbers}",
+            "a named box beside its object is a false alarm: AP stays near 0 while the loss falls",
+            "look at the box targets and their loss: units, order and variances in encoding and decoding, the mask of "
+            "positives, the loss's weight",
+            6,
+        )
+    else:
+        yield fault(
+            f"{fell}: neither boxes nor classes are learned; {numbers}",
+            "a loss that falls and finds nothing is one of something else: constants, background, other objects",
+            "compare what the loss is given with the objects; are answers and targets in the priors' order?",
+            14,
+        )
+
+
+def boxes_learned(before: Grasp, after: Grasp) -> bool:
+    """Priors overlap their objects from the start: what counts is that they do so better."""
+    return after.iou >= 0.75 or after.iou - before.iou >= 0.06
+
+
+def classes_learned(before: Grasp, after: Grasp, read: Batch) -> bool:
+    several = len(read.labels[read.labels > 0].unique()) > 1
+    if several and after.named < 0.5 and after.named - before.named < 0.15:
+        return False
+    return after.told >= 0.85 or after.told - before.told >= 0.1
+
+
+def extent(read: Batch) -> str:
+    boxes = read.boxes[read.labels > 0]
+    return f"{float(boxes.min()):.3g} to {float(boxes.max()):.3g}"
+
+
+@check(*NEEDS, "outputs", "priors", "read", learning=True)
+def finds_every_class(patient: Patient) -> Iterator[Finding]:
+    """After it has learned a few images, does one class of them stay unfound?"""
+    seen = outcome(patient)
+    best = max((one for one in (seen.train, seen.eval) if one), key=lambda one: one.right, default=None)
+    if best is None or best.right < 0.7:
+        return
+    for label in best.labels.unique().tolist():
+        own = best.hit[best.labels == label]
+        others = best.hit[best.labels != label]
+        if len(own) >= 3 and not own.any() and len(others) and others.float().mean() >= 0.85:
+            yield fault(
+                f"of the {len(own)} objects of class {name_of(patient, label)} none is found, of all others "
+                f"{others.float().mean():.0%}, on images that it has learned by heart",
+                "a class that cannot be learned by heart has no targets: its AP stays at 0",
+                "look at this class's labels in the targets: taken for background, weighed with 0, or out of range",
+                7,
+            )
+
+
+def name_of(patient: Patient, label: int) -> str:
+    classes = patient.classes or ()
+    return f"{label} ({classes[label - 1]})" if 0 < label <= len(classes) else str(label)
+
+
+@check(*NEEDS, "outputs", "priors", "read", learning=True)
+def evaluation_mode_agrees(patient: Patient) -> Iterator[Finding]:
+    """Does it know in evaluation mode what it has learned in training mode?"""
+    seen = outcome(patient)
+    if seen.train is None or seen.train.right < 0.6 or seen.eval.right >= 0.5 * seen.train.right:
+        return
+    norms = [layer for layer in patient.model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    slow = [one for one in norms if one.track_running_stats and (one.momentum or 0) * STEPS < 3]
+    facts = (
+        f"{seen.train.right:.0%} of {len(seen.train.labels)} objects are found in training mode, and in evaluation "
+        f"mode {seen.eval.right:.0%}"
+    )
+    if slow:
+        yield note(
+            f"{facts}; {len(slow)} batch norms have a momentum of {slow[0].momentum}, too slow for {STEPS} steps",
+            "running statistics follow the weights slowly, and are not those of the images yet",
+            "nothing, if the training is long; else a momentum of 0.1",
+            3,
+        )
+        return
+    yield fault(
+        f"{facts}; the network has {len(norms)} batch norms",
+        "measured and used is a network in evaluation mode: it does not find what training has learned",
+        "look at batch norm's running statistics (momentum, a frozen or forgotten update, batches of one), and at "
+        "what else differs between model.train() and model.eval()",
+        3,
+    )
+
+
+@check(*NEEDS, "outputs", "priors", "read", "detect", learning=True)
+def detects_what_it_has_learned(patient: Patient) -> Iterator[Finding]:
+    """Does its own detection find what this course's finds with the same outputs?"""
+    seen = outcome(patient)
+    if seen.own is None or seen.eval is None or seen.eval.right < 0.6 or seen.own_found.right >= 0.6 * seen.eval.right:
+        return
+    said = decodings.difference(seen.own, seen.book, seen.offsets, patient.priors.cpu())
+    yield fault(
+        f"of {len(seen.eval.labels)} objects its own detection finds {seen.own_found.right:.0%}, and this course's "
+        f"finds {seen.eval.right:.0%} with the same outputs: {said.seen}",
+        "what was learned is lost on the way from the outputs to boxes: AP stays low whatever is trained",
+        said.cure,
+        10,
+    )
+
+
+@check(*NEEDS, learning=True)
+def gradients_and_clipping(patient: Patient) -> Iterator[Finding]:
+    """How long is the gradient before clipping, how often is it shortened, and is it this step's own?"""
+    trial = outcome(patient).trial
+    first, typical = trial.steps[0].before, trial.norm()
+    stale = median(step.stale for step in trial.steps[1:]) if len(trial.steps) > 1 else 0.0
+    if stale > 0.05:
+        yield fault(
+            f"the gradient of a step still holds that of the steps before, {stale:.1f} times its own",
+            "gradients that add up point where the weights were long ago: it learns badly or diverges",
+            "call optimizer.zero_grad() before each backward",
+            9,
+        )
+    if not isfinite(typical):
+        if all(step.rate == 0 for step in trial.steps) and trial.finite:
+            yield fault(
+                f"{len(trial.steps)} steps were taken, and the optimizer was not called in any of them",
+                "nothing changes the weights",
+                "call optimizer.step() after backward(), on the optimizer that has the model's parameters",
+                9,
+            )
+        return
+    limit = median(step.after for step in trial.steps if step.clipped) if trial.clipped else None
+    if trial.clipped >= 0.9 and typical >= 1000 and typical >= 20 * limit:
+        yield warning(
+            f"{trial.clipped:.0%} of {len(trial.steps)} steps were clipped: the gradient is {typical:.0f} long "
+            f"({first:.0f} at first), and is shortened to {limit:.3g}",
+            "clipping hides a loss that is thousands of times too large: every step has the same length, whatever it "
+            "should learn",
+            "find out why the loss is so large (units of the boxes, a sum that is not divided by the positives); clip "
+            "for the odd step only",
+            9,
+        )
+    elif trial.clipped > 0.5:
+        yield note(
+            f"{trial.clipped:.0%} of the steps on one batch were clipped: the gradient is {typical:.3g} long, and is "
+            f"shortened to {limit:.3g}",
+            "the clip, and not the learning rate, decides how far a step goes",
+            "nothing in the first hundreds of steps; later, a higher clip_norm or a lower rate",
+            9,
+        )
+
+
+@check(*NEEDS, learning=True)
+def update_to_weight(patient: Patient) -> Iterator[Finding]:
+    """How far do the kernels of each group move in a step, as a share of their length?"""
+    trial = outcome(patient).trial
+    still = {name: value for name, value in trial.updates().items() if value < 1e-6}
+    wild = {name: value for name, value in trial.updates().items() if value > 0.3}
+    if still:
+        yield warning(
+            f"kernels of {in_words(still)} of their length in a step; about 1e-3 is usual",
+            "at that pace a training of thousands of steps changes next to nothing",
+            "raise this group's learning rate, or look for what keeps its gradient small",
+            9,
+        )
+    if wild:
+        yield warning(
+            f"kernels of {in_words(wild)} of their length in a step; about 1e-3 is usual",
+            "steps that long forget what the weights were: pretrained ones are lost in the first hundred steps",
+            "divide this group's learning rate by 10",
+            9,
+        )
+
+
+def in_words(updates: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} move by {value:.1e}" for name, value in updates.items())
+
+
+@check(*NEEDS, learning=True)
+def learning_rate_range(patient: Patient) -> Iterator[Finding]:
+    """At which rates does the loss fall, and is the one that is used among them?"""
+    with Steps(patient) as steps:
+        taken = []
+        for step in range(RANGE):
+            taken.append(steps.step(usual_batch(patient), 10 ** (4 * step / (RANGE - 1) - 2)))
+            if not taken[-1].finite or taken[-1].total > 4 * taken[0].total:
+                break
+    finite = [one for one in taken if one.finite]
+    if len(finite) < 5 or finite[-1].rate == 0:
+        return
+    low, high = falling_range(finite)
+    used = finite[0].rate * 100
+    trial = outcome(patient).trial
+    text = f"on one batch the loss falls at rates from about {low:.1g} to {high:.1g}; the highest used is {used:.2g}"
+    learned = trial.finite and trial.share_left < 0.5
+    if learned or low / 10 <= used <= high * 10:
+        yield note(text, "this is where to look for a good rate", "try the upper third of that range", 9)
+    else:
+        yield warning(
+            text,
+            "far below, weights hardly move; far above, steps undo what was learned",
+            f"try a rate of about {(low * high**2) ** (1 / 3):.1g}, with a warmup",
+            9,
+        )
+
+
+def falling_range(taken: list[Taken]) -> tuple[float, float]:
+    """From the rate at which the loss has fallen by a twentieth of its whole fall to that at which it is lowest."""
+    smooth = [median(one.total for one in taken[max(0, i - 1) : i + 2]) for i in range(len(taken))]
+    lowest = min(range(len(smooth)), key=smooth.__getitem__)
+    bound = smooth[0] - 0.05 * (smooth[0] - smooth[lowest])
+    first = next((i for i in range(lowest + 1) if smooth[i] < bound), lowest)
+    return taken[first].rate, taken[lowest].rate
+
+
+@check("history")
+def history_of_the_run(patient: Patient) -> Iterator[Finding]:
+    """What do the losses, measurements and rates of its epochs say?"""
+    yield from histories.examined(patient.history)
+
+
+CHECKS = (
+    overfits_one_batch,
+    finds_every_class,
+    evaluation_mode_agrees,
+    detects_what_it_has_learned,
+    gradients_and_clipping,
+    update_to_weight,
+    learning_rate_range,
+    history_of_the_run,
+)

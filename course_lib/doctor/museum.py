@@ -1,193 +1,24 @@
 """The bug museum: faults that people have shipped, each planted in an otherwise healthy training."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-
-from course_lib import augment, losses, schedules, ssd, training, voc
-from course_lib.doctor.patient import Patient
-from course_lib.matching import match
-from course_lib.recipes import Recipe
-
-STEPS = 200
-RECIPE = Recipe(
-    epochs=20,
-    batch_size=16,
-    optimizer="adamw",
-    learning_rate=5e-3,
-    backbone_factor=0.4,
-    warmup_steps=20,
-    frozen_blocks=2,
-    match_iou=0.4,
+from course_lib.doctor import (
+    exhibits_data,
+    exhibits_detection,
+    exhibits_loss,
+    exhibits_matching,
+    exhibits_model,
+    exhibits_optimisation,
 )
+from course_lib.doctor.setups import Exhibit as Exhibit
+from course_lib.doctor.setups import Setup as Setup
+from course_lib.doctor.setups import healthy as healthy
+from course_lib.doctor.setups import in_memory as in_memory
 
-
-usual_match = partial(match, iou_threshold=RECIPE.match_iou)
-usual_optimizer = partial(training.make_optimizer, recipe=RECIPE)
-usual_schedule = partial(schedules.warmup_cosine, warmup_steps=RECIPE.warmup_steps, total_steps=STEPS)
-
-
-def pixels(batch: voc.Batch) -> Tensor:
-    """What a model of this course is given of a batch: it normalises by itself."""
-    return batch.images
-
-
-@dataclass(kw_only=True)
-class Setup:
-    """The ingredients of a training; an exhibit spoils one or a few of them, and `patient` puts them together.
-
-    Attributes:
-        data: to learn from: `data[i]` is an image `uint8 [H, W, 3]` and its target.
-        held_out: to measure on.
-        classes: names, without background.
-        transform: from image and target to image `uint8 [3, S, S]` and target; its `seed(number)` is called first.
-        collate: from samples to a batch.
-        model: made, filled and frozen.
-        pretrained: the tensors that it was meant to start with, by name.
-        frozen: how the names of parameters begin that are meant to stay.
-        priors: centre-size.
-        match, loss: as `matching.match` and `losses.MultiBoxLoss` are called.
-        optimizer: from the model to one.
-        schedule: from the optimizer to one; None: the rate stays.
-        clip_norm: None: gradients are never shortened.
-        images: what the network is given of a batch: by default its pixels.
-        further: more parts of the patient, by name: they replace what would be put together, such as `step`.
-    """
-
-    data: Sequence
-    held_out: Sequence
-    classes: tuple[str, ...]
-    transform: Callable
-    model: nn.Module
-    priors: Tensor
-    collate: Callable = voc.collate
-    pretrained: Mapping[str, Tensor] | None = None
-    frozen: tuple[str, ...] = ()
-    match: Callable = usual_match
-    loss: Callable = field(default_factory=losses.MultiBoxLoss)
-    optimizer: Callable[[nn.Module], torch.optim.Optimizer] = usual_optimizer
-    schedule: Callable[[torch.optim.Optimizer], Any] | None = usual_schedule
-    clip_norm: float | None = RECIPE.clip_norm
-    batch_size: int = RECIPE.batch_size
-    steps: int = STEPS
-    images: Callable[[voc.Batch], Tensor] = pixels
-    further: dict[str, Any] = field(default_factory=dict)
-
-    def patient(self) -> Patient:
-        optimizer = self.optimizer(self.model)
-        parts = {
-            "data": self.data,
-            "held_out": self.held_out,
-            "classes": self.classes,
-            "transform": self.transform,
-            "batches": Batches(self.data, self.transform, self.collate, self.batch_size),
-            "model": self.model,
-            "priors": self.priors,
-            "outputs": lambda batch: self.model(self.images(batch)),
-            "match": self.match,
-            "loss": self.loss,
-            "optimizer": optimizer,
-            "schedule": self.schedule(optimizer) if self.schedule else None,
-            "steps": self.steps,
-            "clip_norm": self.clip_norm,
-            "pretrained": self.pretrained,
-            "frozen": self.frozen,
-        }
-        return Patient(**parts | self.further)
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """A fault that somebody has shipped, or that costs people weeks.
-
-    Attributes:
-        title: in a few words.
-        story: where it was seen and what happened, with its source.
-        symptom: what its owner sees, from outside.
-        cure: the line that mends it.
-        chapter: of the course, which explains the right way.
-        plant: spoils a healthy set-up.
-        caught_by: checks whose finding names this cause; any one is enough.
-    """
-
-    title: str
-    story: str
-    symptom: str
-    cure: str
-    chapter: int
-    plant: Callable[[Setup], None]
-    caught_by: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Batches:
-    """A data set in batches, in its order and augmented; every pass gives the same."""
-
-    data: Sequence
-    transform: Callable
-    collate: Callable
-    size: int
-
-    def __len__(self) -> int:
-        return len(self.data) // self.size
-
-    def __iter__(self) -> Iterator:
-        for start in range(0, len(self) * self.size, self.size):
-            yield self.collate([self.sample(index) for index in range(start, start + self.size)])
-
-    def sample(self, index: int) -> tuple:
-        if hasattr(self.transform, "seed"):
-            self.transform.seed(index)
-        return self.transform(*self.data[index])
-
-
-@dataclass(frozen=True)
-class InMemory(Sequence):
-    """Images and targets that are read once, with the names of their classes."""
-
-    samples: tuple
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple:
-        return self.samples[index]
-
-
-def in_memory(data: Sequence, images: int) -> InMemory:
-    """The first images of a data set."""
-    return InMemory(tuple(data[index] for index in range(min(images, len(data)))), tuple(data.classes))
-
-
-def healthy(data: Sequence, held_out: Sequence, trunk: ssd.SSD | None = None, seed: int = 0) -> Setup:
-    """The training that exhibits spoil: `ssd_nano` on a few images, its trunk taken from a trained detector.
-
-    Args:
-        trunk: a detector with `ssd_nano`'s backbone, such as the recorded `ssd_mini`; None: the trunk is random, and
-            nothing is frozen.
-    """
-    classes = tuple(data.classes)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = ssd.ssd_nano(len(classes) + 1, classes)
-    known, frozen = None, ()
-    if trunk is not None:
-        known = {f"backbone.{name}": t.clone() for name, t in trunk.backbone.state_dict().items()}
-        model.load_state_dict(known, strict=False)
-        model.backbone.freeze(RECIPE.frozen_blocks)
-        frozen = tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
-    return Setup(
-        data=data,
-        held_out=held_out,
-        classes=classes,
-        transform=augment.training_mini(model.image_size),
-        model=model.train(),
-        priors=model.priors,
-        pretrained=known,
-        frozen=frozen,
-    )
+ROOMS = (
+    exhibits_data,
+    exhibits_matching,
+    exhibits_model,
+    exhibits_loss,
+    exhibits_optimisation,
+    exhibits_detection,
+)
+EXHIBITS: dict[str, Exhibit] = {name: exhibit for room in ROOMS for name, exhibit in room.EXHIBITS.items()}

@@ -1,0 +1,169 @@
+"""In which form boxes are written, judged by all of them together: units, and what the four numbers are."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from course_lib.boxes import to_corners
+from course_lib.doctor.findings import Finding, fault, warning
+from course_lib.doctor.samples import Objects
+
+FITS = 0.97  # of the boxes at least, where they are written in a form
+DAMAGED = 0.9  # where fewer are right than that, not some boxes are wrong, but how all of them are written
+FEW = 8  # boxes, fewer than which fit other layouts by chance
+BEYOND = 0.01  # of the image's side that a corner may lie outside it: rounding, and a pixel counted from 1
+USUAL_EXTENT = 0.2  # a data set all of whose objects lie at the upper left is none that anybody has made
+CORNERS, FRACTIONS = "corners (xmin, ymin, xmax, ymax)", "fractions"
+
+
+class Form(NamedTuple):
+    """A way of writing boxes: the unit and what the numbers are."""
+
+    unit: str
+    layout: str
+
+    def __str__(self) -> str:
+        return f"{self.layout} in {self.unit}"
+
+
+RIGHT = Form(FRACTIONS, CORNERS)
+
+# What makes corners, x first, of four numbers. The first that fits is taken: corners before all others.
+LAYOUTS = {
+    CORNERS: lambda boxes: boxes,
+    "(x, y, width, height)": lambda boxes: torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
+    "centre and size (x, y, width, height)": to_corners,
+    "(xmin, xmax, ymin, ymax)": lambda boxes: boxes[:, [0, 2, 1, 3]],
+    "corners with y before x (ymin, xmin, ymax, xmax)": lambda boxes: boxes[:, [1, 0, 3, 2]],
+    "reversed corners (xmax, ymax, xmin, ymin)": lambda boxes: boxes[:, [2, 3, 0, 1]],
+}
+
+
+def units(objects: Objects, side: int | None) -> dict[str, Tensor | float]:
+    """What the numbers may have been multiplied with, by name: for each object width, height, width, height."""
+    size = objects.sizes.repeat(1, 2)
+    known = {FRACTIONS: 1.0, "pixels": size, "percent": 100.0, "thousandths": 1000.0}
+    if side is not None:
+        known[f"pixels of an image of {side} x {side}"] = float(side)
+    return known | {"fractions that were divided by the image's size once more": 1 / size}
+
+
+def sound(corners: Float[Tensor, "N 4"], beyond: float = BEYOND) -> Bool[Tensor, " N"]:
+    """Which boxes have an area and lie in the image, given as corners in fractions."""
+    area = (corners[:, 2:] > corners[:, :2]).all(dim=1)
+    return area & (corners >= -beyond).all(dim=1) & (corners <= 1 + beyond).all(dim=1)
+
+
+def extent(corners: Float[Tensor, "N 4"]) -> float:
+    """How far right and down the boxes reach, as a share of the image: about 1 for any usual data."""
+    return float(corners[:, 2:].quantile(0.95, dim=0).mean()) if len(corners) else 0.0
+
+
+def form_of(objects: Objects, side: int | None = None) -> Form | None:
+    """The form in which nearly all boxes have an area, lie in their images and reach over much of them.
+
+    Args:
+        side: of the images that the network is given, pixels, where that may be the unit.
+
+    Returns:
+        None where no form fits: then the boxes are wrong in more than one way.
+    """
+    fitting: dict[Form, float] = {}
+    for (unit, factor), (layout, corners_of) in product(units(objects, side).items(), LAYOUTS.items()):
+        corners = corners_of(objects.boxes) / factor
+        enough = len(corners) >= (1 if layout == CORNERS else FEW)
+        if enough and float(sound(corners).double().mean()) >= FITS:
+            fitting[Form(unit, layout)] = extent(corners)
+    if fitting.get(RIGHT, 0.0) >= USUAL_EXTENT:
+        return RIGHT
+    # Numbers that fit in several units are of the one in which the objects fill the images: percent would fit in
+    # pixels as well, as small objects at the upper left.
+    return next((form for form, reach in fitting.items() if reach >= 0.85 * max(fitting.values())), None)
+
+
+def wrong_form(objects: Objects, side: int | None = None) -> Form | None:
+    """The form in which all boxes are written instead of corners in fractions; None where they are those, or damaged.
+
+    Corners in fractions that reach over a fiftieth of their images are wrong only if another form explains that.
+    """
+    if not len(objects) or not torch.isfinite(objects.boxes).all():
+        return None
+    right = sound(objects.boxes)
+    if float(right.double().mean()) >= DAMAGED and extent(objects.boxes[right]) >= USUAL_EXTENT:
+        return None
+    found = form_of(objects, side)
+    return None if found == RIGHT else found
+
+
+def of_form(objects: Objects, side: int | None, where: str, chapter: int) -> Iterator[Finding]:
+    """A fault where all boxes are written in another form than corners in fractions."""
+    form = wrong_form(objects, side)
+    if form is None:
+        return
+    low, high = float(objects.boxes.min()), float(objects.boxes.max())
+    what = f"boxes are {form}" if form.layout != CORNERS else f"boxes are in {form.unit}"
+    yield fault(
+        f"{where}{what}, {low:.3g} to {high:.3g}, where {CORNERS} in fractions of the image, 0 to 1, are due",
+        "no prior overlaps such a box as it should: objects fall to the wrong priors or to none, and offsets explode",
+        f"make {CORNERS} of them and divide by the image's width and height, once, where the annotations are read",
+        chapter,
+    )
+
+
+def kinds_of_damage(objects: Objects) -> dict[str, Bool[Tensor, " N"]]:
+    """Which boxes are no boxes in their image, by what is wrong with each; a box has one fault, the first."""
+    boxes, left = objects.boxes, torch.ones(len(objects), dtype=torch.bool)
+    size = boxes[:, 2:] - boxes[:, :2]
+    inside = boxes.clamp(0, 1)
+    seen = ((inside[:, 2:] - inside[:, :2]) > 0).all(dim=1)
+    known = torch.isfinite(boxes).all(dim=1)
+    in_pixels = (boxes.amax(dim=1) > 1.5) & sound(boxes / objects.sizes.repeat(1, 2))
+    kinds = {
+        "not numbers": ~known,
+        "in pixels": known & in_pixels,
+        "reversed": (size < 0).any(dim=1),
+        "without area": (size == 0).any(dim=1),
+        "outside": ~seen,
+        "reaching out": ((boxes < -BEYOND) | (boxes > 1 + BEYOND)).any(dim=1),
+    }
+    for name, which in kinds.items():
+        kinds[name] = which & left
+        left = left & ~which
+    return kinds
+
+
+NO_AREA = "the offset's logarithm of a size of zero or less is infinite or no number: one such box makes the loss NaN"
+DAMAGE = {
+    "not numbers": ("NaN or infinite", "one such box makes the loss NaN", "find where they come from: a division by 0"),
+    "in pixels": (
+        "in pixels where the others are in fractions",
+        "these objects overlap no prior, and their offsets are hundreds of times too large",
+        "divide the boxes of these images by width and height too",
+    ),
+    "reversed": ("reversed, xmax < xmin or ymax < ymin", NO_AREA, "swap min and max, or leave these objects out"),
+    "without area": ("without width or height", NO_AREA, "leave these objects out, or draw them again"),
+    "outside": (
+        "outside their image",
+        "there is nothing to see where they lie, and the nearest prior learns it all the same",
+        "leave them out: after a crop, drop the objects that have left the picture",
+    ),
+    "reaching out": (
+        "reaching out of their image by more than a hundredth of it",
+        "the network is to find edges that it cannot see",
+        "clip the boxes to 0..1",
+    ),
+}
+
+
+def of_damage(objects: Objects, where: str, chapter: int) -> Iterator[Finding]:
+    """What is wrong with some of the boxes, kind by kind."""
+    for name, which in kinds_of_damage(objects).items():
+        if which.any():
+            seen, why, cure = DAMAGE[name]
+            # VOC's own boxes lie inside; a library that rounds leaves them by less than `BEYOND`.
+            says = warning if name == "reaching out" else fault
+            yield says(f"{where}{objects.where(which)} have boxes {seen}", why, cure, chapter)

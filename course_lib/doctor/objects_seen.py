@@ -1,0 +1,220 @@
+"""Are boxes on their objects? Judged from pixels: an object differs from its surroundings, and ends with its box.
+
+
+Each box is measured in three ways in its picture: how far the colour inside is from that of a frame around it, how much
+more edges there are inside than in that frame, and how much stronger edges are along its sides than beside them. The
+same is measured of boxes of other pictures, put here: what chance gives. And of the boxes as they would be if a known
+mistake had been made and were taken back: mirrored, x and y exchanged, of the next picture, and so on.
+
+No single box can be judged so. A hundred can: in EmojiVOC, in VOC2007 and in photographs the mean of healthy boxes lies
+.7 to 1.2 deviations above chance, and that of mirrored, exchanged or shifted ones at most .3.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from course_lib.doctor import box_forms
+from course_lib.doctor.checks import check
+from course_lib.doctor.findings import Finding, fault, warning
+from course_lib.doctor.patient import Patient
+from course_lib.doctor.samples import as_rgb, objects, pictures, reading
+
+SIDE = 96  # pixels at which pictures are looked at
+LEAST = 4  # pixels of side below which a box says nothing
+OTHERS = 5  # pictures whose boxes are put into each
+ENOUGH = 40  # boxes, fewer than which are not judged
+CERTAIN = 5  # standard errors by which another reading must be better: some twenty are tried
+
+RIGHT, DOWN = np.array([0.1, 0, 0.1, 0]), np.array([0, 0.1, 0, 0.1])
+SMALLER, LARGER = np.array([0.5, 0.5, -0.5, -0.5]), np.array([-1, -1, 1, 1])
+
+Boxes = Float[np.ndarray, "K 4"]
+MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
+    "mirrored left to right": lambda b, _: np.stack([1 - b[:, 2], b[:, 1], 1 - b[:, 0], b[:, 3]], axis=1),
+    "turned upside down": lambda b, _: np.stack([b[:, 0], 1 - b[:, 3], b[:, 2], 1 - b[:, 1]], axis=1),
+    "turned by half": lambda b, _: 1 - b[:, [2, 3, 0, 1]],
+    "with x and y exchanged": lambda b, _: b[:, [1, 0, 3, 2]],
+    "turned by a quarter, clockwise": lambda b, _: np.stack([1 - b[:, 3], b[:, 0], 1 - b[:, 1], b[:, 2]], axis=1),
+    "turned by a quarter, anticlockwise": lambda b, _: np.stack([b[:, 1], 1 - b[:, 2], b[:, 3], 1 - b[:, 0]], axis=1),
+    "with x divided by the height and y by the width": lambda b, wide: b * [1 / wide, wide, 1 / wide, wide],
+    "moved by half their size to the upper left (centres for corners)": lambda b, _: b - half(b),
+    "moved by half their size to the lower right (corners for centres)": lambda b, _: b + half(b),
+    "half as far from the upper left": lambda b, _: b * 0.5,
+    "0.6 times as far from the upper left": lambda b, _: b * 0.6,
+    "0.75 times as far from the upper left": lambda b, _: b * 0.75,
+    "1.33 times as far from the upper left": lambda b, _: b * 4 / 3,
+    "1.67 times as far from the upper left": lambda b, _: b / 0.6,
+    "twice as far from the upper left": lambda b, _: b * 2,
+    "a tenth further right": lambda b, _: b + RIGHT,
+    "a tenth further left": lambda b, _: b - RIGHT,
+    "a tenth further down": lambda b, _: b + DOWN,
+    "a tenth further up": lambda b, _: b - DOWN,
+    "half as large": lambda b, _: b + half(b) * SMALLER,
+    "twice as large": lambda b, _: b + half(b) * LARGER,
+}
+
+
+def half(boxes: Boxes) -> Boxes:
+    return np.tile((boxes[:, 2:] - boxes[:, :2]) / 2, 2)
+
+
+class View:
+    """A picture prepared for looking at many boxes in it: sums over every rectangle from the upper left corner."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
+        across, down = (np.abs(cv2.Sobel(lab, cv2.CV_32F, *way, ksize=3)).sum(axis=2) for way in ((1, 0), (0, 1)))
+        planes = np.dstack([lab, across + down, across, down]).astype(np.float64)
+        self.sums = np.pad(planes.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0), (0, 0)))
+        self.wide = image.shape[1] / image.shape[0]
+
+    def total(self, x0, y0, x1, y1) -> np.ndarray:
+        s = self.sums
+        return s[y1, x1] - s[y0, x1] - s[y1, x0] + s[y0, x0]
+
+    def measure(self, boxes: Boxes) -> Float[np.ndarray, "K 3"]:
+        """Colour, edges and outline of each box against its surroundings; NaN where a box is too small or too large."""
+        box = np.rint(boxes.clip(0, 1) * SIDE).astype(np.int64)
+        size = np.maximum(box[:, 2:] - box[:, :2], 1)
+        margin = np.tile(np.maximum(2, size // 4), 2)
+        frame = (box + margin * [-1, -1, 1, 1]).clip(0, SIDE)
+        area, whole = size.prod(axis=1), (frame[:, 2:] - frame[:, :2]).prod(axis=1)
+        usable = (box[:, 2:] - box[:, :2] >= LEAST).all(axis=1) & (whole - area >= 0.1 * area)
+        inside, around = self.total(*box.T), self.total(*frame.T)
+        around = (around - inside) / np.maximum(whole - area, 1)[:, None]
+        inside = inside / area[:, None]
+        colour = np.linalg.norm(inside[:, :3] - around[:, :3], axis=1)
+        edges = np.log((inside[:, 3] + 1) / (around[:, 3] + 1))
+        found = np.stack([colour, edges, self.outline(box, size)], axis=1)
+        found[~usable] = np.nan
+        return found
+
+    def outline(self, box: np.ndarray, size: np.ndarray) -> Float[np.ndarray, " K"]:
+        """How much stronger edges are at the sides of boxes than up to six pixels beside them, the mean of the sides.
+
+        Sides at the picture's own edge say nothing.
+        """
+        x0, y0, x1, y1 = box.T
+        sides = []
+        for place, plane, across in ((x0, 4, True), (x1, 4, True), (y0, 5, False), (y1, 5, False)):
+            rows = []
+            for away in range(-6, 7):
+                at = place + away
+                there = (at >= 1) & (at <= SIDE - 2)
+                at = at.clip(0, SIDE - 1)
+                strip = self.total(at, y0, at + 1, y1) if across else self.total(x0, at, x1, at + 1)
+                rows.append(np.where(there, strip[:, plane] / size[:, 1 if across else 0], np.nan))
+            rows = np.stack(rows)
+            near = np.nan_to_num(rows[5:8]).max(axis=0)
+            beside = np.delete(rows, [5, 6, 7], axis=0)
+            count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
+            side = np.log((near + 1) / (np.nansum(beside, axis=0) / count + 1))
+            sides.append(np.where((place >= 2) & (place <= SIDE - 3), side, 0))
+        known = np.stack([(p >= 2) & (p <= SIDE - 3) for p in (x0, x1, y0, y1)]).sum(axis=0)
+        return np.where(known, np.sum(sides, axis=0) / np.maximum(known, 1), np.nan)
+
+
+def readings(
+    views: Sequence[View], boxes: Sequence[Boxes], further: dict[str, Sequence[Boxes]]
+) -> dict[str, Float[np.ndarray, " K"]]:
+    """How much boxes differ from chance under each reading: "own" as they are, and each mistake taken back.
+
+    Args:
+        views, boxes: of the same pictures.
+        further: more readings, by name.
+
+    Returns:
+        One number for each box that can be measured: the mean of its three measures, in deviations from chance.
+    """
+    chance, found = [], {name: [] for name in ("own", *MISTAKES, *further)}
+    for place, view in enumerate(views):
+        others = np.concatenate([boxes[(place + 7 * step) % len(boxes)] for step in range(1, OTHERS + 1)])
+        sets = {"": others, "own": boxes[place]} | {n: f(boxes[place], view.wide) for n, f in MISTAKES.items()}
+        sets |= {name: those[place] for name, those in further.items()}
+        measured = view.measure(np.concatenate(list(sets.values())))
+        ends = np.cumsum([len(those) for those in sets.values()])[:-1]
+        for name, rows in zip(sets, np.split(measured, ends), strict=True):
+            (found[name] if name else chance).append(rows)
+    chance = np.concatenate(chance)
+    if not np.isfinite(chance).any(axis=0).all():
+        return {}
+    mean, deviation = np.nanmean(chance, axis=0), np.nanstd(chance, axis=0)
+    scores = {}
+    for name, rows in found.items():
+        z = ((np.concatenate(rows) - mean) / deviation).clip(-3, 3)
+        z = z[np.isfinite(z[:, 0])]
+        known = np.isfinite(z)
+        scores[name] = np.where(known, z, 0).sum(axis=1) / known.sum(axis=1)
+    return scores
+
+
+def verdict(scores: dict[str, np.ndarray]) -> tuple[str, float, float] | None:
+    """The reading under which boxes are on objects where their own is none: its name, its mean and that of their own.
+
+    The name is "" where boxes are on nothing under any reading. None where all is well, or where they are too few.
+    """
+    own = scores.get("own", np.zeros(0))
+    if len(own) < ENOUGH:
+        return None
+    best = None
+    for name, values in scores.items():
+        if name == "own" or len(values) < ENOUGH / 2:
+            continue
+        error = (own.var() / len(own) + values.var() / len(values)) ** 0.5
+        better = values.mean() > own.mean() + CERTAIN * error and values.mean() > 2 * own.mean()
+        if better and (best is None or values.mean() > best[1]):
+            best = name, float(values.mean()), float(own.mean())
+    if best is None and len(own) >= 2 * ENOUGH and own.mean() < 2 * own.std() / len(own) ** 0.5:
+        return "", 0.0, float(own.mean())
+    return best
+
+
+def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iterator[Finding]:
+    """A fault where boxes would be on objects if a mistake were taken back; a warning where they are on nothing."""
+    found = verdict(scores)
+    if found is None:
+        return
+    name, there, here = found
+    measured = f"{len(scores['own'])} boxes differ from their surroundings by {here:.2f} deviations of boxes at random"
+    why = "boxes are beside their objects: what is learned is the mean place of all boxes, and no image helps"
+    if name:
+        yield fault(
+            f"{where}boxes are not on their objects, and would be {name}: {measured}, and by {there:.2f} then",
+            why,
+            "follow one box from where it is annotated to here, drawn into its picture",
+            chapter,
+        )
+    else:
+        yield warning(
+            f"{where}boxes are on nothing that can be told from its surroundings: {measured}",
+            f"if they belong to other pictures or places, {why}",
+            "look at some pictures with their boxes drawn",
+            chapter,
+        )
+
+
+@check("data")
+def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
+    """Do boxes lie where something differs from its surroundings, more than boxes of other pictures would?"""
+    if box_forms.wrong_form(objects(patient)) is not None:
+        return
+    found, targets = pictures(patient)[0], reading(patient).targets
+    usable = [(one, rgb) for one in found if (rgb := as_rgb(one.image)) is not None]
+    if len(usable) < 8:
+        return
+    boxes = [np.asarray(one.target.boxes, dtype=np.float64).reshape(-1, 4) for one, _ in usable]
+    further = {}
+    if len(targets) == len(patient.data):
+        for words, step in (("those of the image before", -1), ("those of the image after", 1)):
+            places = [(one.index + step) % len(targets) for one, _ in usable]
+            further[words] = [np.asarray(targets[at].boxes, dtype=np.float64).reshape(-1, 4) for at in places]
+    if all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
+        yield from of_readings(readings([View(rgb) for _, rgb in usable], boxes, further), "", 1)
+
+
+CHECKS = (boxes_are_on_objects,)

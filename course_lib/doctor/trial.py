@@ -1,0 +1,265 @@
+"""A trial: some steps of the patient's own on a batch, and what they do to losses, gradients and weights."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isfinite, log2
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from course_lib.batches import Batch
+from course_lib.doctor.patient import Patient
+
+IMAGES = 8  # of a batch of this course
+LOOK = 8  # steps from one look at the weights to the next
+FORESEEN = 3000  # steps of a schedule that are looked at: the warmup of any training is over by then
+# What a step may tell beside its losses.
+NO_LOSSES = ("norm", "lr", "rate", "step", "epoch", "time", "acc", "iou", "total", "positives")
+
+
+def losses_of(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """The losses among the numbers of a step; a "total" counts only where it is all there is."""
+    known = {
+        name: float(value)
+        for name, value in numbers.items()
+        if isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
+    }
+    parts = {name: value for name, value in known.items() if not any(word in name.lower() for word in NO_LOSSES)}
+    return parts or known
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One step.
+
+    Attributes:
+        losses: by name.
+        before, after: length of the gradient as it was computed, and as the optimizer got it; NaN where it got none.
+        updates: by group, how far its kernels moved, as a share of their length; empty where nobody looked.
+        rate: the highest of all groups; 0 where the optimizer took no step.
+        stale: how much of the step before is still in the gradient, as a share of this step's own.
+    """
+
+    losses: dict[str, float]
+    before: float
+    after: float
+    updates: dict[str, float]
+    rate: float
+    stale: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(self.losses.values())
+
+    @property
+    def finite(self) -> bool:
+        return isfinite(self.total) and (isfinite(self.before) or self.before != self.before)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the gradient was shortened; a power of two is what sixteen bits are scaled by."""
+        if not 0 < self.after < self.before * (1 - 1e-4):
+            return False
+        doublings = log2(self.before / self.after)
+        return doublings < 3.5 or abs(doublings - round(doublings)) > 1e-3
+
+
+def length(tensors: list[Tensor]) -> float:
+    """Euclidean length of all of them together, NaN of none."""
+    if not tensors:
+        return float("nan")
+    return float(
+        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one.detach().float()) for one in tensors]))
+    )
+
+
+@dataclass
+class Steps:
+    """Takes steps of a patient's own at rates of our choice, while its schedule stands still; a context.
+
+    The rates are multiples of the schedule's highest, or of those that there are without a schedule: so neither a
+    warmup that is longer than a trial nor a schedule that ends can make it look as if nothing could be learned.
+    """
+
+    patient: Patient
+    norms: dict[int, Tensor] = field(default_factory=dict)
+    handles: list = field(default_factory=list)
+    count: int = 0
+    cleared: bool = True  # nothing was computed since the optimizer's last step
+
+    def __enter__(self) -> "Steps":
+        optimizer = self.patient.optimizer
+        self.peaks = peak_rates(self.patient)
+        self.held = self.patient.schedule.state_dict() if hasattr(self.patient.schedule, "state_dict") else None
+        self.names = [str(group.get("name", f"group {i}")) for i, group in enumerate(optimizer.param_groups)]
+        learned = [p for p in self.patient.model.parameters() if p.requires_grad]
+        self.probes = {id(p) for p in learned[-1:]}
+        for number, parameter in enumerate(learned):
+            if id(parameter) in self.probes:
+                self.handles.append(parameter.register_hook(self.computed))
+            self.handles.append(parameter.register_post_accumulate_grad_hook(self.accumulated(number)))
+        self.handles.append(optimizer.register_step_pre_hook(self.before))
+        self.handles.append(optimizer.register_step_post_hook(self.after))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def computed(self, gradient: Tensor) -> None:
+        self.own = gradient.detach().clone()
+
+    def accumulated(self, number: int) -> Callable[[Tensor], None]:
+        def note(parameter: Tensor) -> None:
+            self.norms[number] = torch.linalg.vector_norm(parameter.grad.detach().float())
+            if id(parameter) in self.probes and self.cleared:
+                self.cleared = False  # from here on the step's own parts add up
+                self.stale = length([parameter.grad - self.own]) / max(length([self.own]), 1e-12)
+
+        return note
+
+    def before(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """What the gradient is like, and the rate of this step."""
+        self.long = length(list(self.norms.values()))
+        self.short = length([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
+        self.own_rates = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, self.peaks or self.own_rates, strict=True):
+            group["lr"] = rate * self.factor
+        self.rate = max((float(group["lr"]) for group in optimizer.param_groups), default=0.0)
+        self.weights = self.kernels() if self.count % LOOK == LOOK - 1 else []
+
+    def after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """How far the weights have gone; the rates are the patient's again."""
+        self.cleared = True
+        for name, was, now in zip(self.names, self.weights, self.kernels() if self.weights else [], strict=False):
+            moved = length([a - b for a, b in zip(now, was, strict=True)])
+            self.updates[name] = moved / max(length(was), 1e-12) if was else float("nan")
+        for group, rate in zip(optimizer.param_groups, self.own_rates, strict=True):
+            group["lr"] = rate
+
+    def kernels(self) -> list[list[Tensor]]:
+        groups = self.patient.optimizer.param_groups
+        return [[p.detach().clone() for p in group["params"] if p.ndim > 1 and p.requires_grad] for group in groups]
+
+    def step(self, batch: Any, factor: float = 1.0) -> Taken:
+        """One step at so many times the rate."""
+        self.norms.clear()
+        self.factor, self.updates, self.long, self.short = factor, {}, float("nan"), float("nan")
+        self.rate, self.stale = 0.0, 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a schedule that is held says that it stands still
+            numbers = self.patient.step(batch)
+            if self.held is not None:
+                self.patient.schedule.load_state_dict(self.held)
+        self.count += 1
+        updates = {name: value for name, value in self.updates.items() if value == value}
+        return Taken(losses_of(numbers), self.long, self.short, updates, self.rate, self.stale)
+
+
+def peak_rates(patient: Patient) -> list[float] | None:
+    """The highest rate of each group over the steps of its schedule, which stands afterwards where it stood.
+
+    None where there is no schedule that a step moves on.
+    """
+    schedule, optimizer = patient.schedule, patient.optimizer
+    if isinstance(schedule, ReduceLROnPlateau) or not hasattr(schedule, "state_dict") or not hasattr(schedule, "step"):
+        return None
+    state = dict(schedule.state_dict())
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(min(patient.steps or FORESEEN, FORESEEN) - 1):
+                schedule.step()
+                peaks = [max(a, float(group["lr"])) for a, group in zip(peaks, optimizer.param_groups, strict=True)]
+    except (ValueError, TypeError):  # it has ended, or wants to be told something
+        pass
+    schedule.load_state_dict(state)
+    for group, setting in zip(optimizer.param_groups, settings, strict=True):
+        group.update(setting)
+    return peaks
+
+
+def usual_batch(patient: Patient) -> Any:
+    """A batch of the loop's own: of its first four the one with the most objects, no more of it than is needed.
+
+    A batch in a form that is not this course's is taken as it is.
+    """
+    batches = patient.first_batches(4)
+    best = max(batches, key=lambda batch: objects_in(patient, batch))
+    if not isinstance(best, Batch):
+        return best
+    order = (best.labels > 0).sum(dim=1).clamp(max=1).argsort(descending=True, stable=True)[:IMAGES]
+    return images_of(best, order.sort().values)
+
+
+def images_of(batch: Batch, rows: Tensor) -> Batch:
+    """Some images of a batch."""
+    names = {"image_ids": batch.image_ids, "sizes": batch.sizes}
+    tensors = {name: getattr(batch, name)[rows] for name in ("images", "boxes", "labels", "difficult")}
+    return Batch(**tensors, **{name: [values[row] for row in rows.tolist()] for name, values in names.items()})
+
+
+def objects_in(patient: Patient, batch: Any) -> int:
+    read = batch if isinstance(batch, Batch) else patient.read(batch) if patient.has("read") else None
+    return int((read.labels > 0).sum()) if isinstance(read, Batch) else 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All steps of a trial on one batch."""
+
+    batch: Any
+    steps: list[Taken]
+
+    @property
+    def finite(self) -> bool:
+        return all(step.finite for step in self.steps)
+
+    def first(self, name: str | None = None) -> float:
+        """A loss, or their sum, before anything was learned."""
+        return self.steps[0].total if name is None else self.steps[0].losses[name]
+
+    def last(self, name: str | None = None) -> float:
+        """The same in the end: the median of five steps."""
+        return median(step.total if name is None else step.losses[name] for step in self.steps[-5:])
+
+    @property
+    def share_left(self) -> float:
+        """The last loss as a share of the first."""
+        return self.last() / max(abs(self.first()), 1e-12)
+
+    @property
+    def clipped(self) -> float:
+        """The share of steps whose gradient was shortened."""
+        return sum(step.clipped for step in self.steps) / len(self.steps)
+
+    def norm(self) -> float:
+        """The median length of the gradient before clipping, after the first fifth."""
+        return median(step.before for step in self.steps[len(self.steps) // 5 :])
+
+    def updates(self) -> dict[str, float]:
+        """The median share by which each group's kernels move in a step."""
+        seen: dict[str, list[float]] = {}
+        for step in self.steps:
+            for name, value in step.updates.items():
+                seen.setdefault(name, []).append(value)
+        return {name: median(values) for name, values in seen.items()}
+
+    def parts(self) -> str:
+        """The losses' first and last values in words."""
+        return ", ".join(
+            f"{name} from {self.first(name):.4g} to {self.last(name):.4g}" for name in self.steps[0].losses
+        )
+
+
+def shape(steps: int) -> Iterator[float]:
+    """Multiples of the rate: a short rise, the peak, and a fall, after which weights and statistics agree."""
+    rise, fall = 10, steps // 4
+    for step in range(steps):
+        yield min(1.0, (step + 1) / rise, max(0.05, (steps - step) / fall))
