@@ -16,7 +16,9 @@ def spec(request):
 
 
 def looked_at(boxes):
-    return seen_in(Patient(priors=boxes), "priors-in-fractions", "priors-on-the-image")
+    patient = Patient()
+    patient.priors = boxes  # of whatever shape
+    return seen_in(patient, "priors-in-fractions", "priors-on-the-image")
 
 
 def test_each_map_has_its_own_level(spec):
@@ -121,6 +123,10 @@ def test_what_costs_little_is_a_note():
     clamped = priors.SSD300.boxes().clamp(0, 1)
     short = priors.PriorSpec(300, (37, 18), (8, 16), (30, 60, 111), ((2,), (2,))).boxes()
     double = priors.PriorSpec(300, (19, 19), (16, 16), (30, 60, 111), ((2,), (2,))).boxes()
-    for boxes, words in ((clamped, "are clamped"), (short, "levels 1 end at 0.96"), (double, "both have 361 cells")):
+    for boxes, words in (
+        (clamped, "perhaps centres, are clamped"),
+        (short, "levels 1 end at 0.96"),
+        (double, "both have 361 cells"),
+    ):
         findings = looked_at(boxes)
         assert [one.severity for one in findings] == ["note"] and words in findings[0].seen
