@@ -53,6 +53,9 @@ def examine(
         only: names of checks; None for all.
         follow: called with the name of each check before it is made.
 
+    What a part of the patient raises is a fault of the first check that meets it; those that meet the same later are
+    not examined.
+
     Raises:
         ValueError: a name in `only` is no check's.
     """
@@ -61,6 +64,7 @@ def examine(
     if unknown := wanted - {one.name for one in checks}:
         raise ValueError(f"{', '.join(sorted(unknown))}: no such check; there are {', '.join(c.name for c in checks)}")
     findings: list[Finding] = []
+    failures: dict[str, str] = {}  # what a failing part raised, and the check that met it first
     not_examined, seconds = {}, {}
     for one in checks:
         if one.name not in wanted or (one.learning and not learning):
@@ -70,18 +74,27 @@ def examine(
             continue
         follow(one.name)
         started = time.perf_counter()
-        findings += made(one, patient)
+        try:
+            findings += made(one, patient)
+        except Exception as error:  # whatever a stranger's code raises is what was seen, and once is enough
+            raised = f"{type(error).__name__}: {error}".partition("\n")[0]
+            if raised in failures:
+                not_examined[one.name] = (f"what fails in {failures[raised]}",)
+                continue
+            failures[raised] = one.name
+            findings.append(replace(failed(raised), check=one.name))
         seconds[one.name] = time.perf_counter() - started
     return Report(tuple(findings), tuple(seconds), not_examined, seconds)
 
 
 def made(one: Check, patient: Patient) -> list[Finding]:
-    """The findings of one check; a part of the patient that fails is one."""
+    """The findings of one check."""
     calls = CALLED.intersection(name for need in one.needs for name in need.split("|"))
-    try:
-        with patient.undisturbed() if calls else nullcontext():
-            return [replace(finding, check=one.name) for finding in one.run(patient)]
-    except Exception as error:  # whatever a stranger's code raises is what was seen
-        seen = f"{type(error).__name__}: {error}".partition("\n")[0]
-        why, cure = "a part that fails when it is called cannot be trained", "make this part work by itself first"
-        return [replace(fault(f"the check could not be made: {seen}", why, cure, 13), check=one.name)]
+    with patient.undisturbed() if calls else nullcontext():
+        return [replace(finding, check=one.name) for finding in one.run(patient)]
+
+
+def failed(raised: str) -> Finding:
+    """A part of the patient that fails when it is called is what was found."""
+    why, cure = "a part that fails when it is called cannot be trained", "make this part work by itself first"
+    return fault(f"the check could not be made: {raised}", why, cure, 13)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -62,6 +64,15 @@ def test_a_part_that_fails_is_a_finding_in_one_line(checks):
     finding = examination.examine(Patient(data=[1]), only=["broken"]).findings[0]
     assert finding.severity == "fault" and finding.check == "broken"
     assert "KeyError" in finding.seen and "\n" not in finding.seen
+
+
+def test_the_same_failure_is_found_once_and_the_others_that_meet_it_are_not_examined(monkeypatch):
+    again, another = replace(broken, name="again"), replace(broken, name="another", run=lambda patient: 1 / 0)
+    monkeypatch.setattr(examination, "every_check", lambda: (first, broken, again, another))
+    report = examination.examine(Patient(data=[1]))
+    assert [one.check for one in report.of("fault")] == ["broken", "another"]
+    assert report.not_examined == {"again": ("what fails in broken",)}
+    assert report.examined == ("first", "broken", "another")
 
 
 def test_checks_that_train_can_be_left_out_and_some_can_be_asked_for(checks):
