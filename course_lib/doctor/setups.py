@@ -176,14 +176,16 @@ class Changed(Sequence):
 
     Attributes:
         change: from index, image and target to image and target.
+        names: of the classes; None: those of the data set.
     """
 
     data: Sequence
     change: Callable[[int, Any, Any], tuple]
+    names: tuple[str, ...] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.data.classes
+        return self.data.classes if self.names is None else self.names
 
     def __len__(self) -> int:
         return len(self.data)
