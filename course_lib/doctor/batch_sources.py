@@ -13,7 +13,7 @@ import torch
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, reading
+from course_lib.doctor.samples import as_rgb, loop_batches, reading
 from course_lib.voc import Target
 
 CHAPTER = 9
@@ -99,7 +99,7 @@ def sources(patient: Patient) -> list[Sample]:
         often = Counter(str(target.image_id) for target in targets)
         place_of = {str(target.image_id): index for index, target in enumerate(targets)}
         found: list[Sample] = []
-        for number, batch in enumerate(map(patient.read, patient.first_batches(3))):
+        for number, batch in enumerate(loop_batches(patient).read):
             rows = zip(batch.images, batch.boxes, batch.labels, map(str, batch.image_ids), strict=False)
             for place, (image, boxes, labels, image_id) in enumerate(rows):
                 if often[image_id] == 1 and len(found) < SAMPLES:
@@ -263,9 +263,9 @@ def distinct(changes: np.ndarray) -> int:
 def every_pass_differs(patient: Patient) -> Iterator[Finding]:
     """Is an image augmented in another way when it comes again?"""
     first = {(one.source.image_id): one for one in sources(patient)}
-    again = next(iter(patient.batches), None)
-    if again is None or not first:
+    if not first:
         return
+    again = next(iter(patient.batches))
     batch = patient.read(again)
     same = order = 0
     for place, (image, image_id) in enumerate(zip(batch.images, map(str, batch.image_ids), strict=False)):

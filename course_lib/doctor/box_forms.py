@@ -31,6 +31,7 @@ class Form(NamedTuple):
 
 
 RIGHT = Form(FRACTIONS, CORNERS)
+LARGE_UNITS = ("pixels", "percent", "thousandths")  # in which hardly a box ends before 1
 
 # What makes corners, x first, of four numbers. The first that fits is taken: corners before all others.
 LAYOUTS = {
@@ -76,13 +77,13 @@ def form_of(objects: Objects, side: int | None = None) -> Form | None:
     for (unit, factor), (layout, corners_of) in product(units(objects, side).items(), LAYOUTS.items()):
         corners = corners_of(objects.boxes) / factor
         enough = len(corners) >= (1 if layout == CORNERS else FEW)
-        if enough and float(sound(corners).double().mean()) >= FITS:
+        if enough and float(sound(corners).double().mean()) >= FITS and extent(corners) >= USUAL_EXTENT:
             fitting[Form(unit, layout)] = extent(corners)
-    if fitting.get(RIGHT, 0.0) >= USUAL_EXTENT:
+    if RIGHT in fitting:
         return RIGHT
     # Numbers that fit in several units are of the one in which the objects fill the images: percent would fit in
     # pixels as well, as small objects at the upper left.
-    return next((form for form, reach in fitting.items() if reach >= 0.85 * max(fitting.values())), None)
+    return next((form for form, reach in fitting.items() if reach >= 0.95 * max(fitting.values())), None)
 
 
 def wrong_form(objects: Objects, side: int | None = None) -> Form | None:
@@ -96,7 +97,9 @@ def wrong_form(objects: Objects, side: int | None = None) -> Form | None:
     if float(right.double().mean()) >= DAMAGED and extent(objects.boxes[right]) >= USUAL_EXTENT:
         return None
     found = form_of(objects, side)
-    return None if found == RIGHT else found
+    if found == RIGHT or (found and found.unit in LARGE_UNITS and float(right.double().mean()) > 1 - DAMAGED):
+        return None  # fractions among pixels are not pixels too, but in two units: which is for `of_damage` to tell
+    return found
 
 
 def of_form(objects: Objects, side: int | None, where: str, chapter: int) -> Iterator[Finding]:
@@ -121,7 +124,7 @@ def kinds_of_damage(objects: Objects) -> dict[str, Bool[Tensor, " N"]]:
     inside = boxes.clamp(0, 1)
     seen = ((inside[:, 2:] - inside[:, :2]) > 0).all(dim=1)
     known = torch.isfinite(boxes).all(dim=1)
-    in_pixels = (boxes.amax(dim=1) > 1.5) & sound(boxes / objects.sizes.repeat(1, 2))
+    in_pixels = (boxes.amax(dim=1) > 1.5) & (size >= 1).all(dim=1) & sound(boxes / objects.sizes.repeat(1, 2))
     kinds = {
         "not numbers": ~known,
         "in pixels": known & in_pixels,

@@ -11,6 +11,7 @@ from torch.nn import functional
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
+from course_lib.doctor.samples import loop_batches
 
 CHAPTER = 3
 GRID = 16  # cells of a side, over which colours are averaged: so it does not matter that a network resizes by itself
@@ -103,8 +104,10 @@ def expected(patient: Patient) -> tuple[list[float], list[float], str] | None:
 @check("model", "batches", "outputs")
 def pixels_are_normalised_as_the_weights_expect(patient: Patient) -> Iterator[Finding]:
     """Does the first convolution receive pixels as its weights expect them?"""
-    batch = patient.first_batches(1)[0]
-    received, images = first_input(patient, batch), torch.as_tensor(patient.read(batch).images).cpu()
+    batches = loop_batches(patient)
+    if not batches.read:
+        return
+    received, images = first_input(patient, batches.raw[0]), torch.as_tensor(batches.read[0].images).cpu()
     if received is None:
         return
     if not torch.isfinite(received).all():
@@ -144,8 +147,8 @@ def of_known(
         return
     far = off > 1 or ratio > 4 or min(measured) <= 0
     yield (fault if far and pretrained else warning)(
-        f"the first convolution receives pixels less {shown(measured_mean)}, divided by {shown(measured)}; {whose} "
-        f"expects less {shown(mean)}, divided by {shown(deviation)} (red, green, blue, 0 to 255)"
+        f"the first convolution receives pixels less {shown(measured_mean)}, divided by {shown(measured)}; due "
+        f"for {whose} are less {shown(mean)}, divided by {shown(deviation)} (red, green, blue, 0 to 255)"
         + divided_twice(measured, deviation),
         "filters that were trained on other values give features that mean nothing, and batch norm hides it",
         "normalise once, with the numbers that belong to the weights, in training and in detection",

@@ -17,6 +17,7 @@ from course_lib.voc import Batch, ImageDataset, Target, xml_in
 
 PICTURES = 64  # that are looked at, spread over the data
 PIXELS = 40_000_000  # that are decoded in all: fewer pictures where they are large
+BATCHES, IMAGES = 3, 32  # of the loop's that are looked at, at least
 WHERE = {"data": "", "held_out": "held-out data: "}
 
 
@@ -191,6 +192,30 @@ def pictures(patient: Patient, part: str = "data") -> tuple[list[Picture], list[
     return patient.remembered(f"pictures of {part}", make)
 
 
+@dataclass(frozen=True)
+class LoopBatches:
+    """The first batches of a loop: in its own form, and as they are read; or the error that comes instead."""
+
+    raw: list
+    read: list[Batch]
+    error: Exception | None = None
+
+
+def loop_batches(patient: Patient) -> LoopBatches:
+    """The first batches, as many as have some thirty images; what cannot be made is one finding, not one a check."""
+
+    def make() -> LoopBatches:
+        try:
+            raw = patient.first_batches(BATCHES)
+            size = len(patient.read(raw[0]).images) if raw else 1
+            raw = patient.first_batches(max(BATCHES, min(8, IMAGES // max(size, 1))))
+            return LoopBatches(raw, [patient.read(batch) for batch in raw])
+        except Exception as error:  # whatever a stranger's code raises is what was seen
+            return LoopBatches([], [], error)
+
+    return patient.remembered("loop's batches", make)
+
+
 def as_rgb(image: np.ndarray) -> np.ndarray | None:
     """A picture as `uint8 [H, W, 3]`, whatever its order of axes and scale; None where it is no picture."""
     if image.ndim == 2:
@@ -219,8 +244,8 @@ def training_size(patient: Patient) -> int | None:
     side = getattr(patient.model, "image_size", None)
     if isinstance(side, int):
         return side
-    if patient.has("batches") and patient.has("read"):
-        return int(patient.read(patient.first_batches(1)[0]).images.shape[-1])
+    if patient.has("batches") and loop_batches(patient).read:
+        return int(loop_batches(patient).read[0].images.shape[-1])
     return None
 
 
