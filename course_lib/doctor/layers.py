@@ -37,8 +37,7 @@ def found_heads(patient: Patient) -> dict[str, list[str]]:
 
 
 def last_parameters(output: Tensor, known: dict[int, str]) -> list[Tensor]:
-    """The parameters of the first layers that are met on the way back from an output, through the graph of "
-    "gradients."""
+    """The parameters of the first layers that are met on the way back from an output, in the graph of gradients."""
     waiting, seen, found = [output.grad_fn], set(), []
     while waiting:
         node = waiting.pop()

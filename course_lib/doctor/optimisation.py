@@ -335,7 +335,7 @@ def judged(rates: list[float], planned_steps: int | None) -> Iterator[Finding]:
     if peak == 0:
         yield fault(f"the rate is 0 at all of {steps} steps", why_still, "let the warmup begin above 0", 9)
         return
-    still = next(step for step, rate in enumerate(rates) if rate > 1e-4 * peak)
+    still = next(step for step, rate in enumerate(rates) if rate > 1e-6 * peak)
     if still > 1:
         yield (fault if still > 0.2 * steps or still >= 100 else warning)(
             f"the rate is 0 at the first {still} of {steps} steps",

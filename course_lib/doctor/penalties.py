@@ -212,6 +212,14 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
     right = min(on.cost(boxes, on.right(size)) for size in (1.0, 2.0, 4.0, 8.0))
     noise = torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
     along = torch.linspace(-2, 2, classes).expand_as(noise)
+    if right == unknown:
+        yield fault(
+            f"the loss is {right:.3g} whatever the logits are",
+            "the classes are not taught",
+            "compute the class loss from the network's logits, without detach, item or no_grad",
+            7,
+        )
+        return
     if on.classes > 1 and abs(on.cost(boxes, noise + along) - on.cost(boxes, noise)) < 1e-4 * on.cost(boxes, noise):
         yield fault(
             "the loss stays the same when a class is made likelier for all priors: it takes the softmax over the "
@@ -341,6 +349,8 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
         best = positive.argmin(dim=1)
         shift = (best - told)[positive.abs().amax(dim=1) > 0]
         how = f"; it raises the class {int(shift.mode().values):+d} columns beside" if len(shift) else ", or any class"
+        if len(shift) and float((best == 0).float().mean()) > 0.9:
+            how = "; it raises background"
         yield fault(
             f"the gradient raises the own class at only {raised:.0%} of the positives{how}",
             "objects are taught as another class, as background, or not at all",
@@ -421,9 +431,10 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
         return
     slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
     positive, negative = float(slope[on.told.labels > 0].sum()), float(slope[on.told.labels == 0].sum())
-    # 1 to 4 with mining or a focal loss whose heads expect background.
-    if positive > 0 and negative > MOST_BACKGROUND * positive:
-        yield fault(
+    # 1 to 10 with mining or a focal loss whose heads expect background, 15 with weights that differ by 25 times; all
+    # priors alike give the number of priors for each positive, 30 to 500.
+    if positive > 0 and negative > NOTED_BACKGROUND * positive:
+        yield (fault if negative > MOST_BACKGROUND * positive else warning)(
             f"background weighs {negative / positive:.0f} times as much as all objects in the gradient of the classes",
             "the first thousand steps teach background alone; the loss falls by nine tenths without one detection",
             "mine three hard negatives for each positive, or let the heads of a focal loss expect background "
@@ -432,7 +443,7 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
         )
 
 
-MOST_BACKGROUND = 15
+NOTED_BACKGROUND, MOST_BACKGROUND = 25, 40
 
 
 @check("batches", "model", "outputs", "priors", "losses", "loss")
@@ -494,7 +505,7 @@ def loss_survives(patient: Patient) -> Iterator[Finding]:
         loss = total(dict(on.call(*leaves, none)))
     if not loss.isfinite():
         yield fault(
-            f"a batch without any object has a loss of {float(loss)}",
+            f"a batch without any object has a loss of {float(loss.detach())}",
             "augmentation or the data will give such a batch, and every weight becomes NaN",
             "divide by the number of positives, but at least by 1",
             7,
