@@ -8,7 +8,7 @@ from torch import Tensor
 from course_lib import detect
 from course_lib.boxes import decode
 from course_lib.detect import Detections
-from course_lib.doctor.patient import Patient
+from course_lib.doctor.patient import Patient, evaluating
 from course_lib.doctor.setups import Exhibit, Setup
 from course_lib.nms import nms
 from course_lib.ssd import SCORINGS
@@ -18,13 +18,8 @@ CUTS = (0.01, 0.45, 400, 200)  # score, overlap, candidates of a class, detectio
 
 def in_evaluation_mode(patient: Patient, batch) -> tuple[Tensor, Tensor]:
     """Offsets and logits of a batch; the model is left in the mode it was in."""
-    was_training = patient.model.training
-    patient.model.eval()
-    try:
-        with torch.no_grad():
-            return patient.outputs(batch)
-    finally:
-        patient.model.train(was_training)
+    with evaluating(patient.model), torch.no_grad():
+        return patient.outputs(batch)
 
 
 def detecting(
@@ -96,11 +91,12 @@ def other_pixels(setup: Setup) -> None:
     """Detection divides the pixels by 255, which training does not."""
 
     def divided(patient: Patient, batch) -> tuple[Tensor, Tensor]:
-        patient.model.eval()
-        with torch.no_grad():
-            found = patient.model(patient.read(batch).images / 255)
-        patient.model.train()
-        return found
+        model, mean, std = patient.model, patient.model.mean, patient.model.std
+        model.mean, model.std = 255 * mean, 255 * std  # (x / 255 - m) / s is (x - 255 m) / 255 s
+        try:
+            return in_evaluation_mode(patient, batch)
+        finally:
+            model.mean, model.std = mean, std
 
     setup.made_last["detect"] = detecting(outputs=divided)
 

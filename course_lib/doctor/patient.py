@@ -28,7 +28,8 @@ class Patient:
 
     Attributes:
         data: what is learned from: `data[i]` is an image `uint8 [H, W, 3]` RGB and its `Target`, before augmentation,
-            boxes as corners in fractions of the image. An `ImageDataset` is one.
+            boxes as corners in fractions of the image. An `ImageDataset` is one. Where it has `annotations()`, those
+            are read for the boxes alone; what cannot be indexed has no pictures to look at.
         held_out: what is measured on, the same.
         classes: the names of the classes, without background.
         transform: the augmentation: from image and target to image `uint8 [3, S, S]` and target.
@@ -58,8 +59,8 @@ class Patient:
         memory: what checks have computed for each other.
     """
 
-    data: Sequence | None = None
-    held_out: Sequence | None = None
+    data: Any = None
+    held_out: Any = None
     classes: Sequence[str] | None = None
     transform: Callable | None = None
     batches: Iterable | None = None
@@ -99,6 +100,11 @@ class Patient:
         if self.detect is None and None not in (self.outputs, self.priors):
             self.detect = self.usual_detections
 
+    @property
+    def pictures(self) -> Any:
+        """The data where its images can be looked at, None where there are annotations alone."""
+        return self.data if hasattr(self.data, "__getitem__") else None
+
     def has(self, name: str) -> bool:
         """Whether there is such a part."""
         return getattr(self, name) is not None
@@ -125,12 +131,8 @@ class Patient:
 
     @torch.no_grad()
     def usual_detections(self, batch: Any) -> list[Detections]:
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             offsets, logits = self.outputs(batch)
-        finally:
-            self.model.train(was_training)
         return detect(offsets, logits, self.priors, scoring=getattr(self.model, "scoring", "softmax"))
 
     def targets(self) -> list[Target]:
@@ -176,7 +178,19 @@ class Patient:
             random.setstate(shared[2])
 
 
-def as_it_is(batch: Batch) -> Batch:
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, and each of its layers back into its own: some may stay there on purpose."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def as_it_is(batch: Any) -> Batch:
     """How a batch is read that is this course's already.
 
     Raises:
@@ -187,7 +201,7 @@ def as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def targets_of(data: Sequence) -> list[Target]:
+def targets_of(data: Any) -> list[Target]:
     """The targets of some data; images are read only where there are no annotations."""
     if hasattr(data, "annotations"):
         return [as_target(annotation) for annotation in data.annotations()]
