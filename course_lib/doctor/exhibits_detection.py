@@ -132,8 +132,8 @@ EXHIBITS = {
     ),
     "one-suppression-for-all": Exhibit(
         "One suppression for all classes",
-        "Yet-Another-EfficientDet-Pytorch #270: a motorcycle was gone because of its rider. A textbook's SSD does it "
-        "too.",
+        "Yet-Another-EfficientDet-Pytorch #270: a motorcycle was gone because of its rider; dash-detr #1 lost "
+        "objects in the same way.",
         "Recall is lost where objects of two classes overlap.",
         "nms.batched_nms.",
         10,
@@ -141,8 +141,7 @@ EXHIBITS = {
     ),
     "no-suppression": Exhibit(
         "No suppression at all",
-        "GLIP #93: one object, several boxes; suppression was not run over what several passes had found. dash-detr #1 "
-        "gave it two-dimensional scores, with the same effect.",
+        "GLIP #93: one object, several boxes; suppression was not run over what several passes had found.",
         "Ten boxes on each object, nine of which count as false.",
         "nms.batched_nms on boxes and scores of one class each.",
         10,
@@ -176,8 +175,8 @@ EXHIBITS = {
     ),
     "found-in-pixels": Exhibit(
         "Detections in pixels, ground truth in fractions",
-        "ssd_keras #93 and its like: predictions come out in the input's pixels, and have to be brought back to the "
-        "picture's size by whoever measures.",
+        "ssd_keras #93 is one of many threads on boxes in the wrong place: predictions come out in the input's pixels "
+        "there, and whoever measures has to bring them back.",
         "mAP is 0, and the pictures look right, because they are drawn at the network's size.",
         "One unit for both: detections are fractions here.",
         10,

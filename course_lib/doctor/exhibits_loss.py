@@ -210,8 +210,8 @@ EXHIBITS = {
     ),
     "easiest-negatives": Exhibit(
         "The easiest negatives are mined",
-        "PyTorchIntroduction #5 and SSD-Tensorflow #176 are about the direction of one sort; its reader cannot see it, "
-        "for the loss looks better this way.",
+        "PyTorchIntroduction #5 doubts the direction of a sort. It is right there, because the cost was multiplied by "
+        "-1 before: without that sign it mines the easiest, and the loss looks better for it.",
         "A low loss from the start, and detections all over the background.",
         "sort(descending=True), or losses.hardest.",
         7,

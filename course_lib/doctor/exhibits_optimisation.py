@@ -299,7 +299,7 @@ EXHIBITS = {
     ),
     "drops-by-step": Exhibit(
         "A schedule in epochs, stepped with every batch",
-        "ivadomed #55, vortex #58 and torchvision #1261: step() stood in the loop over batches.",
+        "ivadomed #55 and vortex #58: step() stood in the loop over batches.",
         "Within a hundred batches the rate is nothing.",
         "Step it once an epoch, or count its numbers in steps.",
         9,
