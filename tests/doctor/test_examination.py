@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -83,6 +85,15 @@ def test_one_broken_part_is_one_finding(monkeypatch):
     (finding,) = report.findings
     assert finding.check == "a" and "in transform, test_examination.py line" in finding.seen
     assert report.not_examined == dict.fromkeys("bc", "for the same error as a")
+
+
+def test_the_same_failure_is_found_once_and_the_others_that_meet_it_are_not_examined(monkeypatch):
+    again, another = replace(broken, name="again"), replace(broken, name="another", run=lambda patient: 1 / 0)
+    monkeypatch.setattr(examination, "every_check", lambda: (first, broken, again, another))
+    report = examination.examine(Patient(data=[1]))
+    assert [one.check for one in report.of("fault")] == ["broken", "another"]
+    assert report.not_examined == {"again": "for the same error as broken"}
+    assert report.examined == ("first", "broken", "another")
 
 
 def test_checks_that_train_can_be_left_out_and_some_can_be_asked_for(checks):
