@@ -15,16 +15,14 @@ def decoded_without_variances(well, sick):
 
 def read_by_another_rule(well, sick):
     for one, sure in ((well, False), (sick, True)):
-        boxes, labels, _ = crowd(one)
-        perfect(one, boxes, labels)
+        perfect(one, *crowd())
         scores = found_in(one)[0].scores
         assert (len(scores) == 200 and bool(scores.min() > 0.4)) == sure, "everything that a softmax never spoke of"
 
 
 def one_suppression_for_all(well, sick):
     for one, count in ((well, 2), (sick, 1)):
-        boxes, labels, _ = crowd(one)
-        perfect(one, boxes, labels)
+        perfect(one, *crowd())
         found = found_in(one)[0]
         assert len(found.labels[found.scores > 0.5].unique()) == count
 
@@ -32,8 +30,7 @@ def one_suppression_for_all(well, sick):
 def no_suppression(well, sick):
     counts = []
     for one in (well, sick):
-        boxes, labels, _ = crowd(one)
-        perfect(one, boxes, labels)
+        perfect(one, *crowd())
         counts.append(int((found_in(one)[0].scores > 0.5).sum()))
     assert counts[0] == 2 < counts[1]
 
