@@ -10,7 +10,7 @@ def found_in(patient):
 
 
 def decoded_without_variances(well, sick):
-    assert recall(well) == 1.0 and recall(sick) < 0.5
+    assert recall(well) > 0.9 and recall(sick) < 0.5
 
 
 def read_by_another_rule(well, sick):
@@ -43,9 +43,11 @@ def detects_in_training_mode(well, sick):
 
 
 def other_pixels_at_detection(well, sick):
-    for one, dark in ((well, False), (sick, True)):
-        assert (reaching(one, one.model.backbone, one.detect).std() < 0.1) == dark
-    assert reaching(sick, sick.model.backbone, sick.outputs).std() > 0.3, "training is as it was"
+    def contrast(patient, call):
+        return reaching(patient, patient.model.backbone, call).std(dim=(0, 2, 3)).max()
+
+    assert contrast(well, well.detect) > 0.3 and contrast(sick, sick.detect) < 0.02
+    assert contrast(sick, sick.outputs) > 0.3, "training is as it was"
 
 
 def a_column_off(well, sick):
