@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
+import torch
 
 from course_lib.doctor import box_forms, markers
 from course_lib.doctor.checks import check
@@ -29,24 +31,37 @@ def marked(patient: Patient) -> list[Trial]:
         shrink = min(1.0, LARGEST / max(width, height))
         size = max(96, round(width * shrink)), max(96, round(height * shrink))
         with patient.undisturbed():
-            return markers.trials(patient.transform, size, number_of_classes(patient))
+            try:
+                return markers.trials(patient.transform, size, number_of_classes(patient))
+            except Exception as error:  # whatever a stranger's code raises is what was seen
+                patient.memory["transform fails"] = error
+                return []
 
     return patient.remembered("markers", make)
+
+
+@check("transform")
+def transform_works(patient: Patient) -> Iterator[Finding]:
+    """Does the transform take a picture with three objects, of a size that the data has?"""
+    if not marked(patient):
+        error = patient.memory["transform fails"]
+        yield fault(
+            f"the transform fails on a picture with three objects: {type(error).__name__}: {error}".partition("\n")[0],
+            "training ends at the first such picture",
+            "make it work on one picture and its boxes alone; a crop is to be smaller than every picture",
+            CHAPTER,
+        )
 
 
 @check("transform")
 def boxes_stay_on_their_objects(patient: Patient) -> Iterator[Finding]:
     """Does the transform do to the boxes what it does to the picture?"""
     trials = marked(patient)
-    placed = [(trial, box) for trial in trials for box in trial.boxes if trial.visible()]
-    lost = [(trial, box) for trial, box in placed if np.isfinite(box).all() and trial.on(box) is None]
-    large = [(trial, box) for trial, box in lost if can_be_judged(trial, box)]
-    if len(large) > 0.1 * len(placed):
-        name, share = markers.commonest([markers.forgotten(trial, box) for trial, box in large])
-        what = f": the picture is {name}, and the box is not" if name and share > 0.6 else ""
+    placed, lost = beside(trials)
+    if torn(trials):
         yield fault(
-            f"after the transform {len(large)} of {len(placed)} boxes are not on the rectangle that was drawn for "
-            f"them{what}",
+            f"after the transform {len(lost)} of {len(placed)} boxes are not on the rectangle that was drawn for them: "
+            f"{markers.cause(lost)}",
             "the network is shown one thing and told another place: it learns boxes of no object",
             "give picture and boxes to one transform that knows both, and look at them drawn",
             CHAPTER,
@@ -54,6 +69,19 @@ def boxes_stay_on_their_objects(patient: Patient) -> Iterator[Finding]:
         return
     yield from reaching_out(trials)
     yield from loosely(placed)
+
+
+def beside(trials: Sequence[Trial]) -> tuple[list[tuple[Trial, np.ndarray]], list[tuple[Trial, np.ndarray]]]:
+    """All boxes that came back, and those that are on no marker, where that can be told; each with its trial."""
+    placed = [(trial, box) for trial in trials for box in trial.boxes if trial.visible() and np.isfinite(box).all()]
+    lost = [(trial, box) for trial, box in placed if trial.on(box) is None and can_be_judged(trial, box)]
+    return placed, lost
+
+
+def torn(trials: Sequence[Trial]) -> bool:
+    """Whether more boxes are beside their objects than turned rectangles and hidden corners make so."""
+    placed, lost = beside(trials)
+    return len(lost) > 0.1 * len(placed)
 
 
 def can_be_judged(trial: Trial, box: np.ndarray) -> bool:
@@ -65,7 +93,7 @@ def can_be_judged(trial: Trial, box: np.ndarray) -> bool:
 
 def reaching_out(trials: Sequence[Trial]) -> Iterator[Finding]:
     """Boxes that end outside the picture, where the object is cut off."""
-    boxes = np.concatenate([trial.boxes for trial in trials])
+    boxes = np.concatenate([np.zeros((0, 4)), *(trial.boxes for trial in trials)])
     out = ((boxes < -box_forms.BEYOND) | (boxes > 1 + box_forms.BEYOND)).any(axis=1)
     if out.any():
         yield warning(
@@ -99,6 +127,8 @@ def loosely(placed: Sequence[tuple[Trial, np.ndarray]]) -> Iterator[Finding]:
 def labels_stay_with_their_boxes(patient: Patient) -> Iterator[Finding]:
     """Has every box after the transform the label of the object that it is on?"""
     trials = marked(patient)
+    if torn(trials):
+        return
     told = sum(len(trial.labels) != len(trial.boxes) for trial in trials)
     if told:
         yield fault(
@@ -160,7 +190,7 @@ def colours_stay(patient: Patient) -> Iterator[Finding]:
         for box, label in zip(trial.boxes, trial.labels, strict=False)
         if np.isfinite(box).all() and (marker := trial.on(box)) is not None
     ]
-    if len({marker.label for _, marker, _ in pairs}) < 3:
+    if len({marker.label for _, marker, _ in pairs}) < 3 or torn(marked(patient)):
         return
     changed = colour_order(pairs)
     if changed is not None and len(pairs) >= 20:
@@ -179,7 +209,6 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
     trials = marked(patient)
     whole = [(t, m) for t in trials for m in t.visible() if m.whole]
     bare = [m for t, m in whole if not any(markers.iou(box, m.found) >= SEEN_STILL for box in t.boxes)]
-    moved = sum(t.on(box) is None for t in trials for box in t.boxes)
     boxes = sum(len(t.boxes) for t in trials)
     if not boxes and whole:
         yield fault(
@@ -188,7 +217,7 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
             "look for a filter of sizes in pixels that is given fractions, or for boxes that are left behind",
             CHAPTER,
         )
-    elif len(bare) > 0.1 * len(whole) and moved <= 0.1 * boxes:
+    elif len(bare) > 0.1 * len(whole) and not torn(trials):
         yield warning(
             f"after the transform {len(bare)} of {len(whole)} objects that are wholly to be seen have no box any more",
             "they are learned as background",
@@ -200,10 +229,61 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
 SEEN_STILL = 0.3
 
 
-@check("data", "transform")
+@check("transform")
+def random_numbers_move_on(patient: Patient) -> Iterator[Finding]:
+    """Does a transform that leaves something to chance give one picture in different ways?"""
+    chances = sorted(chances_in(patient.transform))
+    if not chances or not marked(patient):
+        return
+    transform = patient.transform
+    with suppress(Exception):  # what cannot be copied is used as it is
+        transform = deepcopy(transform)
+    image, target = markers.drawn(USUAL_SIZE, [1, 1, 1], np.random.default_rng(0))
+    with patient.undisturbed():
+        results = [transform(image, target) for _ in range(CALLS)]
+    first, told = results[0]
+    if all(np.array_equal(first, image) and np.array_equal(told.boxes, target.boxes) for image, target in results[1:]):
+        yield warning(
+            f"the transform gives one picture in the same way {CALLS} times, and its chances are "
+            f"{', '.join(f'{p:g}' for p in chances)}",
+            "every picture is mirrored, or none, and coloured alike: that is no augmentation",
+            "draw new random numbers for every sample: seed once, not in every call",
+            CHAPTER,
+        )
+
+
+CALLS = 16
+
+
+def chances_in(transform: Any) -> set[float]:
+    """The chances `p`, neither 0 nor 1, that a transform and what it is made of are to be applied with."""
+    found, seen, waiting = set(), set(), [transform]
+    while waiting and len(seen) < MOST_PARTS:
+        part = waiting.pop(0)
+        if id(part) in seen or isinstance(part, PLAIN):
+            continue
+        seen.add(id(part))
+        own = getattr(part, "p", None)
+        if isinstance(own, float) and 0.05 < own < 0.95:
+            found.add(own)
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, (list, tuple)):
+            waiting += part
+        else:
+            waiting += getattr(part, "__dict__", {}).values()
+            waiting += [cell.cell_contents for cell in getattr(part, "__closure__", None) or ()]
+    return found
+
+
+MOST_PARTS = 3000
+PLAIN = (str, bytes, int, float, type(None), type, np.ndarray, torch.Tensor)
+
+
+@check("pictures", "transform")
 def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
     """How many objects of the data does the transform leave?"""
-    if box_forms.wrong_form(objects(patient)) is not None:
+    if box_forms.wrong_form(objects(patient)) is not None or not marked(patient):
         return
     transform, before, after, bare, shown = patient.transform, 0, 0, 0, 0
     with suppress(Exception):  # what cannot be copied is used as it is
@@ -212,7 +292,16 @@ def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
         for one in pictures(patient)[0][:32]:
             if hasattr(transform, "seed"):
                 transform.seed(one.index)
-            kept = len(transform(one.image, one.target)[1].labels)
+            try:
+                kept = len(transform(one.image, one.target)[1].labels)
+            except Exception as error:  # whatever a stranger's code raises is what was seen
+                yield fault(
+                    f"the transform fails on image {one.target.image_id}: {type(error).__name__}: {error}",
+                    "training ends at such an image",
+                    "make it work on this image and its target alone",
+                    CHAPTER,
+                )
+                return
             before, after = before + len(one.target.labels), after + kept
             shown, bare = shown + (len(one.target.labels) > 0), bare + (kept == 0 < len(one.target.labels))
     if before < 16:
@@ -230,9 +319,11 @@ def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
 
 
 CHECKS = (
+    transform_works,
     boxes_stay_on_their_objects,
     labels_stay_with_their_boxes,
     colours_stay,
     objects_are_kept,
+    random_numbers_move_on,
     share_of_objects_lost,
 )

@@ -2,10 +2,11 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from course_lib.doctor.patient import Patient
 from course_lib.doctor.setups import RECIPE, STEPS, Changed, InMemory, Setup, fresh, healthy, in_memory
 from course_lib.recipes import Recipe
 
-Control = Callable[[Sequence, Sequence, ssd.SSD], Setup]  # from data, held-out data and a trained `ssd_mini`
+Control = Callable[[Any, Any, ssd.SSD], Setup]  # from data, held-out data and a trained `ssd_mini`
 
 PHOTOS = Recipe(
     epochs=12,
@@ -52,17 +53,17 @@ def with_batches(setup: Setup, size: int) -> Setup:
     return setup
 
 
-def focal(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def focal(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Focal loss, and heads that expect background: a first loss of a few units."""
     return with_loss(healthy(data, held_out, trunk), losses.FocalLoss())
 
 
-def softmax_focal(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def softmax_focal(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Focal loss on a softmax."""
     return with_loss(healthy(data, held_out, trunk), losses.SoftmaxFocalLoss())
 
 
-def weighted_classes(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def weighted_classes(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Class weights in the cross entropy: 1 for background, around 1 for the others."""
     setup = healthy(data, held_out, trunk)
     class_weights = torch.cat([torch.ones(1), torch.linspace(0.5, 1.5, len(setup.classes))])
@@ -70,19 +71,19 @@ def weighted_classes(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setu
     return setup
 
 
-def sgd(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def sgd(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """SGD with momentum, biases at twice the rate, as the original."""
     return with_recipe(healthy(data, held_out, trunk), optimizer="sgd", learning_rate=5e-3, bias_factor=2.0)
 
 
-def larger(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def larger(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """`ssd_mini` at 160 pixels."""
     setup = healthy(data, held_out, trunk)
     setup.adopt(fresh(ssd.ssd_mini, setup.classes))
     return setup
 
 
-def of_width(data: Sequence, held_out: Sequence, width: float) -> Setup:
+def of_width(data: Any, held_out: Any, width: float) -> Setup:
     """Another width, which no trained trunk fits: it starts from random weights."""
     setup = healthy(data, held_out)
     backbone = partial(backbones.VGG, **ssd.thin_vgg.keywords | {"width": width})
@@ -90,7 +91,7 @@ def of_width(data: Sequence, held_out: Sequence, width: float) -> Setup:
     return setup
 
 
-def without_batch_norm(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def without_batch_norm(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """No batch norm anywhere, from random weights, at a lower rate."""
     setup = healthy(data, held_out)
     backbone = partial(backbones.VGG, **ssd.thin_vgg.keywords | {"batch_norm": False})
@@ -98,18 +99,18 @@ def without_batch_norm(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Se
     return with_recipe(setup, learning_rate=1e-3, backbone_factor=1.0)
 
 
-def other_seed(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def other_seed(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Other random heads, and the images in another order."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(7)).tolist()
     return healthy(InMemory(tuple(data[i] for i in order), tuple(data.classes)), held_out, trunk, seed=7)
 
 
-def random_start(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def random_start(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """A random trunk, of which nothing is frozen."""
     return with_recipe(healthy(data, held_out), backbone_factor=1.0)
 
 
-def nothing_frozen(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def nothing_frozen(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """A pretrained trunk that learns from its first layer on."""
     setup = healthy(data, held_out, trunk)
     setup.model.requires_grad_(True).backbone.freeze(0)
@@ -117,7 +118,7 @@ def nothing_frozen(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
     return setup
 
 
-def with_classes(data: Sequence, held_out: Sequence, trunk: ssd.SSD, names: tuple[str, ...]) -> Setup:
+def with_classes(data: Any, held_out: Any, trunk: ssd.SSD, names: tuple[str, ...]) -> Setup:
     """The same pictures with fewer classes: those of EmojiVOC are dealt out to the names in turn."""
 
     def dealt(index: int, image: np.ndarray, target: voc.Target) -> tuple:
@@ -126,7 +127,7 @@ def with_classes(data: Sequence, held_out: Sequence, trunk: ssd.SSD, names: tupl
     return healthy(Changed(data, dealt, names), Changed(held_out, dealt, names), trunk)
 
 
-def grey(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def grey(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Pictures without colour."""
 
     def without_colour(index: int, image: np.ndarray, target: voc.Target) -> tuple:
@@ -136,43 +137,43 @@ def grey(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
     return healthy(Changed(data, without_colour), Changed(held_out, without_colour), trunk)
 
 
-def no_augmentation(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def no_augmentation(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Images are stretched to the network's size, and nothing else."""
     setup = healthy(data, held_out, trunk)
     return with_transform(setup, augment.evaluation(setup.model.image_size))
 
 
-def original_augmentation(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def original_augmentation(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """The original's pipeline, with its crop and zoom-out."""
     setup = healthy(data, held_out, trunk)
     return with_transform(setup, augment.training(setup.model.image_size))
 
 
-def no_schedule(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def no_schedule(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """The rate stays; it is lower."""
     setup = with_recipe(healthy(data, held_out, trunk), learning_rate=1e-3)
     setup.schedule = None
     return setup
 
 
-def step_drops(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def step_drops(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """The original's schedule: the rate drops at two thirds and five sixths."""
     setup = healthy(data, held_out, trunk)
     setup.schedule = partial(schedules.step_drops, warmup_steps=RECIPE.warmup_steps, total_steps=STEPS)
     return setup
 
 
-def batches_of_4(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def batches_of_4(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Batches of 4 images, at a lower rate."""
     return with_batches(with_recipe(healthy(data, held_out, trunk), learning_rate=2e-3), 4)
 
 
-def batches_of_32(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def batches_of_32(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Batches of 32 images, or of all where there are fewer."""
     return with_batches(healthy(data, held_out, trunk), min(32, len(data)))
 
 
-def as_uneven_as_voc(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def as_uneven_as_voc(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Many objects of one class and hardly any of three others, as of VOC's persons and tables.
 
     The first eight classes are one; of the last three only a few images are taken. No image is changed.
@@ -191,7 +192,7 @@ def as_uneven_as_voc(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setu
     return healthy(InMemory(tuple(chosen), names), Changed(held_out, joined, names), trunk)
 
 
-def some_without_objects(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def some_without_objects(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """Every eighth picture shows nothing that is looked for."""
 
     def emptied(index: int, image: np.ndarray, target: voc.Target) -> tuple:
@@ -204,7 +205,7 @@ def some_without_objects(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> 
     return healthy(Changed(data, emptied), held_out, trunk)
 
 
-def going_on(data: Sequence, held_out: Sequence, trunk: ssd.SSD) -> Setup:
+def going_on(data: Any, held_out: Any, trunk: ssd.SSD) -> Setup:
     """The trained detector learns on, at a tenth of the rate."""
     setup = healthy(data, held_out, trunk)
     setup.adopt(copy.deepcopy(trunk))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from course_lib import augment
+from course_lib import augment, ssd
 from course_lib.boxes import box_iou, to_cxcywh
 from course_lib.doctor.setups import Changed, Exhibit, Setup, Then, in_memory
 from course_lib.images import channels_first
@@ -125,20 +125,29 @@ def fed_blue_first(setup: Setup) -> None:
     setup.images = lambda batch: batch.images.flip(1)
 
 
+class Divided(ssd.SSD):
+    """An SSD that normalises pixels from 0 to 255, and gets them from 0 to 1."""
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return super().normalise(images / 255)
+
+
+class Standardised(ssd.SSD):
+    """An SSD that normalises pixels which its loader has normalised by ImageNet's mean and deviation."""
+
+    def normalise(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return super().normalise((images / 255 - mean) / std)
+
+
 def divided_by_255(setup: Setup) -> None:
     """The network takes pixels from 0 to 255, and gets them from 0 to 1."""
-    setup.images = lambda batch: batch.images / 255
-
-
-def standardised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], whole: float = 255) -> Tensor:
-    """Pixels as torchvision's `Normalize` gives them, where `whole` is white."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (mean, std))
-    return (images / whole - mean) / std
+    setup.model.__class__ = Divided
 
 
 def normalised_twice(setup: Setup) -> None:
-    """The loader subtracts ImageNet's mean and divides by its deviation, and so does the network."""
-    setup.images = lambda batch: standardised(batch.images, IMAGENET_MEAN, IMAGENET_STD)
+    """The loader subtracts ImageNet's mean and divides by its deviation, and so does the network with its own."""
+    setup.model.__class__ = Standardised
 
 
 def normalised_with_other_units(setup: Setup) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from course_lib import detect
 from course_lib.boxes import decode
 from course_lib.detect import Detections
-from course_lib.doctor.patient import Patient
+from course_lib.doctor.patient import Patient, evaluating
 from course_lib.doctor.setups import Exhibit, Setup
 from course_lib.nms import nms
 from course_lib.ssd import SCORINGS
@@ -18,13 +18,8 @@ CUTS = (0.01, 0.45, 400, 200)  # score, overlap, candidates of a class, detectio
 
 def in_evaluation_mode(patient: Patient, batch) -> tuple[Tensor, Tensor]:
     """Offsets and logits of a batch; the model is left in the mode it was in."""
-    was_training = patient.model.training
-    patient.model.eval()
-    try:
-        with torch.no_grad():
-            return patient.outputs(batch)
-    finally:
-        patient.model.train(was_training)
+    with evaluating(patient.model), torch.no_grad():
+        return patient.outputs(batch)
 
 
 def detecting(
@@ -96,11 +91,12 @@ def other_pixels(setup: Setup) -> None:
     """Detection divides the pixels by 255, which training does not."""
 
     def divided(patient: Patient, batch) -> tuple[Tensor, Tensor]:
-        patient.model.eval()
-        with torch.no_grad():
-            found = patient.model(patient.read(batch).images / 255)
-        patient.model.train()
-        return found
+        model, mean, std = patient.model, patient.model.mean, patient.model.std
+        model.mean, model.std = 255 * mean, 255 * std  # (x / 255 - m) / s is (x - 255 m) / 255 s
+        try:
+            return in_evaluation_mode(patient, batch)
+        finally:
+            model.mean, model.std = mean, std
 
     setup.made_last["detect"] = detecting(outputs=divided)
 
@@ -136,8 +132,8 @@ EXHIBITS = {
     ),
     "one-suppression-for-all": Exhibit(
         "One suppression for all classes",
-        "Yet-Another-EfficientDet-Pytorch #270: a motorcycle was gone because of its rider. A textbook's SSD does it "
-        "too.",
+        "Yet-Another-EfficientDet-Pytorch #270: a motorcycle was gone because of its rider; dash-detr #1 lost "
+        "objects in the same way.",
         "Recall is lost where objects of two classes overlap.",
         "nms.batched_nms.",
         10,
@@ -145,8 +141,7 @@ EXHIBITS = {
     ),
     "no-suppression": Exhibit(
         "No suppression at all",
-        "GLIP #93: one object, several boxes; suppression was not run over what several passes had found. dash-detr #1 "
-        "gave it two-dimensional scores, with the same effect.",
+        "GLIP #93: one object, several boxes; suppression was not run over what several passes had found.",
         "Ten boxes on each object, nine of which count as false.",
         "nms.batched_nms on boxes and scores of one class each.",
         10,
@@ -180,8 +175,8 @@ EXHIBITS = {
     ),
     "found-in-pixels": Exhibit(
         "Detections in pixels, ground truth in fractions",
-        "ssd_keras #93 and its like: predictions come out in the input's pixels, and have to be brought back to the "
-        "picture's size by whoever measures.",
+        "ssd_keras #93 is one of many threads on boxes in the wrong place: predictions come out in the input's pixels "
+        "there, and whoever measures has to bring them back.",
         "mAP is 0, and the pictures look right, because they are drawn at the network's size.",
         "One unit for both: detections are fractions here.",
         10,

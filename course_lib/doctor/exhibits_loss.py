@@ -210,8 +210,8 @@ EXHIBITS = {
     ),
     "easiest-negatives": Exhibit(
         "The easiest negatives are mined",
-        "PyTorchIntroduction #5 and SSD-Tensorflow #176 are about the direction of one sort; its reader cannot see it, "
-        "for the loss looks better this way.",
+        "PyTorchIntroduction #5 doubts the direction of a sort. It is right there, because the cost was multiplied by "
+        "-1 before: without that sign it mines the easiest, and the loss looks better for it.",
         "A low loss from the start, and detections all over the background.",
         "sort(descending=True), or losses.hardest.",
         7,
@@ -279,7 +279,7 @@ EXHIBITS = {
         "Focal loss with the label where a yes should be",
         "PaddleDetection #2000: y log p + (1 - y) log(1 - p) was written out with the class's number for y. It ran, "
         "the loss fell, and mAP went from over 90 to about 15. Chapter 8's further page has the curves.",
-        "The loss falls below 0 and on: with a high number, answering no is rewarded without end.",
+        "The loss falls below 0 and on: a sure yes is rewarded without end, the more so the higher the number.",
         "y = (labels == class), which is 0 or 1.",
         8,
         label_for_yes,

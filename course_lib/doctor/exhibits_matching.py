@@ -213,8 +213,8 @@ EXHIBITS = {
     ),
     "priors-in-pixels": Exhibit(
         "Priors in pixels, boxes in fractions",
-        "The same the other way round: ports of torchvision's coder, which works in pixels, beside a loader that gives "
-        "fractions. pytorch-ssd #122 ends with boxes that were not divided by width and height.",
+        "The other way round: torchvision's anchors are in pixels, ssd.pytorch's priors are fractions, and a matcher "
+        "of the one beside a loader of the other mixes them. pytorch-ssd #122 ends with a mixture of both units.",
         "Overlaps are near 0: an object has only the prior that it is given by force, at offsets in the tens.",
         "priors / image size.",
         4,
@@ -317,8 +317,8 @@ EXHIBITS = {
     ),
     "pools-round-down": Exhibit(
         "Pools that round down",
-        f"{LOG}: maps of 37 and 18 in place of 38 and 19. SSD-Tensorflow and others keep the original's steps beside "
-        "them, and the right and lower edge has no priors.",
+        f"{LOG}: maps of 37 and 18 in place of 38 and 19. With the original's steps of 8 and 16 pixels the right "
+        "and lower edge has no priors then; SSD-Tensorflow #171 and #240 ask where the 38 comes from.",
         "Objects at the right and lower edge are found less often.",
         "MaxPool2d(2, ceil_mode=True).",
         3,

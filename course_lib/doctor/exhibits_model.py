@@ -227,8 +227,8 @@ EXHIBITS = {
     ),
     "softmax-twice": Exhibit(
         "A softmax before cross entropy",
-        "Pytorch-Deeplab #2, lightning-bolts #654 and many others; SciCo #2 names the floor that the loss cannot fall "
-        "below.",
+        "Deep-learning-activity-recognition #10, lightning-bolts #654 and many others; SciCo #2 names the floor that "
+        "the loss cannot fall below.",
         "The loss falls a little and stays: between probabilities from 0 to 1, cross entropy cannot be small.",
         "Give logits to the loss; take the softmax when you detect.",
         7,
@@ -272,7 +272,7 @@ EXHIBITS = {
     ),
     "one-image-at-a-time": Exhibit(
         "Batch norm with one image",
-        "pytorch-ssd #27, fastai #1352: a last batch of one image, or batch size 1 for want of memory.",
+        "fastai #1352 and torchcv #141: a last batch of one image, or batch size 1 for want of memory.",
         "Expected more than 1 value per channel when training; on maps of a few cells, no error and wild statistics.",
         "Larger batches, drop_last, or frozen statistics.",
         9,
@@ -297,7 +297,7 @@ EXHIBITS = {
     ),
     "trunk-without-graph": Exhibit(
         "The trunk called without a graph",
-        "speechbrain #1396: the encoder's input was detached in a recipe for training; the encoder had no gradient.",
+        "speechbrain #1396: a detach() in a recipe for training cut the graph where nobody looked for it.",
         "The heads learn, the trunk's weights do not move, although they want gradients and are in the optimizer.",
         "no_grad for evaluation only.",
         9,

@@ -181,7 +181,7 @@ def drops_by_step(setup: Setup) -> None:
 
 
 def cosine_by_step(setup: Setup) -> None:
-    """A cosine over 20 epochs is stepped with every batch: the rate goes up and down all the time."""
+    """A cosine over all epochs is stepped with every batch: the rate goes up and down all the time."""
     setup.schedule = lambda optimizer: CosineAnnealingLR(optimizer, T_max=RECIPE.epochs)
 
 
@@ -299,7 +299,7 @@ EXHIBITS = {
     ),
     "drops-by-step": Exhibit(
         "A schedule in epochs, stepped with every batch",
-        "ivadomed #55, vortex #58 and torchvision #1261: step() stood in the loop over batches.",
+        "ivadomed #55 and vortex #58: step() stood in the loop over batches.",
         "Within a hundred batches the rate is nothing.",
         "Step it once an epoch, or count its numbers in steps.",
         9,
@@ -308,7 +308,7 @@ EXHIBITS = {
     "cosine-by-step": Exhibit(
         "A cosine over epochs, stepped with every batch",
         "meshed-memory-transformer #71 steps its schedule in both loops; torch's cosine goes up again behind its end.",
-        "The loss rises and falls with a period of some forty batches.",
+        "The loss rises and falls, with a period of twice as many batches as there are epochs.",
         "T_max in steps.",
         9,
         cosine_by_step,

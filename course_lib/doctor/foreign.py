@@ -44,7 +44,8 @@ def of_torchvision(
     def read(batch: Sequence) -> Batch:
         images = [F.interpolate(image[None].float(), (height, width), mode="bilinear")[0] * 255 for image in batch[0]]
         boxes = [target["boxes"] / sides(image) for image, target in zip(*batch, strict=True)]
-        return as_batch(images, boxes, [target["labels"] for target in batch[1]]).to(corners.device)
+        sizes = [(image.shape[2], image.shape[1]) for image in batch[0]]
+        return as_batch(images, boxes, [target["labels"] for target in batch[1]], sizes).to(corners.device)
 
     def outputs(batch: Sequence) -> tuple[Tensor, Tensor]:
         images, _ = model.transform(batch[0])
@@ -95,7 +96,7 @@ def of_ssd_pytorch(
         images, targets = batch
         pixels = images.cpu().flip(1) + taken
         labels = [target[:, 4].long() + 1 for target in targets]
-        return as_batch(pixels, [target[:, :4] for target in targets], labels).to(images.device)
+        return as_batch(list(pixels), [target[:, :4] for target in targets], labels).to(images.device)
 
     def outputs(batch: Sequence) -> tuple[Tensor, Tensor]:
         offsets, logits, _ = net(batch[0])
@@ -115,15 +116,31 @@ def of_ssd_pytorch(
     return Patient(**{"model": net, "batches": batches, "optimizer": optimizer} | made | parts)
 
 
-def as_batch(images: Iterable[Tensor], boxes: Iterable[Tensor], labels: Iterable[Tensor]) -> Batch:
-    """A `Batch` of images of one size, RGB 0 to 255, and of boxes and labels as they are; pixels beyond are cut off."""
-    samples = []
-    for number, (image, corners, names) in enumerate(zip(images, boxes, labels, strict=True)):
-        pixels = image.cpu().round().clamp(0, 255).to(torch.uint8)
-        easy = torch.zeros(len(names), dtype=torch.bool)
-        target = Target(corners.cpu().float(), names.cpu(), easy, str(number), (image.shape[-1], image.shape[-2]))
-        samples.append((pixels, target))
-    return collate(samples)
+def as_batch(
+    images: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> Batch:
+    """A `Batch` of images of one size, RGB 0 to 255, and of boxes and labels as they are.
+
+    Strong colours that augmentation has left without a limit are cut off; images in another unit stay as they are.
+
+    Args:
+        sizes: width and height before the images were made smaller, pixels; None: they were not.
+    """
+    pixels = torch.stack([image.cpu().round() for image in images])
+    if pixels.min() >= -255 and pixels.max() <= 510:
+        pixels = pixels.clamp(0, 255).to(torch.uint8)
+    sizes = sizes or [(image.shape[-1], image.shape[-2]) for image in images]
+    blank = torch.zeros_like(pixels[0], dtype=torch.uint8)
+    targets = [
+        Target(
+            corners.cpu().float(), names.cpu(), torch.zeros(len(names), dtype=torch.bool), f"{number} of a batch", size
+        )
+        for number, (corners, names, size) in enumerate(zip(boxes, labels, sizes, strict=True))
+    ]
+    return collate([(blank, target) for target in targets])._replace(images=pixels)
 
 
 def sides(image: Float[Tensor, "*_ 3 H W"]) -> Float[Tensor, "4"]:

@@ -142,29 +142,30 @@ def trials(transform: Callable, size: tuple[int, int], classes: int | None, coun
     return made
 
 
-# What a transform may have done to the picture and not to a box: what would have made the box right.
+# What a transform may have done to one of picture and box alone, and what would make the box right.
 FORGOTTEN = {
-    "mirrored left to right": lambda box, size: np.array([1 - box[2], box[1], 1 - box[0], box[3]]),
-    "turned upside down": lambda box, size: np.array([box[0], 1 - box[3], box[2], 1 - box[1]]),
-    "turned by half": lambda box, size: 1 - box[[2, 3, 0, 1]],
-    "transposed": lambda box, size: box[[1, 0, 3, 2]],
-    "divided by its size": lambda box, size: box / np.array(size * 2),
+    "the picture is mirrored left to right, and the box is not": lambda b, size: np.array(
+        [1 - b[2], b[1], 1 - b[0], b[3]]
+    ),
+    "the picture is turned upside down, and the box is not": lambda b, size: np.array([b[0], 1 - b[3], b[2], 1 - b[1]]),
+    "the picture is turned by half, and the box is not": lambda b, size: 1 - b[[2, 3, 0, 1]],
+    "x and y of the box, or of the picture, are exchanged": lambda b, size: b[[1, 0, 3, 2]],
+    "its minima and maxima are exchanged": lambda b, size: np.concatenate(
+        [np.minimum(b[:2], b[2:]), np.maximum(b[:2], b[2:])]
+    ),
+    "the box is in pixels": lambda b, size: b / np.array(size * 2),
+    "the box is (x, y, width, height)": lambda b, size: np.concatenate([b[:2], b[:2] + b[2:]]),
+    "the box is centre and size": lambda b, size: np.concatenate([b[:2] - b[2:] / 2, b[:2] + b[2:] / 2]),
 }
+OTHERWISE = "the picture is cut, zoomed, turned or shifted, and the box is not, or by another amount"
 
 
-def forgotten(trial: Trial, box: np.ndarray) -> str | None:
-    """What was done to the picture and not to a box that is on no marker."""
-    for name, mended in FORGOTTEN.items():
-        if trial.on(mended(box, trial.size)) is not None:
-            return name
-    if any(np.allclose(box, marker.drawn, atol=1e-3) for marker in trial.markers):
-        return "cut, zoomed or shifted"
-    return None
+def forgotten(trial: Trial, box: np.ndarray) -> str:
+    """What was done to one of a picture and a box that is on no marker, and not to the other."""
+    return next((name for name, mend in FORGOTTEN.items() if trial.on(mend(box, trial.size)) is not None), OTHERWISE)
 
 
-def commonest(names: Sequence[str | None]) -> tuple[str | None, float]:
-    """The commonest name and its share."""
-    if not names:
-        return None, 0.0
-    name, count = Counter(names).most_common(1)[0]
-    return name, count / len(names)
+def cause(lost: Sequence[tuple[Trial, np.ndarray]]) -> str:
+    """What explains most of the boxes that are on no marker."""
+    name, count = Counter(forgotten(trial, box) for trial, box in lost).most_common(1)[0]
+    return name if count > 0.6 * len(lost) else OTHERWISE

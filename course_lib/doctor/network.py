@@ -135,8 +135,7 @@ def place(number: int) -> tuple[float, float]:
 
 
 def probing(patient: Patient) -> Probing | None:
-    """Change one place in every second image, then in the others, until there are enough; None where it cannot "
-    "be done."""
+    """Change one place in every second image, then in the others, until there are enough; None where that fails."""
     return patient.remembered("probing", lambda: probed(patient))
 
 
@@ -184,6 +183,7 @@ def probed(patient: Patient) -> Probing | None:
 @check("batches", "model", "outputs")
 def outputs_follow_the_image(patient: Patient) -> Iterator[Finding]:
     """Do outputs depend on their own image, and on no other of the batch?"""
+    yield from same_for_all_images(patient)
     found = probing(patient)
     if found is None:
         return
@@ -207,6 +207,21 @@ def outputs_follow_the_image(patient: Patient) -> Iterator[Finding]:
                 "of what they move by their own, in evaluation mode",
                 "images are mixed: a view without a permute, a norm over the batch or a wrong axis",
                 "keep the batch as the first axis through every reshape",
+                5,
+            )
+
+
+def same_for_all_images(patient: Patient) -> Iterator[Finding]:
+    """Different images that have the same outputs."""
+    images = patient.read(patient.first_batches(1)[0]).images.float()
+    if len(images) < 2 or float(images.std(dim=0).mean()) < 1:
+        return
+    for name, values in zip(("offsets", "logits"), answers(patient), strict=True):
+        if len(values) == len(images) and float(values.std(dim=0).mean()) <= 1e-5 * float(values.std()):
+            yield fault(
+                f"the {name} are the same for all {len(images)} images of a batch",
+                "what does not depend on the image can learn one answer for all images",
+                "look at what the network is given: one colour, zeros, or the same image again and again",
                 5,
             )
 
@@ -244,7 +259,8 @@ ORDER = (
 def heads_and_priors_in_one_order(patient: Patient) -> Iterator[Finding]:
     """Does the output of a cell of each head's map belong to a prior that stands on this cell?"""
     priors = patient.priors.detach().float().cpu()
-    if flow(patient).logits.shape[1] != len(priors):
+    last_layers(patient)
+    if flow(patient).logits.shape[1] != len(priors) or patient.memory["unregistered"]:
         return
     for name, moved, places in moved_by_cells(patient):
         wrong = torch.zeros(len(moved), len(priors), dtype=torch.bool)

@@ -1,5 +1,4 @@
-"""Are boxes on their objects? Judged from pixels: an object differs from its surroundings, and ends with its box.
-
+"""Are boxes on their objects? Judged from pixels: an object differs from what surrounds it and ends where its box does.
 
 Each box is measured in three ways in its picture: how far the colour inside is from that of a frame around it, how much
 more edges there are inside than in that frame, and how much stronger edges are along its sides than beside them. The
@@ -15,13 +14,14 @@ from itertools import chain
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from course_lib.doctor import box_forms
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, objects, pictures, reading
+from course_lib.doctor.samples import as_rgb, loop_batches, objects, pictures, reading
 
 SIDE = 96  # pixels at which pictures are looked at
 LEAST = 4  # pixels of side below which a box says nothing
@@ -29,7 +29,6 @@ OTHERS = 5  # pictures whose boxes are put into each
 ENOUGH = 40  # boxes, fewer than which are not judged
 CERTAIN = 5  # standard errors by which another reading must be better: some twenty are tried
 
-RIGHT, DOWN = np.array([0.1, 0, 0.1, 0]), np.array([0, 0.1, 0, 0.1])
 SMALLER, LARGER = np.array([0.5, 0.5, -0.5, -0.5]), np.array([-1, -1, 1, 1])
 
 Boxes = Float[np.ndarray, "K 4"]
@@ -41,6 +40,8 @@ MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
     "turned by a quarter, clockwise": lambda b, _: np.stack([1 - b[:, 3], b[:, 0], 1 - b[:, 1], b[:, 2]], axis=1),
     "turned by a quarter, anticlockwise": lambda b, _: np.stack([b[:, 1], 1 - b[:, 2], b[:, 3], 1 - b[:, 0]], axis=1),
     "with x divided by the height and y by the width": lambda b, wide: b * [1 / wide, wide, 1 / wide, wide],
+    "with y divided by the height, not by the width": lambda b, wide: b * [1, wide, 1, wide],
+    "with x divided by the width, not by the height": lambda b, wide: b * [1 / wide, 1, 1 / wide, 1],
     "moved by half their size to the upper left (centres for corners)": lambda b, _: b - half(b),
     "moved by half their size to the lower right (corners for centres)": lambda b, _: b + half(b),
     "half as far from the upper left": lambda b, _: b * 0.5,
@@ -49,12 +50,18 @@ MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
     "1.33 times as far from the upper left": lambda b, _: b * 4 / 3,
     "1.67 times as far from the upper left": lambda b, _: b / 0.6,
     "twice as far from the upper left": lambda b, _: b * 2,
-    "a tenth further right": lambda b, _: b + RIGHT,
-    "a tenth further left": lambda b, _: b - RIGHT,
-    "a tenth further down": lambda b, _: b + DOWN,
-    "a tenth further up": lambda b, _: b - DOWN,
     "half as large": lambda b, _: b + half(b) * SMALLER,
     "twice as large": lambda b, _: b + half(b) * LARGER,
+}
+
+
+def moved(x: float, y: float) -> Callable[[Boxes, float], Boxes]:
+    return lambda boxes, _: boxes + np.array([x, y, x, y])
+
+
+STEPS = (-0.1, -0.05, 0, 0.05, 0.1)
+MISTAKES |= {
+    f"moved by {x:g} of the width and {y:g} of the height": moved(x, y) for x in STEPS for y in STEPS if x or y
 }
 
 
@@ -85,11 +92,13 @@ class View:
         frame = (box + margin * [-1, -1, 1, 1]).clip(0, SIDE)
         area, whole = size.prod(axis=1), (frame[:, 2:] - frame[:, :2]).prod(axis=1)
         usable = (box[:, 2:] - box[:, :2] >= LEAST).all(axis=1) & (whole - area >= 0.1 * area)
-        inside, around = self.total(*box.T), self.total(*frame.T)
+        inside, around = (self.total(*corners.T) for corners in (box, frame))
         around = (around - inside) / np.maximum(whole - area, 1)[:, None]
         inside = inside / area[:, None]
         colour = np.linalg.norm(inside[:, :3] - around[:, :3], axis=1)
-        edges = np.log((inside[:, 3] + 1) / (around[:, 3] + 1))
+        edges = np.log(
+            (inside[:, 3].clip(0) + 1) / (around[:, 3].clip(0) + 1)
+        )  # sums of boxes turned over are negative
         found = np.stack([colour, edges, self.outline(box, size)], axis=1)
         found[~usable] = np.nan
         return found
@@ -113,7 +122,7 @@ class View:
             near = np.nan_to_num(rows[5:8]).max(axis=0)
             beside = np.delete(rows, [5, 6, 7], axis=0)
             count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
-            side = np.log((near + 1) / (np.nansum(beside, axis=0) / count + 1))
+            side = np.log((near + 1) / (np.nansum(beside, axis=0).clip(0) / count + 1))
             sides.append(np.where((place >= 2) & (place <= SIDE - 3), side, 0))
         known = np.stack([(p >= 2) & (p <= SIDE - 3) for p in (x0, x1, y0, y1)]).sum(axis=0)
         return np.where(known, np.sum(sides, axis=0) / np.maximum(known, 1), np.nan)
@@ -144,6 +153,8 @@ def readings(
     if not np.isfinite(chance).any(axis=0).all():
         return {}
     mean, deviation = np.nanmean(chance, axis=0), np.nanstd(chance, axis=0)
+    if not (deviation > 1e-6).all():  # pictures on which there is nothing
+        return {}
     scores = {}
     for name, rows in found.items():
         z = ((np.concatenate(rows) - mean) / deviation).clip(-3, 3)
@@ -198,9 +209,14 @@ def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iter
         )
 
 
-@check("data")
+@check("pictures")
 def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
     """Do boxes lie where something differs from its surroundings, more than boxes of other pictures would?"""
+    yield from patient.remembered("boxes on objects", lambda: list(of_data(patient)))
+
+
+def of_data(patient: Patient) -> Iterator[Finding]:
+    """What the pictures of the data say of its boxes."""
     if box_forms.wrong_form(objects(patient)) is not None:
         return
     found, targets = pictures(patient)[0], reading(patient).targets
@@ -215,6 +231,26 @@ def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
             further[words] = [np.asarray(targets[at].boxes, dtype=np.float64).reshape(-1, 4) for at in places]
     if all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
         yield from of_readings(readings([View(rgb) for _, rgb in usable], boxes, further), "", 1)
+
+
+@check("batches")
+def boxes_are_on_objects_in_batches(patient: Patient) -> Iterator[Finding]:
+    """Do the boxes of the loop's batches lie where something differs from its surroundings?"""
+    shown = []
+    for batch in loop_batches(patient).read:
+        real = [(b[n != 0].cpu().double().numpy()) for b, n in zip(batch.boxes, batch.labels, strict=True)]
+        shown += [
+            (as_rgb(torch.as_tensor(image).cpu().numpy()), those)
+            for image, those in zip(batch.images, real, strict=True)
+        ]
+    usable = [(rgb, boxes) for rgb, boxes in shown if rgb is not None]
+    if len(usable) < 8 or not all(np.isfinite(boxes).all() and (boxes <= 1.5).all() for _, boxes in usable):
+        return
+    if patient.has("data") and any(boxes_are_on_objects.run(patient)):
+        return
+    views, boxes = [View(rgb) for rgb, _ in usable], [boxes for _, boxes in usable]
+    further = {"those of the image before": boxes[-1:] + boxes[:-1], "those of the image after": boxes[1:] + boxes[:1]}
+    yield from of_readings(readings(views, boxes, further), "in the loop's batches: ", 9)
 
 
 CHECKS = (boxes_are_on_objects,)

@@ -212,6 +212,14 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
     right = min(on.cost(boxes, on.right(size)) for size in (1.0, 2.0, 4.0, 8.0))
     noise = torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
     along = torch.linspace(-2, 2, classes).expand_as(noise)
+    if right == unknown:
+        yield fault(
+            f"the loss is {right:.3g} whatever the logits are",
+            "the classes are not taught",
+            "compute the class loss from the network's logits, without detach, item or no_grad",
+            7,
+        )
+        return
     if on.classes > 1 and abs(on.cost(boxes, noise + along) - on.cost(boxes, noise)) < 1e-4 * on.cost(boxes, noise):
         yield fault(
             "the loss stays the same when a class is made likelier for all priors: it takes the softmax over the "
@@ -219,6 +227,15 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
             "priors compete with each other in place of classes",
             "take the softmax over the last axis of [B, P, C]; cross_entropy wants the classes second",
             7,
+        )
+        return
+    lowest = min(right, on.cost(boxes, on.right(50.0)))
+    if lowest < -0.01 * abs(unknown):
+        yield fault(
+            f"confident answers cost less than nothing: {lowest:.3g}, where no answer at all costs {unknown:.3g}",
+            "the loss falls without end while logits grow, whatever is right",
+            "targets of a binary cross entropy are 0 and 1, not the number of the class",
+            8,
         )
         return
     # Label smoothing of 0.1 leaves 0.2 to 0.3 of it, softmax taken twice 0.45 with one class and 0.7 with twenty.
@@ -341,6 +358,8 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
         best = positive.argmin(dim=1)
         shift = (best - told)[positive.abs().amax(dim=1) > 0]
         how = f"; it raises the class {int(shift.mode().values):+d} columns beside" if len(shift) else ", or any class"
+        if len(shift) and float((best == 0).float().mean()) > 0.9:
+            how = "; it raises background"
         yield fault(
             f"the gradient raises the own class at only {raised:.0%} of the positives{how}",
             "objects are taught as another class, as background, or not at all",
@@ -365,7 +384,27 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
             7,
         )
     yield from hard_negatives(on)
+    yield from positives_compete(on)
     yield from confident_mistakes(on, float(positive.abs().sum()))
+
+
+def positives_compete(on: Bench) -> Iterator[Finding]:
+    """Whether fewer negatives are mined where positives are wrong: then these take their places."""
+    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for size in (8.0, -8.0):
+        logits = torch.where(on.positive[..., None], on.right(size), noise)
+        slope = on.slopes(on.told.offsets, logits)[1].abs().amax(dim=-1)
+        counts.append(int((slope[on.negative] > 1e-3 * slope.max()).sum()))
+    if counts[0] < 0.9 * int(on.negative.sum()) and counts[1] < 0.8 * counts[0]:
+        yield warning(
+            f"{counts[1]} negatives are mined where positives are wrong, and {counts[0]} where they are right: "
+            "positives "
+            "are ranked among the negatives",
+            "at the start, when positives are wrong, hardly any background is taught",
+            "leave positives out of the ranking: set their loss to 0 or below before it is sorted",
+            7,
+        )
 
 
 def confident_mistakes(on: Bench, undecided: float) -> Iterator[Finding]:
@@ -421,9 +460,10 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
         return
     slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
     positive, negative = float(slope[on.told.labels > 0].sum()), float(slope[on.told.labels == 0].sum())
-    # 1 to 4 with mining or a focal loss whose heads expect background.
-    if positive > 0 and negative > MOST_BACKGROUND * positive:
-        yield fault(
+    # 1 to 10 with mining or a focal loss whose heads expect background, 15 with weights that differ by 25 times; all
+    # priors alike give the number of priors for each positive, 30 to 500.
+    if positive > 0 and negative > NOTED_BACKGROUND * positive:
+        yield (fault if negative > MOST_BACKGROUND * positive else warning)(
             f"background weighs {negative / positive:.0f} times as much as all objects in the gradient of the classes",
             "the first thousand steps teach background alone; the loss falls by nine tenths without one detection",
             "mine three hard negatives for each positive, or let the heads of a focal loss expect background "
@@ -432,7 +472,7 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
         )
 
 
-MOST_BACKGROUND = 15
+NOTED_BACKGROUND, MOST_BACKGROUND = 25, 40
 
 
 @check("batches", "model", "outputs", "priors", "losses", "loss")
@@ -494,7 +534,7 @@ def loss_survives(patient: Patient) -> Iterator[Finding]:
         loss = total(dict(on.call(*leaves, none)))
     if not loss.isfinite():
         yield fault(
-            f"a batch without any object has a loss of {float(loss)}",
+            f"a batch without any object has a loss of {float(loss.detach())}",
             "augmentation or the data will give such a batch, and every weight becomes NaN",
             "divide by the number of positives, but at least by 1",
             7,

@@ -2,27 +2,27 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 import torch
 
 from course_lib import machine
-from course_lib.doctor import augmentation, batch_sources, box_forms, network_input
+from course_lib.doctor import augmentation, batch_sources, box_forms, network_input, objects_seen
 from course_lib.doctor.checks import check
 from course_lib.doctor.data import of_labels
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import Objects, number_of_classes, objects, objects_in
+from course_lib.doctor.samples import Objects, loop_batches, number_of_classes, objects, objects_in, training_size
 from course_lib.voc import Batch
 
 CHAPTER = 9
-BATCHES = 3  # that are looked at
 WHERE = "in the loop's batches: "
 
 
 def read_batches(patient: Patient) -> list[Batch]:
-    """The first batches as the patient's loop means them."""
-    return patient.remembered("read", lambda: [patient.read(batch) for batch in patient.first_batches(BATCHES)])
+    """The first batches as the patient's loop means them; none where they cannot be made."""
+    return loop_batches(patient).read
 
 
 def batch_objects(patient: Patient) -> Objects:
@@ -30,30 +30,32 @@ def batch_objects(patient: Patient) -> Objects:
     return patient.remembered("objects of batches", lambda: objects_in(read_batches(patient)))
 
 
-def same_as_in_data(patient: Patient) -> bool:
-    """Whether the boxes of the batches are in the form in which the data has them already: one finding is enough."""
-    return (
-        patient.has("data")
-        and (form := box_forms.wrong_form(objects(patient))) is not None
-        and form == form_here(patient)
-    )
+def wrong_in_data(patient: Patient) -> bool:
+    """Whether the data has boxes in another form already: what then happens to them on their way is not told again."""
+    return patient.has("data") and box_forms.wrong_form(objects(patient), training_size(patient)) is not None
 
 
-def form_here(patient: Patient) -> box_forms.Form | None:
-    return box_forms.wrong_form(batch_objects(patient))
+@check("batches")
+def batches_can_be_made(patient: Patient) -> Iterator[Finding]:
+    """Does the loader give batches?"""
+    made = loop_batches(patient)
+    if made.error is not None:
+        yield fault(
+            f"the loop's batches cannot be made: {type(made.error).__name__}: {made.error}".partition("\n")[0],
+            "training ends at the first such batch",
+            "make this work by itself first: one image and its target, then the transform, then a batch",
+            CHAPTER,
+        )
+    elif not made.read:
+        cure = "a batch larger than the data, with drop_last, leaves none: make it smaller"
+        yield fault("the loader gives no batch", "not one step is taken", cure, CHAPTER)
 
 
 @check("batches")
 def batches_have_objects(patient: Patient) -> Iterator[Finding]:
     """Do the batches that the loop learns from hold images, objects and labels?"""
     batches = read_batches(patient)
-    if not batches:
-        why, cure = (
-            "not one step is taken",
-            "a batch larger than the data, with drop_last, leaves none: make it smaller",
-        )
-        yield fault("the loader gives no batch", why, cure, CHAPTER)
-    elif not len(batch_objects(patient)):
+    if batches and not len(batch_objects(patient)) and not wrong_in_data(patient):
         yield fault(
             f"{WHERE}no object in the first {sum(len(batch.images) for batch in batches)} images",
             "a detector learns to find nothing, at a loss that falls to 0",
@@ -65,10 +67,10 @@ def batches_have_objects(patient: Patient) -> Iterator[Finding]:
 @check("batches")
 def boxes_in_batches(patient: Patient) -> Iterator[Finding]:
     """Are the boxes that the loop's loss is given corners in fractions, with an area, inside the image?"""
-    if same_as_in_data(patient):
+    batches, found = read_batches(patient), batch_objects(patient)
+    if not batches or wrong_in_data(patient):
         return
-    found = batch_objects(patient)
-    side = int(read_batches(patient)[0].images.shape[-1]) if read_batches(patient) else None
+    side = int(batches[0].images.shape[-1])
     if box_forms.wrong_form(found, side) is not None:
         yield from box_forms.of_form(found, side, WHERE, CHAPTER)
     else:
@@ -140,6 +142,7 @@ def pixels_in_batches(patient: Patient) -> Iterator[Finding]:
             "normalise in one place: give bytes to a model that normalises by itself",
             CHAPTER,
         )
+        return
     flat = images.flatten(1)
     plain = flat.amax(dim=1) == flat.amin(dim=1)
     if plain.any():
@@ -174,15 +177,21 @@ def memory_of_a_batch(patient: Patient) -> Iterator[Finding]:
 @check("batches", "step")
 def loader_keeps_up(patient: Patient) -> Iterator[Finding]:
     """Is a batch made as fast as a step is taken?"""
-    started = time.perf_counter()
-    made = sum(1 for _ in islice(iter(patient.batches), BATCHES))
-    loading = (time.perf_counter() - started) / max(made, 1)
+    made = loop_batches(patient).raw
     if not made:
         return
-    batch = patient.first_batches(1)[0]
     started = time.perf_counter()
-    patient.step(batch)
-    stepping = time.perf_counter() - started
+    with suppress(Exception):  # a step that fails is for those to tell who look at steps
+        patient.step(made[0])
+        stepping = time.perf_counter() - started
+        started = time.perf_counter()
+        count = sum(1 for _ in islice(iter(patient.batches), 2))
+        loading = (time.perf_counter() - started) / max(count, 1)
+        yield from of_speeds(patient, loading, stepping)
+
+
+def of_speeds(patient: Patient, loading: float, stepping: float) -> Iterator[Finding]:
+    """Whether the network waits, given the seconds that a batch and a step take."""
     workers = int(getattr(patient.batches, "num_workers", 0) or 0)
     if loading > stepping * 1.5 and not workers:
         yield note(
@@ -196,11 +205,13 @@ def loader_keeps_up(patient: Patient) -> Iterator[Finding]:
 
 CHECKS = (
     *augmentation.CHECKS,
+    batches_can_be_made,
     batches_have_objects,
     boxes_in_batches,
     labels_in_batches,
     pixels_in_batches,
     *batch_sources.CHECKS,
+    objects_seen.boxes_are_on_objects_in_batches,
     *network_input.CHECKS,
     memory_of_a_batch,
     loader_keeps_up,

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +15,11 @@ from torch import Tensor
 from course_lib.annotations import known_names, read_annotation
 from course_lib.doctor.patient import Patient, as_target
 from course_lib.files import DataError
-from course_lib.voc import Batch, ImageDataset, Target, xml_in
+from course_lib.voc import Batch, Target, xml_in
 
 PICTURES = 64  # that are looked at, spread over the data
 PIXELS = 40_000_000  # that are decoded in all: fewer pictures where they are large
+BATCHES, IMAGES = 3, 32  # of the loop's that are looked at, at least
 WHERE = {"data": "", "held_out": "held-out data: "}
 
 
@@ -112,16 +115,17 @@ def reading(patient: Patient, part: str = "data") -> Reading:
 
     def make() -> Reading:
         data = getattr(patient, part)
-        found = of_tree(data) if isinstance(data, ImageDataset) else of_sequence(data)
+        found = of_sets(data) if hasattr(data, "sets") else of_others(data)
         patient.memory["targets" if part == "data" else "held_out_targets"] = found.targets
         return found
 
     return patient.remembered(f"reading of {part}", make)
 
 
-def of_tree(data: ImageDataset) -> Reading:
+def of_sets(data: Any) -> Reading:
+    """What the annotations of an `ImageDataset` say, or of other data that has image sets; no image is read."""
     targets, problems, unknown = [], [], Counter()
-    for item in data.items:
+    for item in items_of(data):
         try:
             annotation = read_annotation(xml_in(*item), data.classes, problems)
         except DataError as error:
@@ -129,9 +133,14 @@ def of_tree(data: ImageDataset) -> Reading:
             continue
         unknown.update(annotation.unknown)
         target = as_target(annotation)
-        targets.append(target if data.keep_difficult else without_difficult(target))
+        targets.append(target if getattr(data, "keep_difficult", True) else without_difficult(target))
     known = known_names(data.classes)  # some of VOC's classes are a choice among them
     return Reading(targets, problems, Counter({name: count for name, count in unknown.items() if name not in known}))
+
+
+def items_of(data: Any) -> list[tuple[Path, str]]:
+    """Tree and id of each image of some image sets."""
+    return [(one.tree, image_id) for one in data.sets for image_id in one.ids]
 
 
 def without_difficult(target: Target) -> Target:
@@ -139,7 +148,8 @@ def without_difficult(target: Target) -> Target:
     return replace(target, boxes=target.boxes[kept], labels=target.labels[kept], difficult=target.difficult[kept])
 
 
-def of_sequence(data: Sequence) -> Reading:
+def of_others(data: Any) -> Reading:
+    """The targets of any other data, one by one."""
     if hasattr(data, "annotations"):
         return Reading([as_target(annotation) for annotation in data.annotations()], [], Counter())
     targets, problems = [], []
@@ -171,10 +181,15 @@ def spread(length: int, count: int) -> list[int]:
 
 
 def pictures(patient: Patient, part: str = "data") -> tuple[list[Picture], list[Exception]]:
-    """A sample of the pictures of a patient's data, and an error for each that could not be read."""
+    """A sample of the pictures of a patient's data, and an error for each that could not be read.
+
+    None where there are annotations alone.
+    """
 
     def make() -> tuple[list[Picture], list[Exception]]:
         data, found, problems, pixels = getattr(patient, part), [], [], 0
+        if not hasattr(data, "__getitem__"):
+            return found, problems
         for index in np.random.default_rng(0).permutation(spread(len(data), PICTURES)).tolist():
             if pixels > PIXELS and len(found) >= 8:
                 break
@@ -189,6 +204,30 @@ def pictures(patient: Patient, part: str = "data") -> tuple[list[Picture], list[
         return sorted(found, key=lambda one: one.index), problems
 
     return patient.remembered(f"pictures of {part}", make)
+
+
+@dataclass(frozen=True)
+class LoopBatches:
+    """The first batches of a loop: in its own form, and as they are read; or the error that comes instead."""
+
+    raw: list
+    read: list[Batch]
+    error: Exception | None = None
+
+
+def loop_batches(patient: Patient) -> LoopBatches:
+    """The first batches, as many as have some thirty images; what cannot be made is one finding, not one a check."""
+
+    def make() -> LoopBatches:
+        try:
+            raw = patient.first_batches(BATCHES)
+            size = len(patient.read(raw[0]).images) if raw else 1
+            raw = patient.first_batches(max(BATCHES, min(8, IMAGES // max(size, 1))))
+            return LoopBatches(raw, [patient.read(batch) for batch in raw])
+        except Exception as error:  # whatever a stranger's code raises is what was seen
+            return LoopBatches([], [], error)
+
+    return patient.remembered("loop's batches", make)
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray | None:
@@ -219,8 +258,8 @@ def training_size(patient: Patient) -> int | None:
     side = getattr(patient.model, "image_size", None)
     if isinstance(side, int):
         return side
-    if patient.has("batches") and patient.has("read"):
-        return int(patient.read(patient.first_batches(1)[0]).images.shape[-1])
+    if patient.has("batches") and loop_batches(patient).read:
+        return int(loop_batches(patient).read[0].images.shape[-1])
     return None
 
 

@@ -59,8 +59,8 @@ class Setup:
         made_last: parts that need the others, by name: from the finished patient to the part. `step` is one.
     """
 
-    data: Sequence
-    held_out: Sequence
+    data: Any
+    held_out: Any
     classes: tuple[str, ...]
     transform: Callable
     model: nn.Module
@@ -138,7 +138,7 @@ def fresh(architecture: ssd.Architecture, classes: Sequence[str], seed: int = 0)
 class Batches:
     """A data set in batches, in its order and augmented; every pass gives the same."""
 
-    data: Sequence
+    data: Any
     transform: Callable
     collate: Callable
     size: int
@@ -179,7 +179,7 @@ class Changed(Sequence):
         names: of the classes; None: those of the data set.
     """
 
-    data: Sequence
+    data: Any
     change: Callable[[int, Any, Any], tuple]
     names: tuple[str, ...] | None = None
 
@@ -208,12 +208,12 @@ class Then:
         return self.change(*self.transform(image, target))
 
 
-def in_memory(data: Sequence, images: int) -> InMemory:
+def in_memory(data: Any, images: int) -> InMemory:
     """The first images of a data set."""
     return InMemory(tuple(data[index] for index in range(min(images, len(data)))), tuple(data.classes))
 
 
-def healthy(data: Sequence, held_out: Sequence, trunk: ssd.SSD | None = None, seed: int = 0) -> Setup:
+def healthy(data: Any, held_out: Any, trunk: ssd.SSD | None = None, seed: int = 0) -> Setup:
     """The training that exhibits spoil: `ssd_nano` on a few images, its trunk taken from a trained detector.
 
     Args:

@@ -1,0 +1,94 @@
+"""Faults that tests plant in healthy data, and what the doctor says of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from course_lib import augment, voc
+from course_lib.doctor import data, examine, pipeline, setups
+from course_lib.doctor.patient import Patient
+from course_lib.voc import Target
+
+SIDE = 96
+NAMES = [one.name for one in (*data.CHECKS, *pipeline.CHECKS)]
+
+
+def in_memory(devkit: Path, name: str) -> setups.InMemory:
+    """All images of a list of 2007, read once."""
+    dataset = voc.VOCDetection(devkit, "2007", name)
+    return setups.InMemory(tuple(dataset[index] for index in range(len(dataset))), dataset.classes)
+
+
+def with_boxes(healthy: setups.InMemory, change: Callable[[Tensor, Tensor], Tensor]) -> setups.InMemory:
+    """The same data with other boxes, made of the boxes and of width, height, width, height in pixels."""
+    samples = tuple(
+        (image, replace(t, boxes=change(t.boxes, torch.tensor([*t.size, *t.size], dtype=torch.float32))))
+        for image, t in healthy.samples
+    )
+    return setups.InMemory(samples, healthy.classes)
+
+
+def with_labels(healthy: setups.InMemory, change: Callable[[Tensor], Tensor]) -> setups.InMemory:
+    return setups.InMemory(
+        tuple((image, replace(t, labels=change(t.labels))) for image, t in healthy.samples), healthy.classes
+    )
+
+
+def with_images(healthy: setups.InMemory, change: Callable[[np.ndarray], np.ndarray]) -> setups.InMemory:
+    return setups.InMemory(tuple((change(image), t) for image, t in healthy.samples), healthy.classes)
+
+
+def size(boxes: Tensor) -> Tensor:
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def mirrored(boxes: Tensor) -> Tensor:
+    return torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
+
+
+class After:
+    """A transform, and what a loop does wrong after it."""
+
+    def __init__(self, change: Callable[[Tensor, Target, int], tuple[Tensor, Target]], first: Callable | None = None):
+        self.first, self.change, self.number = first or augment.training_mini(SIDE), change, 0
+
+    def seed(self, number: int) -> None:
+        self.number = number
+        if hasattr(self.first, "seed"):
+            self.first.seed(number)
+
+    def __call__(self, image: np.ndarray, target: Target) -> tuple[Tensor, Target]:
+        return self.change(*self.first(image, target), self.number)
+
+
+def cropped(image: Tensor, target: Target, number: int) -> tuple[Tensor, Tensor]:
+    """A window of the picture, enlarged to its size, and the boxes in it, not clipped."""
+    side = image.shape[-1]
+    window = int(side * 0.6)
+    x, y = np.random.default_rng(number).integers(0, side - window, 2).tolist()
+    cut = image[None, :, y : y + window, x : x + window].float()
+    boxes = (target.boxes * side - torch.tensor([x, y, x, y])) / window
+    return torch.nn.functional.interpolate(cut, (side, side))[0].byte(), boxes
+
+
+def centred(boxes: Tensor) -> Tensor:
+    """Which boxes have their centre in the picture."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((centre > 0) & (centre < 1)).all(dim=1)
+
+
+def batches(
+    healthy: setups.InMemory, change: Callable[[voc.Batch], voc.Batch] = lambda batch: batch, size: int = 8
+) -> setups.Batches:
+    """The data in batches, to which a loop does something."""
+    return setups.Batches(healthy, augment.training_mini(SIDE), lambda some: change(voc.collate(some)), size)
+
+
+def findings(patient: Patient, *only: str, severity: tuple[str, ...] = ("fault", "warning")) -> list[tuple[str, str]]:
+    """Check and words of each finding of the data's and the pipeline's checks."""
+    report = examine(patient, only=only or NAMES)
+    return [(one.check, one.seen) for one in report.of(*severity)]

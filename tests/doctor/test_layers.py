@@ -1,0 +1,97 @@
+import pytest
+import torch
+from small_patient import seen_in, small_setup
+from torch import nn
+
+from course_lib.doctor.layers import CHECKS, last_layers
+
+NAMES = [one.name for one in CHECKS]
+
+
+@pytest.fixture
+def setup(small_devkit):
+    return small_setup(small_devkit)
+
+
+def look(setup):
+    return seen_in(setup.patient(), *NAMES)
+
+
+def test_a_random_network_is_healthy(setup):
+    assert [one for one in look(setup) if one.severity != "note"] == []
+
+
+def test_heads_are_the_last_layers_whatever_is_frozen_and_stay_frozen(setup):
+    model = setup.model
+    for part in (model.backbone, model.loc_heads):
+        part.requires_grad_(False)
+    heads = last_layers(setup.patient())
+    for name, own in (("offsets", "loc_heads."), ("logits", "conf_heads.")):
+        assert set(heads[name]) == {key for key, _ in model.named_parameters() if key.startswith(own)}
+    assert not any(p.requires_grad for p in [*model.backbone.parameters(), *model.loc_heads.parameters()])
+
+
+def weights_of(part):
+    return next(p for p in part.parameters() if p.ndim > 1).data
+
+
+def dead_norms(model):
+    for layer in model.extras[0].modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.bias.data.fill_(-100)
+
+
+def half_dead(model):
+    first = next(layer for layer in model.extras[1].modules() if isinstance(layer, nn.BatchNorm2d))
+    first.bias.data[: int(0.8 * len(first.bias))] = -100
+
+
+def detached(model):
+    usual = model.feature_maps
+    model.feature_maps = lambda images: [features.detach() for features in usual(images)]
+
+
+def unused(model):
+    model.forgotten = nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "severity", "words"),
+    [
+        (lambda model: weights_of(model.extras[0]).fill_(float("nan")), "fault", "the first layer that gives NaN"),
+        (lambda model: weights_of(model.loc_heads).mul_(1e9), "fault", "numbers of"),
+        (lambda model: weights_of(model.loc_heads).mul_(1e7), "warning", "the gradient of a batch has a norm"),
+        (dead_norms, "fault", "nothing but zeros"),
+        (half_dead, "warning", "dead units"),
+        (detached, "fault", "do not reach the outputs"),
+        (unused, "warning", "do not reach the outputs: forgotten.weight"),
+        (lambda model: model.backbone.l2_norm.weight.data.mul_(1e5), "warning", "times less"),
+    ],
+)
+def test_what_hinders_the_flow_is_named(setup, change, severity, words):
+    change(setup.model)
+    findings = look(setup)
+    assert any(one.severity == severity and words in one.seen for one in findings), findings
+
+
+def test_a_head_that_no_loss_teaches_is_named(setup):
+    usual = setup.loss
+    setup.loss = lambda offsets, logits, told: usual(offsets.detach(), logits, told)
+    assert "give the heads of the offsets no gradient" in "".join(one.seen for one in look(setup))
+
+
+def test_gradients_that_are_not_finite_are_named(setup):
+    usual = setup.loss
+    setup.loss = lambda offsets, logits, told: usual(offsets, logits, told) | {"x": (logits.sum() * 0).sqrt()}
+    finding = next(one for one in look(setup) if one.check == "gradients-reach-all")
+    assert finding.severity == "fault" and "are NaN or infinite" in finding.seen
+
+
+def test_looking_leaves_the_model_as_it_is(setup):
+    model = setup.model.eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    look(setup)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(layer.training for layer in model.modules())
+    assert all(parameter.grad is None and not parameter._backward_hooks for parameter in model.parameters())
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.modules())

@@ -1,0 +1,170 @@
+from functools import partial
+
+import pytest
+import torch
+from small_patient import seen_in, small_setup
+from torch.nn import functional as F
+
+from course_lib import losses
+from course_lib.doctor import Patient
+from course_lib.doctor.penalties import CHECKS, bench
+
+NAMES = [one.name for one in CHECKS]
+
+
+@pytest.fixture(scope="module")
+def setup(small_devkit):
+    return small_setup(small_devkit)
+
+
+@pytest.fixture
+def found(setup, monkeypatch):
+    def look(loss):
+        monkeypatch.setattr(setup, "loss", loss)
+        return seen_in(setup.patient(), *NAMES)
+
+    return look
+
+
+multibox = losses.MultiBoxLoss()
+
+
+def boxes_loss(offsets, told):
+    positive = told.labels > 0
+    return losses.localisation_loss(offsets, told.offsets, positive) / positive.sum().clamp(min=1)
+
+
+def with_classes(offsets, told, costs, hard=1.0):
+    """The usual loss of the boxes, and of the classes by the costs of all priors, mined three to one."""
+    positive = told.labels > 0
+    count = positive.sum(dim=1, keepdim=True)
+    rank = (hard * costs.detach()).masked_fill(positive, -1e9)
+    chosen = positive | losses.hardest(rank, 3 * count)
+    conf = torch.where(chosen, costs, 0.0).sum() / count.sum().clamp(min=1)
+    return {"loc": boxes_loss(offsets, told), "conf": conf}
+
+
+def cross_entropy(logits, labels, **options):
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", **options).view_as(labels)
+
+
+def by_costs(costs, **options):
+    return lambda offsets, logits, told: with_classes(offsets, told, costs(logits, told.labels), **options)
+
+
+def with_conf(conf):
+    return lambda offsets, logits, told: {"loc": boxes_loss(offsets, told), "conf": conf(logits, told)}
+
+
+def with_loc(loc):
+    return lambda offsets, logits, told: multibox(offsets, logits, told) | {"loc": loc(offsets, told)}
+
+
+def scaled(factor):
+    return lambda *all: {name: value * factor(all[2]) for name, value in multibox(*all).items()}
+
+
+def squares(logits, labels):
+    return (logits - F.one_hot(labels, logits.shape[-1])).square().sum(dim=-1)
+
+
+def binary(logits, labels):
+    wanted = F.one_hot(labels, logits.shape[-1]).float()
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=-1)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        multibox,
+        losses.MultiBoxLoss(neg_pos_ratio=10),
+        losses.MultiBoxLoss(class_weights=torch.tensor([1.0, *[0.2, 5.0] * 10])),
+        by_costs(partial(cross_entropy, label_smoothing=0.1)),
+        by_costs(binary),
+        scaled(lambda told: 3.0),
+    ],
+)
+def test_losses_that_teach_are_healthy(found, loss):
+    assert [one for one in found(loss) if one.severity != "note"] == []
+
+
+@pytest.mark.parametrize("loss", [losses.FocalLoss(), losses.SoftmaxFocalLoss()])
+def test_a_focal_loss_is_healthy_where_the_heads_expect_background_and_else_not(small_devkit, loss):
+    setup = small_setup(small_devkit)
+    setup.loss = loss
+    findings = seen_in(setup.patient(), *NAMES)
+    assert any(one.severity == "fault" and "background weighs" in one.seen for one in findings)
+    loss.prepare(setup.model)
+    assert seen_in(setup.patient(), *NAMES) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "severity", "words"),
+    [
+        (by_costs(lambda logits, labels: cross_entropy(logits.softmax(dim=-1), labels)), "fault", "made twice"),
+        (by_costs(squares), "fault", "as by MSE"),
+        (by_costs(lambda logits, labels: squares(logits.softmax(dim=-1), labels)), "fault", "confidently taken"),
+        (by_costs(lambda logits, labels: cross_entropy(logits, (labels - 1) % 21)), "fault", "last column"),
+        (by_costs(lambda logits, labels: cross_entropy(logits, (labels + 1) % 21)), "fault", "one too high"),
+        (by_costs(lambda logits, labels: cross_entropy(logits, labels * 0)), "fault", "labels do not count"),
+        (by_costs(lambda logits, labels: cross_entropy(logits.detach(), labels)), "fault", "conf has no graph"),
+        (by_costs(cross_entropy, hard=-1.0), "fault", "easy ones do"),
+        (with_conf(lambda logits, told: cross_entropy(logits, told.labels).mean()), "fault", "background weighs"),
+        (
+            with_conf(lambda logits, told: cross_entropy(logits, told.labels)[told.labels > 0].mean()),
+            "fault",
+            "priors on background gets a gradient",
+        ),
+        (
+            by_costs(lambda logits, labels: -logits.log_softmax(dim=1).gather(2, labels[..., None]).squeeze(-1)),
+            "fault",
+            "softmax over the priors",
+        ),
+        (
+            by_costs(lambda logits, n: logits.exp().sum(-1).log() - logits.gather(2, n[..., None]).squeeze(-1)),
+            "warning",
+            "logits of 100",
+        ),
+        (with_loc(lambda offsets, told: F.smooth_l1_loss(offsets, told.offsets)), "fault", "on background get"),
+        (with_loc(lambda offsets, told: boxes_loss(offsets, told) / 1000), "warning", "times smooth L1's 0.5"),
+        (with_loc(lambda offsets, told: boxes_loss(offsets, told) / 4), "note", "the mean is taken"),
+        (with_loc(lambda offsets, told: torch.tensor(1.0)), "fault", "loc has no graph"),
+        (with_loc(lambda offsets, told: boxes_loss(offsets.roll(1, 1), told)), "fault", "towards the matched offsets"),
+        (
+            with_loc(lambda offsets, told: boxes_loss(offsets * torch.tensor([1, 1, 0, 0]), told)),
+            "fault",
+            "dw, dh get no gradient",
+        ),
+        (
+            with_loc(lambda offsets, told: F.smooth_l1_loss(offsets[told.labels > 0], told.offsets[told.labels > 0])),
+            "fault",
+            "a batch without any object has a loss of nan",
+        ),
+        (scaled(lambda told: (told.labels > 0).sum()), "warning", "it is a sum"),
+        (scaled(lambda told: 1 / len(told.labels)), "warning", "it is divided by images and positives"),
+        (scaled(lambda told: 1000.0), "fault", "in the thousands"),
+        (scaled(lambda told: -1.0), "fault", "negative"),
+        (scaled(lambda told: float("nan")), "fault", "not finite"),
+        (scaled(lambda told: 0.001), "warning", "to know nothing costs"),
+    ],
+)
+def test_other_losses_are_named(found, loss, severity, words):
+    findings = found(loss)
+    assert any(one.severity == severity and words in one.seen for one in findings), findings
+
+
+@pytest.mark.parametrize(("twice", "healthy"), [(False, True), (True, False)])
+def test_a_loss_inside_a_loop_is_examined_through_the_network(setup, twice, healthy):
+    """The outputs are replaced where the network gives them: what the loop makes of them is seen all the same."""
+    usual = setup.patient()
+
+    def losses_of(batch):
+        offsets, logits = usual.outputs(batch)
+        return multibox(offsets, logits.softmax(dim=-1) if twice else logits, usual.matches(batch))
+
+    hidden = Patient(
+        model=usual.model, priors=usual.priors, batches=usual.batches, classes=usual.classes, losses=losses_of
+    )
+    assert not bench(hidden).free
+    findings = seen_in(hidden, *NAMES)
+    assert [one for one in findings if one.severity != "note"] == [] if healthy else "made twice" in findings[0].seen
