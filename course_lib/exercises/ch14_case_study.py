@@ -99,7 +99,7 @@ FIRST_COST = Exercise(
         _cost(kept=slice(None, None, 2)),
         "one axis: There are two axes, and each has an offset of its centre and one of its size.",
         _cost(kept=slice(0, 2)),
-        "parabola everywhere: From an offset of 1 on smooth L1 is a straight line. A parabola would cost millions here.",
+        "parabola everywhere: From an offset of 1 on smooth L1 is a straight line. A parabola costs millions here.",
         _cost(smooth=lambda offset: offset**2 / 2),
         _cost(smooth=lambda offset: offset**2),
         "line everywhere: Below 1 smooth L1 is a parabola.",
