@@ -5,7 +5,6 @@ The log is adrirubio/ml-rover's, states 6e5d2f7 (run A) and 849686a (run B); cha
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -21,8 +20,8 @@ from course_lib.doctor.patient import Patient, evaluating
 from course_lib.doctor.setups import Setup, Then, healthy
 from course_lib.voc import Batch, Target
 
-SIDE = 300  # pixels: in its boxes an image is as large as in the published code; our network looks at 96 of them
-LOUDER = 6  # conv4_3, beside the other maps; at the museum's 30 the first class loss would drown the boxes'
+SMALLEST = 9.6  # pixels of 96: the published code's smallest prior is a tenth of the image wide too
+LOUDER = 4.0  # conv4_3, beside the other maps; at the museum's 30 the first class loss would drown the boxes'
 RUNS = ("A", "B")
 
 
@@ -47,7 +46,7 @@ class Repair:
 
 def another_network(setup: Setup) -> None:
     """Two heads at one stride, no L2Norm, no dilation, and nothing pretrained behind conv5."""
-    exhibits_matching.two_heads_at_one_stride(setup)
+    exhibits_matching.two_heads_at_one_stride(setup, smallest=SMALLEST)
     exhibits_model.fc_left_random(setup)
     exhibits_model.no_l2_norm(setup, louder=LOUDER)
     exhibits_model.no_dilation(setup)
@@ -62,13 +61,18 @@ def constant_without_graph(setup: Setup) -> None:
     exhibits_loss.change_loss(setup, change)
 
 
+def focal_over_all(setup: Setup) -> None:
+    """The museum's focal loss without a prior, on a softmax, as the published code has it."""
+    setup.loss = losses.SoftmaxFocalLoss()
+
+
 REPAIRS = (
     Repair(
         "units",
-        "Boxes are pixels from 0 to 300, priors are fractions. Nothing overlaps, and a loop in which the last object "
-        "wins gives prior 0 to one object of every picture.",
-        "boxes / 300, and matching.match",
-        partial(exhibits_matching.pixels_against_fractions, side=SIDE),
+        "Boxes are pixels, priors are fractions. Nothing overlaps, and a loop in which the last object wins gives "
+        "prior 0 to one object of every picture.",
+        "boxes / image size, and matching.match",
+        exhibits_matching.pixels_against_fractions,
     ),
     Repair(
         "edges",
@@ -83,16 +87,10 @@ REPAIRS = (
         exhibits_matching.no_variances,
     ),
     Repair(
-        "network",
-        "Two maps at one stride, no L2Norm on conv4_3, fc6 without dilation, fc6 and fc7 random.",
-        "the paper's network, all of its trunk pretrained",
-        another_network,
-    ),
-    Repair(
         "start",
         "Focal loss is summed over all priors, and the heads expect an object everywhere.",
         "losses.expect_background(model)",
-        exhibits_loss.focal_without_prior,
+        focal_over_all,
         ("B",),
     ),
     Repair(
@@ -100,6 +98,12 @@ REPAIRS = (
         "A batch without an object costs a constant, which has no graph.",
         "divide by positives.clamp(min=1)",
         constant_without_graph,
+    ),
+    Repair(
+        "network",
+        "Two maps at one stride, no L2Norm on conv4_3, fc6 without dilation, fc6 and fc7 random.",
+        "the paper's network, all of its trunk pretrained",
+        another_network,
     ),
     Repair(
         "freezing",
@@ -148,10 +152,10 @@ def run(name: str, repaired: int, data: Sequence, held_out: Sequence, trunk: ssd
     if network := missing.pop("network", None):
         network.plant(setup)
     if name == "B" and "start" not in missing:
-        controls.with_loss(setup, losses.FocalLoss())
+        controls.with_loss(setup, losses.SoftmaxFocalLoss())
     for repair in missing.values():
         repair.plant(setup)
-    side = SIDE if "units" in missing else 1
+    side = setup.model.image_size if "units" in missing else 1
     variances = (1.0, 1.0) if "variances" in missing else (0.1, 0.2)
     # Whatever the unit, boxes are read as they were learned: what mAP then says is what was learned.
     setup.made_last["detect"] = detecting(lambda offsets, priors: decode(offsets, priors, variances) / side)

@@ -72,13 +72,9 @@ def objects_written_at_once(setup: Setup) -> None:
     setup.match = partial(by_rule, rule=all_at_once)
 
 
-def pixels_against_fractions(setup: Setup, side: int | None = None) -> None:
-    """Boxes are pixels of the resized image, priors are fractions; a loop gives every object its best prior.
-
-    Args:
-        side: of the image in whose pixels the boxes are; None: the network's.
-    """
-    size = side or setup.model.image_size
+def pixels_against_fractions(setup: Setup) -> None:
+    """Boxes are pixels of the resized image, priors are fractions; a loop gives every object its best prior."""
+    size = setup.model.image_size
 
     def in_pixels(image: Tensor, target: Target) -> tuple:
         return image, replace(target, boxes=target.boxes * size)
@@ -194,9 +190,14 @@ def pools_round_down(setup: Setup) -> None:
     setup.adopt(fresh(replace(ssd.ssd_nano, backbone=backbone, spec=spec), setup.classes))
 
 
-def two_heads_at_one_stride(setup: Setup) -> None:
-    """The first extra block has lost its stride: maps of 12, 6, 6 and 4 cells in place of 12, 6, 3 and 1."""
-    spec = replace(SSD_NANO, maps=(12, 6, 6, 4), steps=(8, 16, 16, 24))
+def two_heads_at_one_stride(setup: Setup, smallest: float = SSD_NANO.sides[0]) -> None:
+    """The first extra block has lost its stride: maps of 12, 6, 6 and 4 cells in place of 12, 6, 3 and 1.
+
+    Args:
+        smallest: side of the smallest priors, in pixels.
+    """
+    sides = (smallest, *SSD_NANO.sides[1:])
+    spec = replace(SSD_NANO, maps=(12, 6, 6, 4), steps=(8, 16, 16, 24), sides=sides)
     extras = ((64, 128, 1, 1), (64, 128, 1, 0))
     setup.adopt(fresh(replace(ssd.ssd_nano, extras=extras, spec=spec), setup.classes))
 
