@@ -3,7 +3,7 @@
 The log is adrirubio/ml-rover's, states 6e5d2f7 (run A) and 849686a (run B); chapter 14 tells the story.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
@@ -146,15 +146,32 @@ def run(name: str, repaired: int, data: Sequence, held_out: Sequence, trunk: ssd
     repairs = repairs_of(name)
     if not 0 <= repaired <= len(repairs):
         raise ValueError(f"repaired is {repaired}: run {name} has {len(repairs)} repairs")
+    return ill_with(name, [one.name for one in repairs[repaired:]], data, held_out, trunk)
+
+
+def ill_with(
+    name: str, missing: Collection[str], data: Sequence, held_out: Sequence, trunk: ssd.SSD | None = None
+) -> Setup:
+    """A run of the log in which certain repairs are missing, and all others are made.
+
+    Args:
+        missing: names of repairs of this run; see `run` for the others.
+
+    Raises:
+        ValueError: there is no such run, or one of the names is none of its repairs.
+    """
+    repairs = {one.name: one for one in repairs_of(name)}
+    if unknown := set(missing) - set(repairs):
+        raise ValueError(f"missing is {', '.join(sorted(unknown))}: run {name} has {', '.join(repairs)}")
     setup = healthy(data, held_out, trunk)
-    missing = {one.name: one for one in repairs[repaired:]}
     # Another network first: it brings its own priors and trunk, which other faults then spoil.
-    if network := missing.pop("network", None):
-        network.plant(setup)
+    if "network" in missing:
+        another_network(setup)
     if name == "B" and "start" not in missing:
         controls.with_loss(setup, losses.SoftmaxFocalLoss())
-    for repair in missing.values():
-        repair.plant(setup)
+    for one in repairs.values():
+        if one.name in missing and one.name != "network":
+            one.plant(setup)
     side = setup.model.image_size if "units" in missing else 1
     variances = (1.0, 1.0) if "variances" in missing else (0.1, 0.2)
     # Whatever the unit, boxes are read as they were learned: what mAP then says is what was learned.

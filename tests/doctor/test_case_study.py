@@ -72,6 +72,13 @@ def test_another_run_and_too_many_repairs_are_refused(name, repaired, parts):
         case_study.run(name, repaired, *parts)
 
 
+def test_a_run_can_be_ill_with_one_fault_alone(parts):
+    setup = case_study.ill_with("B", ["variances"], *parts)
+    assert setup.match is not museum.healthy(*parts).match and setup.model.spec.image_size == 96
+    with pytest.raises(ValueError, match=r"missing is rate: run B has units, .*freezing"):
+        case_study.ill_with("B", ["rate"], *parts)
+
+
 def test_in_pixels_each_picture_has_one_positive_and_it_is_prior_0(parts):
     """But for an object whose corner is in the very first pixel: that overlaps."""
     patient = put_together("A", 0, parts).patient()
