@@ -221,7 +221,7 @@ def measured(patient: Patient, batches: Sequence[Batch], truth: Sequence[Target]
     return numbers | {"map": result.mean_ap, "recall": hits / sum(one.objects for one in curves)}, found
 
 
-def train(setup: Setup, steps: int | None = None, every: int = 40) -> dict:
+def train(setup: Setup, steps: int | None = None, every: int = 50) -> dict:
     """Train a set-up, and measure it on the way.
 
     Args:
