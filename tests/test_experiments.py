@@ -147,6 +147,9 @@ def test_the_record_of_the_case_study_is_of_its_repairs_as_they_are(case_study):
     for key, (one,) in runs.items():
         name, repaired = key[0], int(key[1:])
         assert one["repaired"] == [repair.name for repair in repairs_of(name)[:repaired]]
+        named_by = repairs_of(name)[repaired].named_by if repaired < len(repairs_of(name)) else (None,)
+        first = one["findings"][0]["check"] if one["findings"] else None
+        assert first in named_by, f"{key}: the doctor begins with {first}"
         assert one["history"][-1]["map"] == one["map"] and len(one["found"]) == case_study.SHOWN
     for name in "AB":  # as the log: the loss falls by more than half, and nothing is found
         ill, well = runs[f"{name}0"][0], runs[f"{name}{len(repairs_of(name))}"][0]

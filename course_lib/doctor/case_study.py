@@ -34,6 +34,7 @@ class Repair:
         fault: what is wrong, in a sentence.
         cure: the line that mends it.
         plant: what is done to a healthy set-up where it is not repaired.
+        named_by: the doctor's checks that name it: once what stands before it is mended, its first finding is theirs.
         runs: those that have the fault.
     """
 
@@ -41,6 +42,7 @@ class Repair:
     fault: str
     cure: str
     plant: Callable[[Setup], None]
+    named_by: tuple[str, ...]
     runs: tuple[str, ...] = RUNS
 
 
@@ -73,24 +75,28 @@ REPAIRS = (
         "prior 0 to one object of every picture.",
         "boxes / image size, and matching.match",
         exhibits_matching.pixels_against_fractions,
+        ("boxes-stay-on-their-objects", "boxes-in-batches", "objects-have-priors"),
     ),
     Repair(
         "edges",
         "Priors are cut off at the edge of the picture: neighbours with the same weights have other shapes.",
         "no clamp on priors",
         exhibits_matching.corners_clipped,
+        ("priors-on-the-image",),
     ),
     Repair(
         "variances",
         "Offsets are not divided by 0.1 and 0.2: the boxes' part of the loss is too quiet.",
         "boxes.encode and boxes.decode",
         exhibits_matching.no_variances,
+        ("matched-offsets",),
     ),
     Repair(
         "start",
         "Focal loss is summed over all priors, and the heads expect an object everywhere.",
         "losses.expect_background(model)",
         focal_over_all,
+        ("first-loss", "loss-balances-background"),
         ("B",),
     ),
     Repair(
@@ -98,24 +104,28 @@ REPAIRS = (
         "A batch without an object costs a constant, which has no graph.",
         "divide by positives.clamp(min=1)",
         constant_without_graph,
+        ("loss-survives",),
     ),
     Repair(
         "network",
         "Two maps at one stride, no L2Norm on conv4_3, fc6 without dilation, fc6 and fc7 random.",
         "the paper's network, all of its trunk pretrained",
         another_network,
+        ("heads-see-one-scale", "pretrained-is-there"),
     ),
     Repair(
         "freezing",
         "More is frozen than was meant, and a parameter group is left empty.",
         "count what is frozen, by name",
         exhibits_optimisation.frozen_up_to_conv4_3,
+        ("parameters-learn", "optimizer-holds-all"),
     ),
     Repair(
         "rate",
         "The rate of epoch e is e / 5 of its peak, and epochs count from 0: the first has none.",
         "(epoch + 1) / 5",
         exhibits_optimisation.first_epoch_at_rate_0,
+        ("schedule-teaches", "step-is-whole"),
         ("A",),
     ),
 )

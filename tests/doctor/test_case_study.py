@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from course_lib import losses, matching, voc
 from course_lib.boxes import decode
-from course_lib.doctor import case_study, museum
+from course_lib.doctor import case_study, examine, museum
 
 EVERY = [(name, count) for name in case_study.RUNS for count in range(len(case_study.repairs_of(name)) + 1)]
 
@@ -109,32 +109,47 @@ def test_boxes_are_read_as_they_were_learned(parts, repaired):
         torch.testing.assert_close(distance.amin(dim=0), torch.zeros(len(learned)), atol=1e-3, rtol=0)
 
 
-@given(st.integers(1, 9))
-def test_every_epoch_shows_each_picture_once_in_another_order(steps):
-    class Numbers:
-        """Samples that are their numbers, and a transform that keeps its seeds."""
+class Numbers:
+    """A transform that gives the number of its sample, and keeps its seeds."""
 
-        batch_size = 2
+    def __init__(self):
+        self.seeds = []
 
-        def __init__(self):
-            self.data = [(torch.tensor(number), number) for number in range(7)]
-            self.transform, self.seeds = self, []
+    def seed(self, number):
+        self.seeds.append(number)
 
-        def seed(self, number):
-            self.seeds.append(number)
+    def __call__(self, image, target):
+        return target
 
-        def __call__(self, image, target):
-            return target
 
-        collate = staticmethod(list)
-
-    setup = Numbers()
-    batches = list(case_study.batches_of(setup, steps))
-    assert len(batches) == steps and all(len(batch) == 2 for batch in batches)
-    epochs = [[one for batch in batches[start : start + 3] for one in batch] for start in range(0, steps, 3)]
+@given(steps=st.integers(1, 9))
+def test_every_epoch_shows_each_picture_once_in_another_order(parts, steps):
+    setup = put_together("A", len(case_study.repairs_of("A")), parts, batch_size=2)
+    setup.data, setup.collate = [(None, number) for number in range(7)], list
+    batches, seeds = [], []
+    for _ in range(2):
+        setup.transform = Numbers()
+        batches.append(list(case_study.batches_of(setup, steps)))
+        seeds.append(setup.transform.seeds)
+    assert batches[0] == batches[1] and seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == len(seeds[0])  # no picture is augmented twice alike
+    assert [len(batch) for batch in batches[0]] == [2] * steps
+    epochs = [[one for batch in batches[0][start : start + 3] for one in batch] for start in range(0, steps, 3)]
     assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
-    assert len(set(setup.seeds)) == len(setup.seeds)
-    assert list(case_study.batches_of(Numbers(), steps)) == batches
+    assert steps < 6 or epochs[0] != epochs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "repaired"), EVERY)
+def test_the_doctor_names_first_what_is_mended_next(name, repaired, parts):
+    """By the checks of all repairs; `experiments/case_study.py` asks all others too."""
+    setup = case_study.run(name, repaired, *parts)
+    known = [one for repair in case_study.REPAIRS for one in repair.named_by]
+    found = examine(setup.patient(), learning=False, only=known).of("fault", "warning")
+    if repaired == len(case_study.repairs_of(name)):
+        assert not found
+    else:
+        assert found[0].check in case_study.repairs_of(name)[repaired].named_by
 
 
 def test_a_training_is_measured_before_it_and_on_the_way(parts):
