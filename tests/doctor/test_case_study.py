@@ -24,8 +24,8 @@ def put_together(name, repaired, parts, batch_size=4):
     return setup
 
 
-@pytest.mark.parametrize(("name", "repaired"), EVERY)
-def test_every_state_has_a_finite_loss_that_only_pixels_make_a_distance(name, repaired, parts):
+@pytest.mark.parametrize(("name", "repaired"), [("A", 0), ("A", 1), ("A", 7), ("B", 0), ("B", 3), ("B", 7)])
+def test_each_state_has_a_finite_loss_that_only_pixels_make_a_distance(name, repaired, parts):
     patient = put_together(name, repaired, parts).patient()
     with torch.no_grad():
         first = {name: float(value) for name, value in patient.losses(patient.first_batches(1)[0]).items()}
