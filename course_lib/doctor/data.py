@@ -39,14 +39,9 @@ def judged(patient: Patient, part: str) -> Objects:
     What is wrong with sizes and overlaps then follows from that, and it is one finding.
     """
     found = objects(patient, part)
-    if box_forms.wrong_form(found, training_size_of_data(patient)) is None and torch.isfinite(found.boxes).all():
+    if box_forms.wrong_form(found, training_size(patient)) is None and torch.isfinite(found.boxes).all():
         return found
     return found.without_any()
-
-
-def training_size_of_data(patient: Patient) -> int | None:
-    side = getattr(patient.model, "image_size", None)
-    return side if isinstance(side, int) else None
 
 
 @check("data|held_out")
@@ -86,7 +81,7 @@ def grouped(problems: Sequence[Exception]) -> list[tuple[Exception, int]]:
 def boxes_are_corners_in_fractions(patient: Patient) -> Iterator[Finding]:
     """Are boxes what everything else takes them for: corners, x first, in fractions of the image?"""
     for part, where in parts(patient):
-        yield from box_forms.of_form(objects(patient, part), training_size_of_data(patient), where, CHAPTER)
+        yield from box_forms.of_form(objects(patient, part), training_size(patient), where, CHAPTER)
 
 
 @check("data|held_out")
@@ -94,7 +89,7 @@ def boxes_are_sound(patient: Patient) -> Iterator[Finding]:
     """Has every box an area, and does it lie in its image?"""
     for part, where in parts(patient):
         found = objects(patient, part)
-        if box_forms.wrong_form(found, training_size_of_data(patient)) is None:
+        if box_forms.wrong_form(found, training_size(patient)) is None:
             yield from box_forms.of_damage(found, where, CHAPTER)
             yield from box_forms.of_counting(found, where, CHAPTER)
 
