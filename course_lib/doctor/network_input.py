@@ -204,7 +204,7 @@ def pixels_are_those_that_statistics_know(patient: Patient) -> Iterator[Finding]
             "normalise with the numbers that belong to the weights",
             CHAPTER,
         )
-    elif here > 0.06 and exchanged < 0.45 * here:
+    elif here > 0.06 and exchanged < 0.6 * here:
         yield warning(
             f"the pretrained statistics fit better with red and blue exchanged: channels are off by {here**0.5:.2f} "
             f"deviations, and then by {exchanged**0.5:.2f}",

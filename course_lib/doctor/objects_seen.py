@@ -119,7 +119,7 @@ class View:
                 strip = self.total(at, y0, at + 1, y1) if across else self.total(x0, at, x1, at + 1)
                 rows.append(np.where(there, strip[:, plane] / size[:, 1 if across else 0], np.nan))
             rows = np.stack(rows)
-            near = np.nan_to_num(rows[5:8]).max(axis=0)
+            near = np.nan_to_num(rows[5:8]).max(axis=0).clip(0)  # a reversed box sums to less than nothing
             beside = np.delete(rows, [5, 6, 7], axis=0)
             count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
             side = np.log((near + 1) / (np.nansum(beside, axis=0).clip(0) / count + 1))
