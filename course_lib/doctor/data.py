@@ -218,7 +218,7 @@ def objects_are_listed_once(patient: Patient) -> Iterator[Finding]:
         ),
     ):
         if which.any():
-            # VOC2007's trainval has 0 and 1 of the two in 15,662 objects; a hundredth of them is no slip of an annotator.
+            # VOC2007's trainval has 0 and 1 of the two in 15,662 objects; a hundredth is no slip of an annotator.
             says = warning if float(which.double().mean()) > 0.01 else note
             yield says(f"{found.where(which)} {what}", why, "keep one of each", CHAPTER)
 

@@ -191,8 +191,8 @@ def of_unknown(found: Normalisation) -> Iterator[Finding]:
 def pixels_are_those_that_statistics_know(patient: Patient) -> Iterator[Finding]:
     """Does the first batch norm meet what its pretrained statistics were taken from?"""
     off = distance(patient, loop_batches(patient).raw)
-    # Measured with the trunk that EmojiVOC has taught: .003 to .06 in batches of EmojiVOC and of VOC. Which colour comes
-    # first it does not tell: with red and blue exchanged it is .01 to .14.
+    # Measured with the trunk that EmojiVOC has taught: .003 to .06 in batches of EmojiVOC and of VOC. Which colour
+    # comes first it does not tell: with red and blue exchanged it is .003 to .14.
     if off is not None and off > 4:
         yield warning(
             f"the first batch norm meets channels that are off by {off**0.5:.1f} deviations from its pretrained "
