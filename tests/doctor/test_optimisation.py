@@ -125,6 +125,7 @@ def of_another(optimizer):
         (lambda o: LambdaLR(o, lambda step: max(0.0, 1 - step / 40)), "fault", "has fallen from"),
         (lambda o: LambdaLR(o, lambda step: max(0.0, 1 - step / 120)), "warning", "has fallen from"),
         (lambda o: StepLR(o, 3, 0.1), "fault", "has fallen from"),
+        (lambda o: CosineAnnealingLR(o, T_max=10), "warning", "rises again 10 times in 200 steps"),
         (lambda o: ExponentialLR(o, 1.05), "fault", "rises through the whole training"),
         (lambda o: LambdaLR(o, lambda step: (step + 1) / 4000), "warning", "rises through the whole training"),
         (lambda o: LambdaLR(o, lambda step: float("nan") if step > 9 else 1.0), "fault", "at step 10 is nan"),
@@ -252,6 +253,45 @@ def test_the_order_of_a_step_is_looked_at(setup, order, words):
     patient.step = loop(patient, order.split())
     findings = seen_in(patient, "step-is-whole")
     assert (words in findings[0].seen) if words else findings == []
+
+
+def test_gradients_that_are_cut_one_by_one_are_named(setup):
+    patient = setup.patient()
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        losses.total(dict(patient.losses(batch))).backward()
+        for parameter in patient.model.parameters():
+            torch.nn.utils.clip_grad_norm_([parameter], 1e-3)
+        patient.optimizer.step()
+        return {}
+
+    patient.step = step
+    has(seen_in(patient, "step-is-whole"), "warning", "each is clipped by itself")
+
+
+def test_a_plateau_of_single_batches_is_named(setup):
+    setup.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau
+    patient = setup.patient()
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        loss = losses.total(dict(patient.losses(batch)))
+        loss.backward()
+        patient.optimizer.step()
+        patient.schedule.step(loss.detach())
+        return {}
+
+    patient.step = step
+    has(seen_in(patient, "step-is-whole"), "warning", "is given a number at every step")
+
+
+def test_layers_in_a_plain_list_are_named(setup):
+    model = setup.model
+    heads = list(model.conf_heads)
+    del model.conf_heads
+    model.conf_heads = heads
+    has(look(setup, "parameters-learn"), "fault", "are no parameters of the model")
 
 
 def test_weights_that_stay_or_become_nan_are_named(setup):
