@@ -114,6 +114,11 @@ class Bench:
             found = torch.autograd.grad(loss, leaves, allow_unused=True)
         return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(leaves, found, strict=True))
 
+    def noise(self) -> Float[Tensor, "B P C"]:
+        """Logits that say nothing, always the same."""
+        some = torch.randn(self.right().shape, generator=torch.Generator().manual_seed(0))
+        return some.to(self.told.offsets)
+
     def right(self, size: float = 4.0) -> Float[Tensor, "B P C"]:
         """Logits that name the right class."""
         return spoken(self.told.labels, self.classes, size)
@@ -132,11 +137,12 @@ def bench(patient: Patient) -> Bench | None:
 def made_bench(patient: Patient) -> Bench | None:
     batch = patient.first_batches(1)[0]
     offsets, logits = answers(patient)
-    read, priors, classes = patient.read(batch), patient.priors.detach().float().cpu(), logits.shape[-1]
+    read, priors, classes = patient.read(batch), patient.priors.detach().float(), logits.shape[-1]
+    offsets, logits = offsets.to(priors.device), logits.to(priors.device)
     if logits.shape[1] != len(priors) or not logits.isfinite().all():
         return None
     if None not in (patient.loss, patient.match) and patient.losses == patient.computed:
-        told = Matches(*(part.cpu() for part in patient.matches(batch)))
+        told = patient.matches(batch)
         rows = (told.labels > 0).any(dim=1).nonzero().flatten().tolist()[:IMAGES]
         told = Matches(*(part[rows] for part in told))
         if not rows or not told.offsets[told.labels > 0].isfinite().all() or int(told.labels.max()) >= classes:
@@ -147,10 +153,11 @@ def made_bench(patient: Patient) -> Bench | None:
             return patient.loss(offsets, logits, other)
 
         return Bench(told, torch.ones_like(told.labels, dtype=torch.bool), classes, rows, directly, True)
-    told = match(read.boxes.float().cpu(), read.labels.long().cpu(), priors)
+    boxes, labels = read.boxes.to(priors), read.labels.long().to(priors.device)
+    told = match(boxes, labels, priors)
     if not (told.labels > 0).any() or int(told.labels.max()) >= classes:
         return None
-    overlap = box_iou(read.boxes.float().cpu(), to_corners(priors)).amax(dim=1)  # [B, P]
+    overlap = box_iou(boxes, to_corners(priors)).amax(dim=1)  # [B, P]
     sure = (overlap > 0.6) | (overlap < 0.3) & (told.labels == 0)
 
     def through(offsets: Tensor, logits: Tensor) -> Mapping[str, Tensor]:
@@ -210,8 +217,8 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
     boxes, classes = on.told.offsets, on.classes
     unknown = on.cost(boxes, torch.zeros_like(on.right()))
     right = min(on.cost(boxes, on.right(size)) for size in (1.0, 2.0, 4.0, 8.0))
-    noise = torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
-    along = torch.linspace(-2, 2, classes).expand_as(noise)
+    noise = on.noise()
+    along = torch.linspace(-2, 2, classes).to(noise).expand_as(noise)
     if right == unknown:
         yield fault(
             f"the loss is {right:.3g} whatever the logits are",
@@ -278,7 +285,7 @@ def loss_teaches_boxes(patient: Patient) -> Iterator[Finding]:
         return
     boxes, positive, negative = on.told.offsets, on.positive, on.negative
     generator = torch.Generator().manual_seed(0)
-    aside = 0.5 * (2.0 * torch.randint(0, 2, boxes.shape, generator=generator) - 1)
+    aside = 0.5 * (2.0 * torch.randint(0, 2, boxes.shape, generator=generator).to(boxes) - 1)
     beside = torch.where(on.told.labels[..., None] > 0, boxes + aside, boxes)
     slope, _ = on.slopes(beside, on.right())
     own, wanted = slope[positive], aside[positive]
@@ -346,7 +353,7 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
     if on is None:
         return
     boxes, labels = on.told.offsets, on.told.labels
-    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * on.noise()
     slope = on.slopes(boxes, noise)[1]
     positive, negative = slope[on.positive], slope[on.negative]
     if not len(positive) or not len(negative):
@@ -390,7 +397,7 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
 
 def positives_compete(on: Bench) -> Iterator[Finding]:
     """Whether fewer negatives are mined where positives are wrong: then these take their places."""
-    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * on.noise()
     counts = []
     for size in (8.0, -8.0):
         logits = torch.where(on.positive[..., None], on.right(size), noise)
@@ -455,7 +462,7 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
     on = bench(patient)
     if on is None:
         return
-    offsets, logits = (values[on.rows] for values in answers(patient))
+    offsets, logits = (values[on.rows].to(on.told.offsets) for values in answers(patient))
     if float(logits.std(dim=(0, 1)).median()) > 1:  # it has learned something already
         return
     slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
@@ -481,7 +488,7 @@ def loss_is_normalised(patient: Patient) -> Iterator[Finding]:
     on = bench(patient)
     if on is None or not on.free:
         return
-    boxes, noise = on.told.offsets + 0.5, torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    boxes, noise = on.told.offsets + 0.5, on.noise()
     twice = Matches(*(torch.cat([part, part]) for part in on.told))
     with torch.no_grad():
         once = float(total(dict(on.call(boxes, noise))))
