@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.boxes import area, box_iou
+from course_lib.doctor.bench import bench, outputs_replaced, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import NORMS, flow, some, watched
 from course_lib.doctor.network import answers, changed_images
-from course_lib.doctor.optimisation import first_steps
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.penalties import bench, outputs_replaced, spoken
+from course_lib.doctor.steps import first_steps
 
 
 def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
