@@ -34,7 +34,9 @@ DECODINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "its boxes are decoded with the variances exchanged": partial(decode, variances=(0.2, 0.1)),
     "its boxes are decoded with one variance, 0.1, for centres and sizes": partial(decode, variances=(0.1, 0.1)),
     "its boxes are decoded with one variance, 0.2, for centres and sizes": partial(decode, variances=(0.2, 0.2)),
-    "its boxes are decoded with variances that divide where they should multiply": partial(decode, variances=(10, 5)),
+    "its boxes are decoded with variances that divide where they should multiply": partial(
+        decode, variances=(10.0, 5.0)
+    ),
     "its boxes are decoded without the exponential of the sizes": linear,
     "its boxes are the priors, without the offsets": lambda offsets, priors: to_corners(priors).expand_as(offsets),
     "its boxes are the bare offsets": lambda offsets, priors: offsets,

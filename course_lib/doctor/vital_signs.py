@@ -59,6 +59,7 @@ class VitalSigns(Watch):
         if not sampled:
             return
         self.trainer, self.parts, self.numbers = trainer, [], {}
+        self.known = {"step": float(trainer.schedule.last_epoch + 1), "lr": float(trainer.rate())}
         optimizer = trainer.optimizer
         self.handles = [
             optimizer.register_step_pre_hook(self.gradients),
@@ -99,9 +100,7 @@ class VitalSigns(Watch):
         one, recipe = self.trainer, self.trainer.recipe
         self.numbers |= numbers | answers(self.parts, one.model.priors, one.model.scoring) | levels(self.parts, one)
         values = torch.stack([torch.as_tensor(v, device=one.device).float() for v in self.numbers.values()]).tolist()
-        sample = {"step": float(one.schedule.last_epoch), "lr": one.rate()} | dict(
-            zip(self.numbers, values, strict=True)
-        )
+        sample = self.known | dict(zip(self.numbers, values, strict=True))
         sample |= {"clipped": float(sample["grad_norm"] > recipe.clip_norm), "dead": self.dead()}
         self.samples.append(sample)
         self.of_epoch += 1
@@ -114,8 +113,9 @@ class VitalSigns(Watch):
         if len(self.alive) < WINDOW:
             return 0.0
         names = set(self.alive[0]).intersection(*self.alive)
-        shares = [1 - torch.stack([one[name] for one in self.alive]).any(dim=0).float().mean() for name in names]
-        return float(torch.stack(shares).max()) if shares else 0.0
+        living = [torch.stack([one[name] for one in self.alive]).any(dim=0).float().mean() for name in names]
+        # A layer without any gradient belongs to a level from which no prior was chosen.
+        return max((1 - share for share in torch.stack(living).tolist() if share), default=0.0) if living else 0.0
 
     def look(self) -> None:
         """Report what is new."""
@@ -283,7 +283,7 @@ def movements(now: dict[str, float], samples: list[dict]) -> Finding | None:
 
 
 def dead_units(now: dict[str, float]) -> Finding | None:
-    if now["dead"] < 0.6:
+    if now["dead"] < 0.8:
         return None
     return warning(
         f"in one layer {now['dead']:.0%} of the channels had no gradient in {WINDOW} samples",
