@@ -25,7 +25,7 @@ USUAL = {
     "logits 0": 1.0,
     "offsets 0": 0.5,
 }
-TRAINER = SimpleNamespace(steps=1000, recipe=RECIPE)
+STEPS, CLIP_NORM = 1000, 10.0
 
 
 def samples(count=12, **others):
@@ -38,7 +38,7 @@ def samples(count=12, **others):
 
 
 def found(*given, **others):
-    return {one.check: one for one in examined(samples(*given, **others), TRAINER)}
+    return {one.check: one for one in examined(samples(*given, **others), STEPS, CLIP_NORM)}
 
 
 def test_a_training_that_learns_gives_no_finding():
@@ -104,11 +104,15 @@ def test_every_sample_has_its_numbers_and_every_epoch_their_means(trained):
 
 def test_steps_that_are_not_sampled_are_not_looked_at():
     signs, hooks = VitalSigns(3), []
-    optimizer = SimpleNamespace(
-        register_step_pre_hook=lambda hook: hooks.append(hook), register_step_post_hook=lambda hook: hooks.append(hook)
+    one = Trainer.__new__(Trainer)
+    one.schedule = SimpleNamespace(last_epoch=0)
+    one.optimizer = SimpleNamespace(
+        param_groups=[{"name": "head kernels", "lr": 0.1}],
+        register_step_pre_hook=hooks.append,
+        register_step_post_hook=hooks.append,
     )
     for _ in range(2):
-        signs.before(SimpleNamespace(optimizer=optimizer, schedule=SimpleNamespace(last_epoch=0), rate=lambda: 0.1))
+        signs.before(one)
         seen, signs.parts = signs.parts, None
     assert len(hooks) == 2 and seen is None
 
