@@ -146,7 +146,7 @@ def overfits_one_batch(patient: Patient) -> Iterator[Finding]:
             "look at matching: boxes and priors in one unit and order, labels above 0",
             6,
         )
-    elif seen.known or (found is not None and found >= 0.7 and seen.fits and seen.names):
+    elif found is not None and ((seen.known and found >= 0.5) or (found >= 0.7 and seen.fits and seen.names)):
         yield note(
             f"knew or learned {len(seen.read.images)} images by heart in {steps} steps: {trial.parts()}; "
             f"{found:.0%} of their {len(seen.eval.labels)} objects are found",
