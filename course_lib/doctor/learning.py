@@ -285,7 +285,7 @@ def finds_every_class(patient: Patient) -> Iterator[Finding]:
     for label in best.labels.unique().tolist():
         own = best.hit[best.labels == label]
         others = best.hit[best.labels != label]
-        if len(own) >= 3 and not own.any() and len(others) and others.float().mean() >= 0.85:
+        if len(own) >= 2 and not own.any() and len(others) and others.float().mean() >= 0.9:
             yield fault(
                 f"of the {len(own)} objects of class {name_of(patient, label)} none is found, of all others "
                 f"{others.float().mean():.0%}, on images that it has learned by heart",

@@ -123,11 +123,11 @@ def test_an_optimizer_that_is_never_called_and_a_gradient_that_adds_up_are_told(
 def test_statistics_that_never_arrive_are_a_fault_and_slow_ones_of_a_long_training_a_note():
     patient = small_patient(steps=200)
     patient.model.hidden[1].momentum = 0.0
-    patient.model.hidden[1].running_mean += 3
+    patient.model.hidden[1].running_mean += 50
     assert "evaluation-mode-agrees" in bad(patient)
     patient = small_patient(steps=100_000)
     patient.model.hidden[1].momentum = 1e-3
-    patient.model.hidden[1].running_mean += 3
+    patient.model.hidden[1].running_mean += 50
     report = examine(patient, only=["evaluation-mode-agrees"])
     assert report.healthy and len(report.findings) == 1
 
