@@ -1,7 +1,7 @@
 """Every exhibit is caught by a finding that names its cause, and healthy trainings are left in peace.
 
-Here each exhibit is examined by the checks that are to catch it, and controls by all that only look, a few also by those
-that train. `experiments/doctor_matrix.py` examines all of them by all checks.
+Here each exhibit is examined by the checks that are to catch it, and controls by all that only look, a few by those
+that train too. `experiments/doctor_matrix.py` examines all of them by all checks.
 """
 
 import pytest
