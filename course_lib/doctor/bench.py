@@ -100,11 +100,7 @@ def made_bench(patient: Patient) -> Bench | None:
 
         return Bench(told, torch.ones_like(told.labels, dtype=torch.bool), classes, rows, directly, True)
     boxes, labels = read.boxes.to(priors), read.labels.long().to(priors.device)
-    told = match(boxes, labels, priors)
-    if not (told.labels > 0).any() or int(told.labels.max()) >= classes:
-        return None
     overlap = box_iou(boxes, to_corners(priors)).amax(dim=1)  # [B, P]
-    sure = (overlap > 0.6) | (overlap < 0.3) & (told.labels == 0)
 
     def through(offsets: Tensor, logits: Tensor) -> Mapping[str, Tensor]:
         with outputs_replaced(patient.model, offsets, logits) as times:
@@ -117,7 +113,17 @@ def made_bench(patient: Patient) -> Bench | None:
         through(offsets, logits)
     except LookupError:
         return None
-    return Bench(told, sure, classes, list(range(len(logits))), through, False)
+    if patient.match is not None:
+        supposed = [patient.matches(batch)]
+    else:  # the threshold is the loop's own secret: it is the one at which right answers cost least
+        supposed = [match(boxes, labels, priors, threshold) for threshold in (0.5, 0.4, 0.3, 0.6, 0.45, 0.35)]
+    supposed = [told for told in supposed if (told.labels > 0).any() and int(told.labels.max()) < classes]
+    sure = (overlap > 0.6) | (overlap < 0.3)
+    benches = [
+        Bench(told, sure & ((overlap > 0.6) | (told.labels == 0)), classes, list(range(len(logits))), through, False)
+        for told in supposed
+    ]
+    return min(benches, key=lambda on: on.cost(on.told.offsets, on.right()), default=None)
 
 
 @contextmanager

@@ -95,7 +95,8 @@ def batch_norm_has_batches(patient: Patient) -> Iterator[Finding]:
             kept = one.layer.running_var.clamp(min=1e-12)
             ratios[one.name] = float((one.variance / kept)[alive].median())
     off = {name: ratio for name, ratio in ratios.items() if not 1 / MOST_RATIO < ratio < MOST_RATIO}
-    if len(off) > 0.3 * len(ratios):
+    # A norm behind the first convolution shows the scale of the pixels; the others see what it has normalised.
+    if len(off) > 0.3 * len(ratios) or next(iter(ratios), None) in off:
         worst = max(off, key=lambda name: max(off[name], 1 / off[name]))
         yield warning(
             f"the variance of the maps is {off[worst]:.3g} times what {worst} has kept, and as odd in {len(off)} of "

@@ -30,7 +30,7 @@ def weights_are_sound(patient: Patient) -> Iterator[Finding]:
     if constant:
         weights = dict(patient.model.named_parameters())
         yield (fault if len(constant) > 2 else warning)(
-            f"all numbers of {some(constant)} are the same: {float(weights[constant[0]].flatten()[0]):.3g}",
+            f"all numbers of {some(constant)} are the same: {float(weights[constant[0]].detach().flatten()[0]):.3g}",
             "units with equal weights get equal gradients and stay copies of each other; zeros pass nothing back",
             "start from random numbers, scaled by the number of inputs (Xavier, He)",
             3,
