@@ -52,7 +52,7 @@ portable: data  ## tests and chapters with the kernels of other processors; goes
 
 check: setup lint  ## lint and the fast tests, for working
 	@$(BIN)/python tools/notebooks.py sync --check
-	@$(BIN)/pytest -n $(WORKERS) -m "not slow" tests
+	@$(BIN)/pytest -n $(WORKERS) -m "not slow" --hypothesis-profile=quick tests
 
 lint: setup
 	@$(BIN)/ruff check --quiet .

@@ -86,8 +86,8 @@ def print_report(report: Report) -> None:
     """Every finding with its number, its reason and its cure; then what was not examined, and the verdict."""
     for finding in report.findings:
         print_finding(finding)
-    for needs, names in report.missing().items():
-        console.print(one_line(f"not examined, without {' and '.join(needs)}: {', '.join(names)}"), style="dim")
+    for reason, names in report.missing().items():
+        console.print(one_line(f"not examined, {reason}: {', '.join(names)}"), style="dim")
     console.print(report.verdict(), style=STYLES["fault"] if report.of("fault") else "bold")
 
 

@@ -232,13 +232,23 @@ def _read(value: object, wanted: Sequence[Tensor]) -> tuple[Tensor, ...]:
     )
 
 
-def ask(exercise: Exercise, function: Callable, case: tuple) -> Answer:
-    """Call a function with one case, and judge its answer."""
+def right(exercise: Exercise, case: tuple) -> list[Tensor]:
+    """What a case is to be answered with: one tensor, or as many as things are returned."""
+    expected = exercise.solution(*case)
+    return [_numbers(one) for one in (expected if exercise.returns else [expected])]
+
+
+@cache
+def _right(exercise: Exercise, number: int) -> list[Tensor]:
+    return right(exercise, exercise.cases[number])
+
+
+def ask(exercise: Exercise, function: Callable, case: tuple, wanted: Sequence[Tensor] | None = None) -> Answer:
+    """Call a function with one case, and judge its answer; `wanted` spares `right`, where that is known."""
     answer = _call(exercise, function, case)
     if answer.fault:
         return answer
-    expected, names = exercise.solution(*case), [f"`{name}`" for name in exercise.returns]
-    wanted = [_numbers(one) for one in (expected if names else [expected])]
+    wanted, names = wanted or right(exercise, case), [f"`{name}`" for name in exercise.returns]
     try:
         numbers = _read(answer.value, wanted)
     except (TypeError, ValueError, RuntimeError):
@@ -264,7 +274,7 @@ def _same(exercise: Exercise, a: Answer, b: Answer) -> bool:
 
 @cache
 def _twins_answer(exercise: Exercise, number: int, twin: Callable) -> Answer:
-    return ask(exercise, twin, exercise.cases[number])
+    return ask(exercise, twin, exercise.cases[number], _right(exercise, number))
 
 
 def diagnose(exercise: Exercise, function: Callable, failed: int) -> Mistake | None:
@@ -276,8 +286,8 @@ def diagnose(exercise: Exercise, function: Callable, failed: int) -> Mistake | N
     """
     every = range(len(exercise.cases))
     answers = []
-    for case in exercise.cases:
-        answers.append(ask(exercise, function, case))
+    for number, case in enumerate(exercise.cases):
+        answers.append(ask(exercise, function, case, _right(exercise, number)))
         if answers[-1].fault == "endless":  # no twin is, and the next case might be so too
             return None
     yes_or_no = isinstance(exercise.solution(*exercise.cases[0]), bool)
@@ -365,7 +375,7 @@ def grade(name: str, exercise: Exercise, function: Callable) -> Verdict:
     """Try a function on the cases of an exercise, simple ones first, up to the first that fails."""
     total, operators = len(exercise.cases), set()
     for number, case in enumerate(exercise.cases):
-        answer = ask(exercise, function, case)
+        answer = ask(exercise, function, case, _right(exercise, number))
         if answer.fault:
             return _failed(name, exercise, function, number, answer)
         operators |= answer.operators
@@ -380,10 +390,11 @@ def _failed(name: str, exercise: Exercise, function: Callable, number: int, answ
     case, fault, mistake = exercise.cases[number], answer.fault, None
 
     def still_fails(case: tuple) -> bool:
-        answer = ask(exercise, function, case)
-        twins = mistake.twins if mistake else ()
-        like_twin = any(_same(exercise, ask(exercise, twin, case), answer) for twin in twins)
-        return answer.fault == fault and (like_twin or mistake is None)
+        wanted = right(exercise, case)
+        answer = ask(exercise, function, case, wanted)
+        if answer.fault != fault or mistake is None:
+            return answer.fault == fault
+        return any(_same(exercise, ask(exercise, twin, case, wanted), answer) for twin in mistake.twins)
 
     if fault != "endless":  # who asked again would wait again
         mistake = diagnose(exercise, function, number)

@@ -9,6 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+# What somebody has set in their shell decides nothing in the tests, nor in the processes that they start: another
+# profile or data set, colours and the width of a terminal, a proxy that would be asked for what this machine serves,
+# the places that torchrun gives, the repository of a hook, the tmux that the tests are run in. Rich and git read some
+# of them when they are loaded.
+SETTINGS = ("COURSE_PROFILE COURSE_DEVKIT COLUMNS LINES FORCE_COLOR NO_COLOR PY_COLORS GITHUB_ACTIONS TTY_COMPATIBLE "
+            "TTY_INTERACTIVE RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE "
+            "TMUX TMUX_TMPDIR HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY").split()  # fmt: skip
+for name in SETTINGS:
+    os.environ.pop(name, None)
+    os.environ.pop(name.lower(), None)
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -22,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # No example fails for the time it takes: a machine may be slow, or busy with something else.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+# For `make check`: a quarter of the examples, where a test names no number of its own.
+settings.register_profile("quick", settings.get_profile("any machine"), max_examples=25)
 
 
 @pytest.fixture(autouse=True, scope="session")

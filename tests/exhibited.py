@@ -77,10 +77,14 @@ def reaching(patient: Patient, layer: torch.nn.Module, call) -> Tensor:
     return came[0]
 
 
-def crowd(patient: Patient) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes and labels of two objects that want the same prior, and the priors."""
-    boxes = torch.tensor([[[0.40, 0.40, 0.52, 0.52], [0.41, 0.41, 0.53, 0.53]]])
-    return boxes, torch.tensor([[1, 2]]), patient.priors
+def crowd() -> tuple[Tensor, Tensor]:
+    """Boxes and labels of two objects that overlap, and that several priors overlap."""
+    return torch.tensor([[[0.40, 0.40, 0.52, 0.52], [0.41, 0.41, 0.53, 0.53]]]), torch.tensor([[1, 2]])
+
+
+def twins() -> tuple[Tensor, Tensor]:
+    """Boxes and labels of two small objects in one place: both want one prior, and none overlaps them enough."""
+    return torch.tensor([[[0.42, 0.42, 0.50, 0.50]] * 2]), torch.tensor([[1, 2]])
 
 
 def perfect(patient: Patient, boxes: Tensor, labels: Tensor) -> None:

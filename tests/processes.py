@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from elsewhere import elsewhere
-from small_backbone import SMALL
+from small_backbone import SMALL, THIN
 
-from course_lib import augment, evaluation, pretraining, profiles, runs, ssd, weights
+from course_lib import augment, evaluation, pretraining, profiles, runs, weights
 from course_lib.losses import MultiBoxLoss
 from course_lib.training import Recipe, Trainer
 from course_lib.voc import Batch, VOCDetection
@@ -23,13 +23,13 @@ RECIPE = Recipe(epochs=3, batch_size=4, optimizer="adamw", learning_rate=1e-3, w
 def fresh_model(seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ssd.ssd_mini()
+        return THIN()
 
 
 def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):
     options.setdefault("evaluate", lambda model: {"map": 0.5})
     dataset = VOCDetection(devkit, "2007", image_set)
-    return Trainer(fresh_model(), dataset, augment.training_mini(160), recipe, run, **options)
+    return Trainer(fresh_model(), dataset, augment.training_mini(THIN.spec.image_size), recipe, run, **options)
 
 
 def dice(model):

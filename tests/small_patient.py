@@ -9,7 +9,8 @@ from course_lib.doctor.findings import Finding
 
 def small_setup(devkit: Path, trunk=None, batch_size: int = 8) -> museum.Setup:
     """`museum.healthy` on 24 images in batches of eight."""
-    data = museum.in_memory(voc.ImageDataset([voc.ImageSet(devkit / "VOC2007", "trainval")]), 24)
+    every = voc.ImageDataset([voc.ImageSet(devkit / "VOC2007", "trainval")])
+    data = museum.InMemory(tuple(every[index] for index in range(24)), every.classes)
     setup = museum.healthy(data, data, trunk)
     setup.batch_size = batch_size
     return setup

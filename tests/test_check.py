@@ -13,14 +13,16 @@ from course_lib.check import EXERCISES, check, solution
 from course_lib.grading import GENERAL_HINTS, codes_in
 
 RIGHT = [(exercise, style) for exercise, styles in SOURCES.items() for style in styles]
+# Each mistake once; those who make it in another way are slow.
+MORE = pytest.mark.slow
 WRONG = [
-    pytest.param(exercise, mistake, style, edits, id=f"{exercise}, {mistake}, {number}")
+    pytest.param(exercise, mistake, style, edits, id=f"{exercise}, {mistake}, {number}", marks=[MORE] if number else [])
     for exercise, mistakes in MISTAKES.items()
     for mistake, many in mistakes.items()
     for number, (style, *edits) in enumerate(many)
 ]
 TWINS = [
-    pytest.param(exercise, mistake.hint, twin, id=f"{exercise}, {name}, {number}")
+    pytest.param(exercise, mistake.hint, twin, id=f"{exercise}, {name}, {number}", marks=[MORE] if number else [])
     for exercise, one in EXERCISES.items()
     for name, mistake in one.mistakes.items()
     for number, twin in enumerate(mistake.twins)

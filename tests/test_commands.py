@@ -34,7 +34,7 @@ DOCUMENTS = (
 )
 DOWNLOAD = ".venv/bin/python -m course_lib download voc2007 voc2012 vgg16"
 PLACEHOLDERS = {"<address of the index>": "https://index.invalid/whl"}
-SECONDS = 300  # for one command; a few are usual
+SECONDS = 1200  # for one command; a few are usual
 
 # ---- reading the documents ---------------------------------------------------------------------------------------
 

@@ -316,14 +316,14 @@ def test_after_a_connection_that_ends_early_only_the_rest_is_asked_for(get, serv
 @pytest.mark.parametrize("end", [reset_connection, stall])
 def test_a_connection_that_dies_or_stalls_is_replaced(get, server, end):
     server.reset(partial(send, stop=3000, then=end), partial(send, stop=4000, then=end))
-    assert get(timeout=0.2, rounds=9) == CONTENT
+    assert get(timeout=0.2, rounds=99) == CONTENT
     assert len(server.asked) >= 3 and server.ranges[-1] != server.ranges[0]
 
 
 def test_a_connection_that_stalls_is_given_up_and_what_it_brought_is_kept(get, server, part):
     server.reset(partial(send, stop=3000, then=stall), stall)
     with pytest.raises(DataError, match="timed out"):
-        get(timeout=0.2, rounds=1)
+        get(timeout=1.0, rounds=1)
     assert part.read_bytes() == CONTENT[:3000]
 
 
@@ -339,7 +339,7 @@ def test_the_next_call_goes_on_where_the_last_one_gave_up(get, server, part):
 @pytest.mark.parametrize("fault", [stall, reset_connection, lambda h: h.wfile.write(b"what?\r\n\r\n")])
 def test_a_server_that_does_not_answer_is_asked_again_in_the_next_round(get, server, fault):
     server.reset(fault)
-    assert get(timeout=0.2, rounds=9) == CONTENT and len(server.asked) >= 2
+    assert get(timeout=0.2, rounds=99) == CONTENT and len(server.asked) >= 2
 
 
 def test_where_nobody_listens_the_next_mirror_is_asked(get, server):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from processes import RECIPE, fresh_model, trainer
+from small_backbone import THIN
 
 from course_lib import augment, emoji_voc, evaluation, losses, metrics, profiles, ssd, voc, weights
 from course_lib.detect import Detections, detect_image
@@ -125,10 +126,10 @@ OWN = ("person", "dog", "car")
 def test_names_come_from_the_data_set_and_a_model_of_others_is_refused(small_devkit, trained, monkeypatch):
     dataset = VOCDetection(small_devkit, "2007", "test", classes=OWN)
     monkeypatch.setattr(evaluation, "examine", lambda *given: (perfect(dataset.annotations()), {}))
-    model = ssd.ssd_mini(4, OWN)
+    model = THIN(4, OWN)
     assert evaluation.evaluate(model, dataset)["ap"].keys() == {*OWN}
     assert evaluation.selector(dataset)(model)["map"] == 1.0
-    for other in (trained, ssd.ssd_mini(4), ssd.ssd_mini(4, OWN[::-1])):
+    for other in (trained, THIN(4), THIN(4, OWN[::-1])):
         for measure in (evaluation.evaluate, evaluation.detections, lambda m, d: evaluation.selector(d)(m)):
             with pytest.raises(
                 RunError, match=r"background \((.*)\), and the data set has 3 \(person, dog, car\)"
@@ -188,8 +189,8 @@ def test_a_run_that_cannot_be_written_is_measured_all_the_same(begun, test_set, 
 
 def test_weights_of_another_architecture_than_the_run_has_trained_are_not_measured(begun, test_set, tmp_path):
     (tmp_path / "provenance.json").write_bytes((begun / "provenance.json").read_bytes())
-    weights.save(ssd.ssd300_vgg16(), tmp_path / "best.safetensors")
-    with pytest.raises(RunError, match=r"best\.safetensors is ssd300_vgg16, and this run trained ssd_mini"):
+    weights.save(ssd.ssd_nano(), tmp_path / "best.safetensors")
+    with pytest.raises(RunError, match=r"best\.safetensors is ssd_nano, and this run trained thin"):
         evaluation.evaluate_run(tmp_path, test_set)
 
 

@@ -82,7 +82,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=600,
         )
 
     def calls(self, *programs: str) -> list[str]:
@@ -327,7 +327,7 @@ def test_the_second_call_shows_the_run_that_is_under_way(machine):
 # ---- a real tmux -----------------------------------------------------------------------------------------------------
 
 
-def wait_for(condition, seconds: float = 60) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -155,7 +155,7 @@ except loaders.RunError as error:
 
 def load_elsewhere(root, free: str, *before: str, **options) -> str:
     program = [sys.executable, "-c", PROGRAM.format(tests=str(root / "tests")), free]
-    done = subprocess.run([*before, *program], capture_output=True, text=True, timeout=300, check=True, **options)
+    done = subprocess.run([*before, *program], capture_output=True, text=True, timeout=1200, check=True, **options)
     return done.stdout.strip()
 
 

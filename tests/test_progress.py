@@ -201,7 +201,7 @@ def test_a_signal_to_one_of_two_processes_ends_both_after_the_same_step(small_de
         for process in both:
             process.start()
         for process in both:
-            process.join(timeout=300)
+            process.join(timeout=1200)
         return [process.exitcode for process in both]
 
     assert train("run", "first", signal.SIGTERM) == [143, 143]
@@ -216,7 +216,7 @@ def test_a_signal_to_the_whole_group_finds_the_loaders_alive_until_the_step_is_k
     """A worker that is killed interrupts the step, wherever that is."""
     process = multiprocessing.get_context("spawn").Process(target=stop_group, args=(small_devkit, tmp_path))
     process.start()
-    process.join(timeout=300)
+    process.join(timeout=1200)
     assert process.exitcode == 143 and runs.read_state(tmp_path)["done"] == 2
 
 

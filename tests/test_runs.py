@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import RECIPE, fresh_model, hold, of_twelve, trainer
+from small_backbone import THIN
 
 from course_lib import augment, runs, ssd, weights
 from course_lib.files import DataError, is_alive
@@ -43,7 +44,9 @@ def other_trainer(devkit, run, model=None, **changed):
     """A trainer for `begun`; of another model, or recipe."""
     model = model or fresh_model()
     dataset = VOCDetection(devkit, "2007", "val", classes=VOC_CLASSES[: model.num_classes - 1])
-    return Trainer(model, dataset, augment.training_mini(160), replace(RECIPE, batch_size=2, **changed), run)
+    return Trainer(
+        model, dataset, augment.training_mini(THIN.spec.image_size), replace(RECIPE, batch_size=2, **changed), run
+    )
 
 
 def contents(run):
@@ -52,7 +55,7 @@ def contents(run):
 
 
 def three_classes():
-    return ssd.ssd_mini(4, VOC_CLASSES[:3])
+    return THIN(4, VOC_CLASSES[:3])
 
 
 @pytest.mark.parametrize("left", ["state.pt", "last.safetensors", "both"])
@@ -60,7 +63,7 @@ def three_classes():
     ("model", "was", "now"),
     [
         (three_classes, "num_classes=21", "num_classes=4"),
-        (ssd.ssd300_vgg16, "architecture='ssd_mini'", "architecture='ssd300_vgg16'"),
+        (ssd.ssd_nano, "architecture='thin'", "architecture='ssd_nano'"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::course_lib.voc.LeftOut")
@@ -78,12 +81,12 @@ def test_a_run_of_another_model_is_refused_and_kept(small_devkit, begun, tmp_pat
 def test_a_state_from_before_it_named_its_model_is_gone_on_with_or_refused(small_devkit, begun, tmp_path):
     state = torch.load(begun / "state.pt", weights_only=True)
     named = [state.pop(name) for name in ("architecture", "num_classes", "classes")]
-    assert named == ["ssd_mini", 21, VOC_CLASSES]
+    assert named == ["thin", 21, VOC_CLASSES]
     torch.save(state, tmp_path / "state.pt")
     one = other_trainer(small_devkit, tmp_path)
     one.start_or_resume()
     assert [record["epoch"] for record in one.progress.history] == [1]
-    for model, named in ((three_classes, "ssd_mini with num_classes=4"), (ssd.ssd300_vgg16, "ssd300_vgg16 with num_")):
+    for model, named in ((three_classes, "thin with num_classes=4"), (ssd.ssd_nano, "ssd_nano with num_")):
         with pytest.raises(RunError, match=rf"another model than the {named}.*--fresh") as refused:
             other_trainer(small_devkit, tmp_path, model()).fit()
         assert len(str(refused.value)) < 600
@@ -95,7 +98,7 @@ def test_a_run_of_other_classes_is_refused_with_both_lists_and_one_without_names
     def one(classes):
         dataset = VOCDetection(small_devkit, "2007", "val", classes=classes)
         recipe = replace(RECIPE, batch_size=2)
-        return Trainer(ssd.ssd_mini(4, classes), dataset, augment.training_mini(160), recipe, tmp_path)
+        return Trainer(THIN(4, classes), dataset, augment.training_mini(THIN.spec.image_size), recipe, tmp_path)
 
     begun = one(("cat", "dog", "bird"))
     begun.prepare()
@@ -313,7 +316,7 @@ def test_what_training_leaves_in_the_folder_can_be_read_again(begun):
     assert contents(begun).keys() == {*MADE, "state.pt"}
     assert read_history(begun) == [{"epoch": 1, "map": 0.5}]
     provenance = read_provenance(begun)
-    assert (provenance["best_epoch"], provenance["architecture"], provenance["finished"]) == (1, "ssd_mini", False)
+    assert (provenance["best_epoch"], provenance["architecture"], provenance["finished"]) == (1, "thin", False)
     assert tuple(provenance["classes"]) == weights.load(begun / "best.safetensors").classes == VOC_CLASSES
 
 
@@ -403,7 +406,7 @@ def test_two_runs_moved_aside_in_one_second_are_both_kept(tmp_path, monkeypatch)
     ],
 )
 def test_a_model_of_other_classes_is_refused_with_both_lists(known, asked, said):
-    model = ssd.ssd_mini(4, known)
+    model = THIN(4, known)
     with pytest.raises(RunError, match=said):
         runs.refuse_other_classes(model, asked)
     if len(asked) == 3:
@@ -466,7 +469,7 @@ def test_a_second_process_is_refused_with_one_line_and_the_lock_dies_with_the_fi
     told, run = context.Queue(), tmp_path / "run"
     process = context.Process(target=hold, args=(run, told))
     process.start()
-    pid, loader = told.get(timeout=300)
+    pid, loader = told.get(timeout=1200)
     try:
         for use in (lambda: runs.held(run).__enter__(), of_twelve(small_devkit, run).fit, lambda: runs.move_aside(run)):
             with pytest.raises(RunError, match=rf"run is trained into by process {pid} on .*another folder$"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file, save_file
+from small_backbone import THIN
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import normalize
@@ -18,9 +19,9 @@ from course_lib.voc import VOC_CLASSES
 
 @pytest.fixture
 def model():
-    model = ssd.ssd_mini(num_classes=5)
+    model = THIN(num_classes=5)
     with torch.no_grad():
-        model(torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8))  # gives batch norm statistics
+        model(torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8))  # gives batch norm statistics
     return model.eval()
 
 
@@ -31,7 +32,7 @@ def test_what_is_saved_is_what_is_loaded(model, tmp_path):
     assert loaded.num_classes == 5 and loaded.scoring == "sigmoid" and not loaded.training
     for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
-    images = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     # In float64: the two may keep their weights in another order in memory, and take another kernel.
     torch.testing.assert_close(loaded.double()(images), model.double()(images))
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["a.safetensors"]
@@ -47,7 +48,7 @@ def test_a_file_from_before_l2_norm_stood_in_the_backbone_is_read(model, tmp_pat
         model.backbone.l2_norm.weight.uniform_(1, 2)
     tensors = earlier(model.state_dict())
     assert "l2_norm.weight" in tensors and "backbone.l2_norm.weight" not in tensors
-    save_file(tensors, tmp_path / "a.safetensors", {"architecture": "ssd_mini", "num_classes": "5"})
+    save_file(tensors, tmp_path / "a.safetensors", {"architecture": "thin", "num_classes": "5"})
     for name, tensor in weights.load(tmp_path / "a.safetensors").state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
 
@@ -71,19 +72,19 @@ def test_former_names_become_todays_and_todays_stay():
 
 def test_the_names_of_the_classes_are_kept(tmp_path):
     names = ("Drachen", "paper boat", "猫", 'said "so"')
-    weights.save(ssd.ssd_mini(5, names), tmp_path / "a.safetensors")
+    weights.save(THIN(5, names), tmp_path / "a.safetensors")
     assert weights.load(tmp_path / "a.safetensors").classes == names
 
 
 def test_a_file_without_names_gives_the_usual_ones(root, model, tmp_path):
     assert weights.load(root / "data" / "ssd_mini.safetensors").classes == VOC_CLASSES
-    save_file(model.state_dict(), tmp_path / "a.safetensors", {"architecture": "ssd_mini", "num_classes": "5"})
+    save_file(model.state_dict(), tmp_path / "a.safetensors", {"architecture": "thin", "num_classes": "5"})
     assert weights.load(tmp_path / "a.safetensors").classes == ("class 1", "class 2", "class 3", "class 4")
 
 
 @pytest.mark.parametrize("kept", ["", "cat", '["cat"]', "4", "[1, 2, 3, 4]", '"four"', "null"])
 def test_names_that_do_not_fit_the_number_of_classes_are_named(kept, model, tmp_path):
-    metadata = {"architecture": "ssd_mini", "num_classes": "5", "classes": kept}
+    metadata = {"architecture": "thin", "num_classes": "5", "classes": kept}
     save_file(model.state_dict(), tmp_path / "a.safetensors", metadata)
     with pytest.raises(DataError, match=r"classes is .* a list of 4 names"):
         weights.load(tmp_path / "a.safetensors")
@@ -112,10 +113,10 @@ def test_broken_foreign_and_missing_files_are_named(model, tmp_path):
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(DataError, match="architecture is None"):
         weights.load(path)
-    save_file({"a": torch.zeros(1)}, path, {"architecture": "ssd_mini"})
+    save_file({"a": torch.zeros(1)}, path, {"architecture": "thin"})
     with pytest.raises(DataError, match="num_classes is ''"):
         weights.load(path)
-    save_file({"a": torch.zeros(1)}, path, {"architecture": "ssd_mini", "num_classes": "5", "scoring": "relu"})
+    save_file({"a": torch.zeros(1)}, path, {"architecture": "thin", "num_classes": "5", "scoring": "relu"})
     with pytest.raises(DataError, match="scoring is 'relu'"):
         weights.load(path)
 
@@ -266,7 +267,7 @@ def test_tensors_that_do_not_fit_are_named(model, tmp_path):
     tensors = load_file(path)
     tensors["loc_heads.0.bias"] = torch.zeros(3)
     tensors["surprise"] = tensors.pop("backbone.l2_norm.weight")
-    save_file(tensors, path, {"architecture": "ssd_mini", "num_classes": "5"})
+    save_file(tensors, path, {"architecture": "thin", "num_classes": "5"})
     with pytest.raises(DataError, match=r"backbone.l2_norm.weight.*loc_heads.0.bias.*surprise"):
         weights.load(path)
 
@@ -289,7 +290,7 @@ PREFIXES = ["module.", "model.", "_orig_mod.", "module._orig_mod.", "net.detecto
 def test_what_all_names_begin_with_is_said_once(prefix, model, ssd300, vgg16_names, tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, {"architecture": "ssd_mini", "num_classes": "5"})
+    save_file(tensors, path, {"architecture": "thin", "num_classes": "5"})
     with pytest.raises(DataError) as from_file:
         weights.load(path)
     messages = [str(from_file.value).replace(str(path), "")]
@@ -350,7 +351,7 @@ def test_another_number_of_classes_names_the_twelve_tensors_of_the_class_heads(l
 
 @pytest.mark.parametrize("load", [weights.load_torchvision, weights.load_ssd_pytorch, weights.load_vgg16])
 def test_only_ssd300_is_filled_from_elsewhere(load, model):
-    with pytest.raises(ValueError, match=r"fits ssd\.ssd300_vgg16, not ssd_mini"):
+    with pytest.raises(ValueError, match=r"fits ssd\.ssd300_vgg16, not thin"):
         load(model, {})
 
 
@@ -462,7 +463,7 @@ def test_a_vgg16_that_is_not_whole_changes_nothing_and_is_named(change, message,
 
 def random_detector(classes: tuple[str, ...], scoring: str = "softmax") -> ssd.SSD:
     """A detector none of whose numbers another one has by chance."""
-    model = ssd.ssd_mini(len(classes) + 1, classes).eval()
+    model = THIN(len(classes) + 1, classes).eval()
     model.scoring = scoring
     with torch.no_grad():
         for tensor in model.state_dict().values():
@@ -474,7 +475,7 @@ def random_detector(classes: tuple[str, ...], scoring: str = "softmax") -> ssd.S
 
 
 def outputs(model: ssd.SSD) -> tuple[torch.Tensor, torch.Tensor]:
-    images = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         return model.double()(images)
 
@@ -491,7 +492,7 @@ def outputs(model: ssd.SSD) -> tuple[torch.Tensor, torch.Tensor]:
 )
 def test_fine_tuning_starts_from_what_two_detectors_have_in_common(theirs, ours, taken, tmp_path):
     """Other classes were refused with no way on. The logits of common classes are the same, wherever they stand."""
-    other, model = random_detector(theirs), ssd.ssd_mini(len(ours) + 1, ours).eval()
+    other, model = random_detector(theirs), THIN(len(ours) + 1, ours).eval()
     weights.save(other, tmp_path / "w.safetensors")
     fresh = outputs(copy.deepcopy(model))[1]
     said = weights.start_from(model, tmp_path / "w.safetensors")
@@ -515,7 +516,7 @@ def test_fine_tuning_starts_from_what_two_detectors_have_in_common(theirs, ours,
 
 def test_class_heads_of_another_kind_of_score_begin_anew(tmp_path):
     weights.save(random_detector(("cat", "dog"), "sigmoid"), tmp_path / "w.safetensors")
-    model = ssd.ssd_mini(3, ("cat", "dog"))
+    model = THIN(3, ("cat", "dog"))
     before = [head.weight.clone() for head in model.conf_heads]
     said = weights.start_from(model, tmp_path / "w.safetensors")
     assert said.classes == () and said.new == ("cat", "dog") and "anew" in str(said)
@@ -527,7 +528,7 @@ def test_class_heads_of_another_kind_of_score_begin_anew(tmp_path):
 def test_fine_tuning_from_another_architecture_is_refused_by_name(ssd300, tmp_path):
     weights.save(random_detector(("cat",)), tmp_path / "w.safetensors")
     before = ssd300.state_dict()["backbone.l2_norm.weight"].clone()
-    said = r"w\.safetensors: architecture is 'ssd_mini': asked for is ssd300_vgg16"
+    said = r"w\.safetensors: architecture is 'thin': asked for is ssd300_vgg16"
     with pytest.raises(DataError, match=said):
         weights.start_from(ssd300, tmp_path / "w.safetensors")
     assert torch.equal(ssd300.state_dict()["backbone.l2_norm.weight"], before)
@@ -600,9 +601,9 @@ def test_an_efficientnet_that_is_not_whole_changes_nothing_and_is_named(change, 
 
 
 def test_efficientnet_lite0_fits_no_vgg(lite0, model):
-    with pytest.raises(ValueError, match=r"EfficientNet-Lite0 fits ssd\.ssd_lite0, not ssd_mini"):
+    with pytest.raises(ValueError, match=r"EfficientNet-Lite0 fits ssd\.ssd_lite0, not thin"):
         weights.load_efficientnet_lite0(model, lite0)
-    with pytest.raises(ValueError, match=r"torchvision's VGG16 fits ssd\.ssd300_vgg16, not ssd_mini"):
+    with pytest.raises(ValueError, match=r"torchvision's VGG16 fits ssd\.ssd300_vgg16, not thin"):
         weights.load_backbone(model, lite0)
 
 

@@ -70,12 +70,14 @@ class Found(NamedTuple):
     Attributes:
         right: share of the objects that one of the image's surest detections finds, at an IoU of .5 and by its class.
         boxes: the same whatever the class.
+        iou: mean overlap of the objects with the best of these detections.
         ap: mean average precision.
         labels, hit: of each object, and whether it was found right.
     """
 
     right: float
     boxes: float
+    iou: float
     ap: float
     labels: Tensor
     hit: Tensor
@@ -83,17 +85,17 @@ class Found(NamedTuple):
 
 def found(detections: Sequence[Detections], batch: Batch) -> Found:
     """What of a batch is found."""
-    hit, boxes, every = [], [], []
+    hit, best_iou, every = [], [], []
     for one, truth, labels in zip(detections, batch.boxes, batch.labels, strict=True):
         known = labels > 0
         best = one.scores.argsort(descending=True)[: SURE * int(known.sum())]
         overlaps = box_iou(truth[known].float(), one.boxes[best].float())
         same = labels[known][:, None] == one.labels[best]
-        boxes.append((overlaps >= 0.5).any(dim=1))
+        best_iou.append(overlaps.amax(dim=1) if overlaps.shape[1] else overlaps.new_zeros(len(overlaps)))
         hit.append(((overlaps >= 0.5) & same).any(dim=1))
         every.append(labels[known])
-    right, anything = torch.cat(hit), torch.cat(boxes)
-    share = [float(flags.float().mean()) if len(flags) else 0.0 for flags in (right, anything)]
+    right, fit = torch.cat(hit), torch.cat(best_iou)
+    share = [float(one.float().mean()) if len(one) else 0.0 for one in (right, fit >= 0.5, fit)]
     return Found(*share, mean_ap(detections, batch), torch.cat(every), right)
 
 

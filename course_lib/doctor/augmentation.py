@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
+import torch
 
 from course_lib.doctor import box_forms, markers
 from course_lib.doctor.checks import check
@@ -29,9 +31,26 @@ def marked(patient: Patient) -> list[Trial]:
         shrink = min(1.0, LARGEST / max(width, height))
         size = max(96, round(width * shrink)), max(96, round(height * shrink))
         with patient.undisturbed():
-            return markers.trials(patient.transform, size, number_of_classes(patient))
+            try:
+                return markers.trials(patient.transform, size, number_of_classes(patient))
+            except Exception as error:  # whatever a stranger's code raises is what was seen
+                patient.memory["transform fails"] = error
+                return []
 
     return patient.remembered("markers", make)
+
+
+@check("transform")
+def transform_works(patient: Patient) -> Iterator[Finding]:
+    """Does the transform take a picture with three objects, of a size that the data has?"""
+    if not marked(patient):
+        error = patient.memory["transform fails"]
+        yield fault(
+            f"the transform fails on a picture with three objects: {type(error).__name__}: {error}".partition("\n")[0],
+            "training ends at the first such picture",
+            "make it work on one picture and its boxes alone; a crop is to be smaller than every picture",
+            CHAPTER,
+        )
 
 
 @check("transform")
@@ -74,7 +93,7 @@ def can_be_judged(trial: Trial, box: np.ndarray) -> bool:
 
 def reaching_out(trials: Sequence[Trial]) -> Iterator[Finding]:
     """Boxes that end outside the picture, where the object is cut off."""
-    boxes = np.concatenate([trial.boxes for trial in trials])
+    boxes = np.concatenate([np.zeros((0, 4)), *(trial.boxes for trial in trials)])
     out = ((boxes < -box_forms.BEYOND) | (boxes > 1 + box_forms.BEYOND)).any(axis=1)
     if out.any():
         yield warning(
@@ -210,10 +229,61 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
 SEEN_STILL = 0.3
 
 
-@check("data", "transform")
+@check("transform")
+def random_numbers_move_on(patient: Patient) -> Iterator[Finding]:
+    """Does a transform that leaves something to chance give one picture in different ways?"""
+    chances = sorted(chances_in(patient.transform))
+    if not chances or not marked(patient):
+        return
+    transform = patient.transform
+    with suppress(Exception):  # what cannot be copied is used as it is
+        transform = deepcopy(transform)
+    image, target = markers.drawn(USUAL_SIZE, [1, 1, 1], np.random.default_rng(0))
+    with patient.undisturbed():
+        results = [transform(image, target) for _ in range(CALLS)]
+    first, told = results[0]
+    if all(np.array_equal(first, image) and np.array_equal(told.boxes, target.boxes) for image, target in results[1:]):
+        yield warning(
+            f"the transform gives one picture in the same way {CALLS} times, and its chances are "
+            f"{', '.join(f'{p:g}' for p in chances)}",
+            "every picture is mirrored, or none, and coloured alike: that is no augmentation",
+            "draw new random numbers for every sample: seed once, not in every call",
+            CHAPTER,
+        )
+
+
+CALLS = 16
+
+
+def chances_in(transform: Any) -> set[float]:
+    """The chances `p`, neither 0 nor 1, that a transform and what it is made of are to be applied with."""
+    found, seen, waiting = set(), set(), [transform]
+    while waiting and len(seen) < MOST_PARTS:
+        part = waiting.pop(0)
+        if id(part) in seen or isinstance(part, PLAIN):
+            continue
+        seen.add(id(part))
+        own = getattr(part, "p", None)
+        if isinstance(own, float) and 0.05 < own < 0.95:
+            found.add(own)
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, (list, tuple)):
+            waiting += part
+        else:
+            waiting += getattr(part, "__dict__", {}).values()
+            waiting += [cell.cell_contents for cell in getattr(part, "__closure__", None) or ()]
+    return found
+
+
+MOST_PARTS = 3000
+PLAIN = (str, bytes, int, float, type(None), type, np.ndarray, torch.Tensor)
+
+
+@check("pictures", "transform")
 def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
     """How many objects of the data does the transform leave?"""
-    if box_forms.wrong_form(objects(patient)) is not None:
+    if box_forms.wrong_form(objects(patient)) is not None or not marked(patient):
         return
     transform, before, after, bare, shown = patient.transform, 0, 0, 0, 0
     with suppress(Exception):  # what cannot be copied is used as it is
@@ -249,9 +319,11 @@ def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
 
 
 CHECKS = (
+    transform_works,
     boxes_stay_on_their_objects,
     labels_stay_with_their_boxes,
     colours_stay,
     objects_are_kept,
+    random_numbers_move_on,
     share_of_objects_lost,
 )

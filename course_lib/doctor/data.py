@@ -96,6 +96,7 @@ def boxes_are_sound(patient: Patient) -> Iterator[Finding]:
         found = objects(patient, part)
         if box_forms.wrong_form(found, training_size_of_data(patient)) is None:
             yield from box_forms.of_damage(found, where, CHAPTER)
+            yield from box_forms.of_counting(found, where, CHAPTER)
 
 
 @check("data|held_out")
@@ -231,15 +232,13 @@ def doubled(found: Objects) -> tuple[Tensor, Tensor]:
     """Which objects are another of the same image once more; and which have nearly the box of another class."""
     twice = torch.zeros(len(found), dtype=torch.bool)
     two_names = twice.clone()
-    row = 0
-    for count in found.per_image.tolist():
-        if count > 1:
-            rows = slice(row, row + count)
-            alike = box_iou(found.boxes[rows], found.boxes[rows]).triu(1)
-            same = found.labels[rows, None] == found.labels[rows]
-            twice[rows] = ((alike > 0.999) & same).any(dim=0)
-            two_names[rows] = ((alike > 0.95) & ~same).any(dim=0)
-        row += count
+    for further in range(1, int(found.per_image.max()) if len(found) else 0):  # objects lie image by image
+        together = (found.image[further:] == found.image[:-further]).nonzero()[:, 0]
+        one, other = together, together + further
+        overlap = box_iou(found.boxes[one][:, None], found.boxes[other][:, None])[:, 0, 0]
+        same = found.labels[one] == found.labels[other]
+        twice[other[(overlap > 0.999) & same]] = True
+        two_names[other[(overlap > 0.95) & ~same]] = True
     return twice, two_names
 
 

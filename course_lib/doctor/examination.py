@@ -1,9 +1,11 @@
 """The examination: which checks there are, and the order in which a person should look."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from course_lib.doctor import (
     data,
@@ -21,6 +23,7 @@ from course_lib.doctor.checks import Check
 from course_lib.doctor.findings import Finding, Report, fault
 from course_lib.doctor.patient import Patient
 
+HERE = Path(__file__).parent
 # Parts that change the network, its statistics or random numbers when they are called: what they change is put back.
 CALLED = {"model", "outputs", "losses", "step", "detect"}
 
@@ -53,9 +56,6 @@ def examine(
         only: names of checks; None for all.
         follow: called with the name of each check before it is made.
 
-    What a part of the patient raises is a fault of the first check that meets it; those that meet the same later are
-    not examined.
-
     Raises:
         ValueError: a name in `only` is no check's.
     """
@@ -64,25 +64,24 @@ def examine(
     if unknown := wanted - {one.name for one in checks}:
         raise ValueError(f"{', '.join(sorted(unknown))}: no such check; there are {', '.join(c.name for c in checks)}")
     findings: list[Finding] = []
-    failures: dict[str, str] = {}  # what a failing part raised, and the check that met it first
-    not_examined, seconds = {}, {}
+    not_examined, seconds, errors = {}, {}, {}
     for one in checks:
         if one.name not in wanted or (one.learning and not learning):
             continue
         if missing := lacking(patient, one):
-            not_examined[one.name] = tuple(missing)
+            not_examined[one.name] = f"without {' and '.join(missing)}"
             continue
         follow(one.name)
         started = time.perf_counter()
         try:
             findings += made(one, patient)
-        except Exception as error:  # whatever a stranger's code raises is what was seen, and once is enough
-            raised = f"{type(error).__name__}: {error}".partition("\n")[0]
-            if raised in failures:
-                not_examined[one.name] = (f"what fails in {failures[raised]}",)
+        except Exception as error:  # whatever a stranger's code raises is what was seen
+            text = in_a_line(error)
+            if text in errors:  # one broken part fails in every check that needs it
+                not_examined[one.name] = f"for the same error as {errors[text]}"
                 continue
-            failures[raised] = one.name
-            findings.append(replace(failed(raised), check=one.name))
+            errors[text] = one.name
+            findings.append(replace(failed(error), check=one.name))
         seconds[one.name] = time.perf_counter() - started
     return Report(tuple(findings), tuple(seconds), not_examined, seconds)
 
@@ -94,7 +93,17 @@ def made(one: Check, patient: Patient) -> list[Finding]:
         return [replace(finding, check=one.name) for finding in one.run(patient)]
 
 
-def failed(raised: str) -> Finding:
-    """A part of the patient that fails when it is called is what was found."""
-    why, cure = "a part that fails when it is called cannot be trained", "make this part work by itself first"
-    return fault(f"the check could not be made: {raised}", why, cure, 13)
+def in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def failed(error: Exception) -> Finding:
+    """A part of the patient that fails when it is called, and where in its own code."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if HERE not in Path(frame.filename).parents]
+    place = f" in {frames[-1].name}, {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
+    return fault(
+        f"a part that the check calls fails{place}: {in_a_line(error)}",
+        "what fails when it is called cannot be learned from",
+        "call this part by itself, with the sample or batch that the check has given it, until it works",
+        13,
+    )

@@ -1,7 +1,7 @@
 """What the doctor says: one finding, and the report of all of them."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,13 @@ class Report:
     Attributes:
         findings: the first faults first cause most of what follows them.
         examined: the checks that were made.
-        not_examined: the others, each with what the patient lacks for it.
+        not_examined: the others, each with the reason: "without model and step", "as first-loss: IndexError: ...".
         seconds: that each check took.
     """
 
     findings: tuple[Finding, ...]
     examined: tuple[str, ...]
-    not_examined: Mapping[str, Sequence[str]]
+    not_examined: Mapping[str, str]
     seconds: Mapping[str, float]
 
     def of(self, *severities: str) -> tuple[Finding, ...]:
@@ -93,20 +93,20 @@ class Report:
         return {
             "findings": [one.as_dict() for one in self.findings],
             "examined": list(self.examined),
-            "not_examined": {name: list(needs) for name, needs in self.not_examined.items()},
+            "not_examined": dict(self.not_examined),
             "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
         }
 
-    def missing(self) -> dict[tuple[str, ...], list[str]]:
-        """The checks that were not made, by what the patient lacks."""
-        checks: dict[tuple[str, ...], list[str]] = {}
-        for name, needs in self.not_examined.items():
-            checks.setdefault(tuple(needs), []).append(name)
+    def missing(self) -> dict[str, list[str]]:
+        """The checks that were not made, by the reason."""
+        checks: dict[str, list[str]] = {}
+        for name, reason in self.not_examined.items():
+            checks.setdefault(reason, []).append(name)
         return checks
 
     def __str__(self) -> str:
         lines = [str(one) for one in self.findings]
-        lines += [f"not examined, without {' and '.join(n)}: {', '.join(c)}" for n, c in self.missing().items()]
+        lines += [f"not examined, {reason}: {', '.join(names)}" for reason, names in self.missing().items()]
         return "\n".join([*lines, self.verdict()])
 
     def _repr_html_(self) -> str:

@@ -27,16 +27,16 @@ def found_heads(patient: Patient) -> dict[str, list[str]]:
             parameter.requires_grad_(True)
         with torch.enable_grad():
             outputs = patient.outputs(patient.first_batches(1)[0])
-        return {
-            name: [names[id(p)] for p in last_parameters(values, names)]
-            for name, values in zip(("offsets", "logits"), outputs, strict=True)
-        }
+        last = {n: last_parameters(values) for n, values in zip(("offsets", "logits"), outputs, strict=True)}
     finally:
         for parameter, was in learns:
             parameter.requires_grad_(was)
+    strange = {id(p) for found in last.values() for p in found if id(p) not in names}
+    patient.memory["unregistered"] = len(strange)
+    return {name: [names[id(p)] for p in found if id(p) in names] for name, found in last.items()}
 
 
-def last_parameters(output: Tensor, known: dict[int, str]) -> list[Tensor]:
+def last_parameters(output: Tensor) -> list[Tensor]:
     """The parameters of the first layers that are met on the way back from an output, in the graph of gradients."""
     waiting, seen, found = [output.grad_fn], set(), []
     while waiting:
@@ -45,7 +45,7 @@ def last_parameters(output: Tensor, known: dict[int, str]) -> list[Tensor]:
             continue
         seen.add(node)
         before = [one for one, _ in node.next_functions if one is not None]
-        own = [one.variable for one in before if id(getattr(one, "variable", None)) in known]
+        own = [one.variable for one in before if isinstance(getattr(one, "variable", None), nn.Parameter)]
         found += own
         if not any(parameter.ndim > 1 for parameter in own):  # a scale or a norm is no head
             waiting += before

@@ -1,8 +1,9 @@
 """Checks of what is measured on: whether any of it has been learned from, and whether its labels mean the same."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagehash
@@ -14,7 +15,7 @@ from course_lib.copies import PIXELS, SIDE, Fingerprint, copies
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, number_of_classes, objects, reading, spread
+from course_lib.doctor.samples import as_rgb, items_of, number_of_classes, objects, reading, spread
 from course_lib.images import grey_square
 from course_lib.voc import ImageDataset, Target, image_in
 
@@ -47,14 +48,6 @@ def held_out_images_are_not_learned_from(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def identity(data: Sequence, index: int, target: Target) -> tuple:
-    """What tells an image from others without looking at it: a tree and an id, else the id and what it shows."""
-    if isinstance(data, ImageDataset):
-        tree, image_id = data.items[index]
-        return Path(tree).resolve(), image_id
-    return (str(target.image_id), *content(target))
-
-
 def content(target: Target) -> tuple:
     """What a target says, as something to compare: size, boxes and labels."""
     boxes = torch.as_tensor(target.boxes).double().mul(1e4).round().reshape(-1).tolist()
@@ -66,27 +59,27 @@ def same_images(patient: Patient) -> list[str]:
 
     Several targets are seldom the same to the ten thousandth by chance: three objects and more count as one image.
     """
-    learned, said = set(), set()
-    for index, target in enumerate(reading(patient, "data").targets):
-        learned.add(key_of(patient, "data", index, target))
-        said.add(content(target))
-    return [
-        str(target.image_id)
-        for index, target in enumerate(reading(patient, "held_out").targets)
-        if key_of(patient, "held_out", index, target) in learned or (len(target.labels) > 2 and content(target) in said)
-    ]
+    learned, said = set(identities(patient, "data")), set(map(content, reading(patient, "data").targets))
+    held = zip(identities(patient, "held_out"), reading(patient, "held_out").targets, strict=True)
+    return [str(t.image_id) for one, t in held if one in learned or (len(t.labels) > 2 and content(t) in said)]
 
 
-def key_of(patient: Patient, part: str, index: int, target: Target) -> tuple:
-    """The identity of an image; where some could not be read, places have moved, and what is said of it tells it."""
-    data = getattr(patient, part)
-    whole = len(reading(patient, part).targets) == len(data)
-    return identity(data, index, target) if whole else (str(target.image_id), *content(target))
+def identities(patient: Patient, part: str) -> list[tuple]:
+    """What tells each image from others without looking at it: a tree and an id, else the id and what it shows.
+
+    Where some could not be read, places have moved, and it is the id and what it shows.
+    """
+    data, targets = getattr(patient, part), reading(patient, part).targets
+    if hasattr(data, "sets") and len(targets) == len(data):
+        return [(Path(tree).resolve(), image_id) for tree, image_id in items_of(data)]
+    return [(str(target.image_id), *content(target)) for target in targets]
 
 
 def copied_pictures(patient: Patient) -> tuple[list[tuple[str, str]], int]:
     """Pairs of a held-out picture and its copy among those learned from, in a sample of both; and how many were looked
     at of those held out."""
+    if not hasattr(patient.held_out, "__getitem__") or not hasattr(patient.data, "__getitem__"):
+        return [], 0
     held = looks(patient.held_out, HELD)
     learned = looks(patient.data, LEARNED)
     together = copies([one.print for one in (*held, *learned)])
@@ -112,7 +105,7 @@ class Look:
         self.print = Fingerprint("", one, other)
 
 
-def looks(data: Sequence, most: int) -> list[Look]:
+def looks(data: Any, most: int) -> list[Look]:
     """A sample of pictures, small and grey; those that cannot be read, and those of one colour, are left out."""
     found = []
     for index in spread(len(data), most):

@@ -150,6 +150,9 @@ FORGOTTEN = {
     "the picture is turned upside down, and the box is not": lambda b, size: np.array([b[0], 1 - b[3], b[2], 1 - b[1]]),
     "the picture is turned by half, and the box is not": lambda b, size: 1 - b[[2, 3, 0, 1]],
     "x and y of the box, or of the picture, are exchanged": lambda b, size: b[[1, 0, 3, 2]],
+    "its minima and maxima are exchanged": lambda b, size: np.concatenate(
+        [np.minimum(b[:2], b[2:]), np.maximum(b[:2], b[2:])]
+    ),
     "the box is in pixels": lambda b, size: b / np.array(size * 2),
     "the box is (x, y, width, height)": lambda b, size: np.concatenate([b[:2], b[:2] + b[2:]]),
     "the box is centre and size": lambda b, size: np.concatenate([b[:2] - b[2:] / 2, b[:2] + b[2:] / 2]),

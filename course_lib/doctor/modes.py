@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.boxes import area, box_iou
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import NORMS, flow, some, watched
-from course_lib.doctor.network import answers
+from course_lib.doctor.network import answers, changed_images
 from course_lib.doctor.optimisation import first_steps
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.penalties import outputs_replaced, spoken
@@ -74,7 +74,7 @@ def level_statistics(layer: nn.Module) -> bool:
 def batch_norm_has_batches(patient: Patient) -> Iterator[Finding]:
     """Does batch norm see more than one image, and statistics that are those of the batches?"""
     layers = {name: layer for name, layer in norm_layers(patient.model).items() if layer.training}
-    images = len(answers(patient)[1])
+    images = len(patient.read(patient.first_batches(1)[0]).images)
     if layers and images == 1:
         yield warning(
             f"{len(layers)} batch norms learn from batches of one image",
@@ -163,6 +163,38 @@ def detect_evaluates(patient: Patient) -> Iterator[Finding]:
         )
 
 
+@check("batches", "model", "outputs", "detect")
+def detection_sees_the_same_pixels(patient: Patient) -> Iterator[Finding]:
+    """Does the network get the same pixels in detection as in training?"""
+    batch, got = patient.first_batches(1)[0], []
+    for call in (patient.outputs, patient.detect):
+
+        def keep(pixels: Tensor) -> Tensor:
+            got.append(pixels.detach().float().cpu())
+            return pixels
+
+        with changed_images(patient.model, keep), torch.no_grad():
+            call(batch)
+    if len(got) != 2 or got[0].shape != got[1].shape:
+        return
+    learned, detected = got
+    apart = float((learned - detected).abs().mean())
+    if apart > 0.05 * float(learned.std()):
+        yield fault(
+            f"for the same images the network gets other numbers in detection than in training: {span(detected)} "
+            f"where it learned from {span(learned)}",
+            "what was learned of one kind of pixels is not found in the other",
+            "one function that makes an image ready, called in both places: order of channels, mean, deviation",
+            10,
+        )
+
+
+def span(pixels: Tensor) -> str:
+    """Mean and deviation of each channel."""
+    means, spreads = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3))
+    return ", ".join(f"{float(m):.3g} ± {float(s):.3g}" for m, s in zip(means, spreads, strict=True))
+
+
 @check("batches", "model", "outputs", "priors", "match", "detect")
 def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
     """Do ideal outputs, as the matching asks for them, become detections of the objects?"""
@@ -173,6 +205,7 @@ def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
         return
     objects = reached = named = 0
     names: list[int] = []
+    yield from not_suppressed(found)
     for boxes, labels, owners, detections in zip(read.boxes, read.labels, told.gt_index, found, strict=True):
         owned = torch.zeros(len(labels), dtype=torch.bool)
         owned[owners[owners >= 0].long().unique().cpu()] = True
@@ -209,6 +242,24 @@ def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def not_suppressed(found: list) -> Iterator[Finding]:
+    """Boxes that are found twice: all positives of an object say the same box."""
+    every = again = 0
+    for one in found:
+        order = one.scores.cpu().argsort(descending=True)[:200]
+        boxes, labels = one.boxes.cpu().float()[order], one.labels.cpu()[order]
+        same = (box_iou(boxes, boxes) > 0.95) & (labels[:, None] == labels)
+        again += int(same.triu(diagonal=1).any(dim=0).sum())
+        every += len(boxes)
+    if again > 0.3 * every:
+        yield fault(
+            f"{again} of {every} detections are found again, with the same box and label",
+            "each object counts once; its copies are false detections",
+            "non-maximum suppression of each class by itself, at an IoU of 0.45",
+            10,
+        )
+
+
 def ideal_detections(patient: Patient, batch: Any, told: Any) -> list | None:
     """What the patient detects where the network says just what the matching asks for; None where it cannot be told."""
     _, logits = answers(patient)
@@ -236,5 +287,6 @@ CHECKS = (
     batch_norm_has_batches,
     step_trains,
     detect_evaluates,
+    detection_sees_the_same_pixels,
     detections_undo_the_match,
 )

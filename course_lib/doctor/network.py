@@ -259,7 +259,8 @@ ORDER = (
 def heads_and_priors_in_one_order(patient: Patient) -> Iterator[Finding]:
     """Does the output of a cell of each head's map belong to a prior that stands on this cell?"""
     priors = patient.priors.detach().float().cpu()
-    if flow(patient).logits.shape[1] != len(priors):
+    last_layers(patient)
+    if flow(patient).logits.shape[1] != len(priors) or patient.memory["unregistered"]:
         return
     for name, moved, places in moved_by_cells(patient):
         wrong = torch.zeros(len(moved), len(priors), dtype=torch.bool)

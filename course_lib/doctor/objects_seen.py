@@ -209,7 +209,7 @@ def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iter
         )
 
 
-@check("data")
+@check("pictures")
 def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
     """Do boxes lie where something differs from its surroundings, more than boxes of other pictures would?"""
     yield from patient.remembered("boxes on objects", lambda: list(of_data(patient)))

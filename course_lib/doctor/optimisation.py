@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -104,6 +106,13 @@ def parameters_learn(patient: Patient) -> Iterator[Finding]:
     if patient.outputs is not None and patient.batches is not None:
         with patient.undisturbed():
             heads = last_layers(patient)
+        if strange := patient.memory["unregistered"]:
+            yield fault(
+                f"{strange} tensors that the outputs are made of are no parameters of the model",
+                "optimizer, checkpoint and device pass over layers that stand in a plain list or dict",
+                "nn.ModuleList, nn.ModuleDict, nn.Parameter",
+                5,
+            )
     for part, names in heads.items():
         if frozen := [name for name in names if name in still]:
             yield fault(
@@ -357,6 +366,16 @@ def judged(rates: list[float], planned_steps: int | None) -> Iterator[Finding]:
         )
     if steps < planned_steps or steps < 20:
         return
+    low = [rate < 0.05 * peak for rate in rates]
+    rises = sum(before and not now for before, now in pairwise(low))
+    # Restarts that are meant are few: four triangles, three to five cosines.
+    if rises > 6:
+        yield warning(
+            f"the rate falls to nearly 0 and rises again {rises} times in {steps} steps, every {steps // rises}",
+            "each rise throws away what was settled, and the training ends wherever the wave stands",
+            "give the schedule its length in steps where its `step` is called each step",
+            9,
+        )
     top = rates.index(peak)
     if top >= 0.95 * steps and rates[-1] > 3 * rates[0] and sorted(rates) == rates:
         yield (fault if peak > 20 * rates[steps // 2] else warning)(
@@ -378,6 +397,7 @@ class Taken:
         moved: the parameters that have changed.
         broken: those that are no longer finite.
         modes: of the layers that differ between training and use, in the first step: see `watched`.
+        scheduled: how often the schedule was stepped.
     """
 
     calls: int
@@ -386,6 +406,7 @@ class Taken:
     moved: list[str]
     broken: list[str]
     modes: dict[str, bool]
+    scheduled: int
 
 
 def taken(patient: Patient, count: int) -> Taken:
@@ -393,6 +414,7 @@ def taken(patient: Patient, count: int) -> Taken:
     batch, named = patient.first_batches(1)[0], dict(patient.model.named_parameters())
     before = {name: p.detach().clone() for name, p in named.items()}
     gradients: list[Tensor | None] = []
+    started = getattr(patient.schedule, "last_epoch", 0)
     handle = patient.optimizer.register_step_pre_hook(lambda *_: gradients.append(flat(patient.model)))
     try:
         with watched(patient.model) as modes:
@@ -404,7 +426,8 @@ def taken(patient: Patient, count: int) -> Taken:
         handle.remove()
     moved = [name for name, p in named.items() if not torch.equal(p.detach(), before[name])]
     broken = [name for name in moved if not bool(named[name].isfinite().all())]
-    return Taken(len(gradients), gradients[0] if gradients else None, left, moved, broken, modes)
+    scheduled = getattr(patient.schedule, "last_epoch", 0) - started
+    return Taken(len(gradients), gradients[0] if gradients else None, left, moved, broken, modes, scheduled)
 
 
 def first_steps(patient: Patient) -> Taken:
@@ -445,7 +468,9 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
             "look at the loss and the learning rate",
             9,
         )
-    elif first.left and accumulates(patient, first.gradient):
+    else:
+        yield from oddities(patient, first)
+    if first.gradient is not None and first.left and accumulates(patient, first.gradient):
         yield fault(
             "gradients of the step before are still there when a step goes back from its loss: they add up",
             "each step goes along the sum of all steps so far, ever further",
@@ -454,10 +479,35 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def oddities(patient: Patient, first: Taken) -> Iterator[Finding]:
+    """Clipping parameter by parameter, and a plateau that is looked for in the loss of single batches."""
+    parts = first.gradient.split([p.numel() for p in patient.model.parameters()])
+    norms = torch.stack([part.norm() for part in parts])
+    norms = norms[norms > 0]
+    alike = (norms - norms.max()).abs() < 1e-3 * norms.max()
+    if len(norms) > 3 and alike.float().mean() > 0.3:
+        yield warning(
+            f"the gradients of {int(alike.sum())} of {len(norms)} parameters are equally long, "
+            f"{float(norms.max()):.3g}: "
+            "each is clipped by itself",
+            "the direction of the step is no longer that of the loss: small parameters move as far as large ones",
+            "clip_grad_norm_ on all parameters together",
+            9,
+        )
+    if isinstance(patient.schedule, ReduceLROnPlateau) and first.scheduled >= 2:
+        yield warning(
+            "the schedule looks for a plateau and is given a number at every step",
+            "losses of single batches go up and down: the rate falls after a few of them, for ever",
+            "step it once an epoch, by the loss or the mAP of the validation images",
+            9,
+        )
+
+
 def accumulates(patient: Patient, fresh: Tensor) -> bool:
     """Whether gradients that are there before a step are still part of what the optimizer is given."""
     generator = torch.Generator().manual_seed(0)
-    size = 10 * float(fresh.norm()) / len(fresh) ** 0.5
+    # Far longer than any gradient was before it was clipped.
+    size = 1e4 * float(fresh.norm()) / len(fresh) ** 0.5
     with patient.undisturbed():
         for parameter in patient.model.parameters():
             if parameter.requires_grad:

@@ -229,6 +229,15 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
             7,
         )
         return
+    lowest = min(right, on.cost(boxes, on.right(50.0)))
+    if lowest < -0.01 * abs(unknown):
+        yield fault(
+            f"confident answers cost less than nothing: {lowest:.3g}, where no answer at all costs {unknown:.3g}",
+            "the loss falls without end while logits grow, whatever is right",
+            "targets of a binary cross entropy are 0 and 1, not the number of the class",
+            8,
+        )
+        return
     # Label smoothing of 0.1 leaves 0.2 to 0.3 of it, softmax taken twice 0.45 with one class and 0.7 with twenty.
     if right <= 0.4 * unknown:
         return
@@ -375,7 +384,27 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
             7,
         )
     yield from hard_negatives(on)
+    yield from positives_compete(on)
     yield from confident_mistakes(on, float(positive.abs().sum()))
+
+
+def positives_compete(on: Bench) -> Iterator[Finding]:
+    """Whether fewer negatives are mined where positives are wrong: then these take their places."""
+    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for size in (8.0, -8.0):
+        logits = torch.where(on.positive[..., None], on.right(size), noise)
+        slope = on.slopes(on.told.offsets, logits)[1].abs().amax(dim=-1)
+        counts.append(int((slope[on.negative] > 1e-3 * slope.max()).sum()))
+    if counts[0] < 0.9 * int(on.negative.sum()) and counts[1] < 0.8 * counts[0]:
+        yield warning(
+            f"{counts[1]} negatives are mined where positives are wrong, and {counts[0]} where they are right: "
+            "positives "
+            "are ranked among the negatives",
+            "at the start, when positives are wrong, hardly any background is taught",
+            "leave positives out of the ranking: set their loss to 0 or below before it is sorted",
+            7,
+        )
 
 
 def confident_mistakes(on: Bench, undecided: float) -> Iterator[Finding]:

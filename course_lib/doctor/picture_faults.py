@@ -13,7 +13,7 @@ CHAPTER = 1
 PICTURE = "uint8 [H, W, 3], 0 to 255"
 
 
-@check("data|held_out")
+@check("pictures")
 def pictures_can_be_read(patient: Patient) -> Iterator[Finding]:
     """Can a picture be read for each target?"""
     for part, where in WHERE.items():
@@ -29,7 +29,7 @@ def pictures_can_be_read(patient: Patient) -> Iterator[Finding]:
                 )
 
 
-@check("data|held_out")
+@check("pictures")
 def pixels_of_data(patient: Patient) -> Iterator[Finding]:
     """Are pictures what transforms and networks take them for: eight bits of red, green and blue?"""
     for part, where in WHERE.items():
@@ -77,7 +77,7 @@ def of_constant(where: str, images: Sequence[np.ndarray]) -> Iterator[Finding]:
         )
 
 
-@check("data|held_out")
+@check("pictures")
 def pictures_have_the_size_that_is_annotated(patient: Patient) -> Iterator[Finding]:
     """Has every picture the width and height that its target says?"""
     for part, where in WHERE.items():

@@ -1,6 +1,6 @@
 """Checks of priors: what they are, where they stand, and whether they fit the objects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -28,7 +28,7 @@ def levels(priors: Float[Tensor, "P 4"]) -> list[slice]:
     return [slice(*ends) for ends in pairwise([*starts, len(priors)])]
 
 
-def shown(values: Sequence[float] | Tensor, digits: int = 2) -> str:
+def shown(values: Iterable[float] | Tensor, digits: int = 2) -> str:
     """Some numbers for a sentence."""
     return ", ".join(f"{float(value):.{digits}f}" for value in values)
 
@@ -123,6 +123,41 @@ def priors_on_the_image(patient: Patient) -> Iterator[Finding]:
             f"the first priors' centres are {shown(shifted)} cells from the image's edge, where half a cell is due",
             "every prior stands half a cell beside what its cell sees: fewer overlap their objects enough",
             "a centre is (column + 0.5) * step",
+            4,
+        )
+
+    yield from curiosities(priors)
+
+
+def curiosities(priors: Float[Tensor, "P 4"]) -> Iterator[Finding]:
+    """What costs little: sides that are cut, two maps of one size, maps that end before the image does."""
+    cut = (priors[:, 2:] == 1).any(dim=1)  # SSD300's last centres are at 1 as well
+    if len(priors) * 0.5 > int(cut.sum()) > 1:
+        yield note(
+            f"{int(cut.sum())} priors have a side of exactly 1: sizes, and perhaps centres, are clamped",
+            "those priors have another shape than their ratio says",
+            "leave priors unclamped; clip what is detected",
+            4,
+        )
+    parts = levels(priors)
+    grids = [len((priors[part, :2] * 1e4).round().unique(dim=0)) for part in parts]
+    if double := [number for number in range(1, len(grids)) if grids[number] == grids[number - 1] > 4]:
+        yield note(
+            f"levels {double[0] - 1} and {double[0]} both have {grids[double[0]]} cells",
+            "two maps look at the image equally finely, and one size of objects is left without its map",
+            "halve the map from level to level: look for a stride that is missing",
+            4,
+        )
+    short = {}
+    for number, part in enumerate(parts):
+        centres = (priors[part, 0] * 1e4).round().unique() / 1e4
+        if len(centres) > 2 and (end := float(centres[-1] + centres.diff().median() / 2)) < 0.975:
+            short[number] = end
+    if short:
+        yield note(
+            f"the cells of levels {', '.join(map(str, short))} end at {shown(short.values())} of the image",
+            "objects at the right and lower edge are seen by fewer priors",
+            "let pools round up (ceil_mode=True), or spread the centres evenly",
             4,
         )
 

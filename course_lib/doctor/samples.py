@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from course_lib.annotations import known_names, read_annotation
 from course_lib.doctor.patient import Patient, as_target
 from course_lib.files import DataError
-from course_lib.voc import Batch, ImageDataset, Target, xml_in
+from course_lib.voc import Batch, Target, xml_in
 
 PICTURES = 64  # that are looked at, spread over the data
 PIXELS = 40_000_000  # that are decoded in all: fewer pictures where they are large
@@ -113,16 +115,17 @@ def reading(patient: Patient, part: str = "data") -> Reading:
 
     def make() -> Reading:
         data = getattr(patient, part)
-        found = of_tree(data) if isinstance(data, ImageDataset) else of_sequence(data)
+        found = of_sets(data) if hasattr(data, "sets") else of_others(data)
         patient.memory["targets" if part == "data" else "held_out_targets"] = found.targets
         return found
 
     return patient.remembered(f"reading of {part}", make)
 
 
-def of_tree(data: ImageDataset) -> Reading:
+def of_sets(data: Any) -> Reading:
+    """What the annotations of an `ImageDataset` say, or of other data that has image sets; no image is read."""
     targets, problems, unknown = [], [], Counter()
-    for item in data.items:
+    for item in items_of(data):
         try:
             annotation = read_annotation(xml_in(*item), data.classes, problems)
         except DataError as error:
@@ -130,9 +133,14 @@ def of_tree(data: ImageDataset) -> Reading:
             continue
         unknown.update(annotation.unknown)
         target = as_target(annotation)
-        targets.append(target if data.keep_difficult else without_difficult(target))
+        targets.append(target if getattr(data, "keep_difficult", True) else without_difficult(target))
     known = known_names(data.classes)  # some of VOC's classes are a choice among them
     return Reading(targets, problems, Counter({name: count for name, count in unknown.items() if name not in known}))
+
+
+def items_of(data: Any) -> list[tuple[Path, str]]:
+    """Tree and id of each image of some image sets."""
+    return [(one.tree, image_id) for one in data.sets for image_id in one.ids]
 
 
 def without_difficult(target: Target) -> Target:
@@ -140,7 +148,8 @@ def without_difficult(target: Target) -> Target:
     return replace(target, boxes=target.boxes[kept], labels=target.labels[kept], difficult=target.difficult[kept])
 
 
-def of_sequence(data: Sequence) -> Reading:
+def of_others(data: Any) -> Reading:
+    """The targets of any other data, one by one."""
     if hasattr(data, "annotations"):
         return Reading([as_target(annotation) for annotation in data.annotations()], [], Counter())
     targets, problems = [], []
@@ -172,10 +181,15 @@ def spread(length: int, count: int) -> list[int]:
 
 
 def pictures(patient: Patient, part: str = "data") -> tuple[list[Picture], list[Exception]]:
-    """A sample of the pictures of a patient's data, and an error for each that could not be read."""
+    """A sample of the pictures of a patient's data, and an error for each that could not be read.
+
+    None where there are annotations alone.
+    """
 
     def make() -> tuple[list[Picture], list[Exception]]:
         data, found, problems, pixels = getattr(patient, part), [], [], 0
+        if not hasattr(data, "__getitem__"):
+            return found, problems
         for index in np.random.default_rng(0).permutation(spread(len(data), PICTURES)).tolist():
             if pixels > PIXELS and len(found) >= 8:
                 break

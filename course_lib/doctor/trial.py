@@ -1,7 +1,7 @@
 """A trial: some steps of the patient's own on a batch, and what they do to losses, gradients and weights."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, log2
 from statistics import median
@@ -15,7 +15,9 @@ from course_lib.batches import Batch
 from course_lib.doctor.patient import Patient
 
 IMAGES = 8  # of a batch of this course
-LOOK = 8  # steps from one look at the weights to the next
+STEPS, RISE, FALL = 90, 8, 15  # of a trial: the most, and those of its begin and end
+LEARNED = 0.03  # of the first loss: healthy trainings come there within 20 to 70 steps
+LOOK = 4  # steps from one look at the weights to the next
 FORESEEN = 3000  # steps of a schedule that are looked at: the warmup of any training is over by then
 # What a step may tell beside its losses.
 NO_LOSSES = ("norm", "lr", "rate", "step", "epoch", "time", "acc", "iou", "total", "positives")
@@ -24,7 +26,7 @@ NO_LOSSES = ("norm", "lr", "rate", "step", "epoch", "time", "acc", "iou", "total
 def losses_of(numbers: Mapping[str, Any]) -> dict[str, float]:
     """The losses among the numbers of a step; a "total" counts only where it is all there is."""
     known = {
-        name: float(value)
+        name: float(value.detach()) if isinstance(value, Tensor) else float(value)
         for name, value in numbers.items()
         if isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
     }
@@ -258,8 +260,32 @@ class Trial:
         )
 
 
-def shape(steps: int) -> Iterator[float]:
-    """Multiples of the rate: a short rise, the peak, and a fall, after which weights and statistics agree."""
-    rise, fall = 10, steps // 4
-    for step in range(steps):
-        yield min(1.0, (step + 1) / rise, max(0.05, (steps - step) / fall))
+def parts_of(batches: list[Batch], size: int = IMAGES) -> list[Batch]:
+    """Batches in parts of so many images; what does not fill one is left out."""
+    return [
+        images_of(batch, rows)
+        for batch in batches
+        for rows in torch.arange(len(batch.images)).split(size)
+        if len(rows) == min(size, len(batch.images))
+    ]
+
+
+def trial_of(patient: Patient, batch: Any) -> Trial:
+    """Learn one batch by heart, or give up.
+
+    The rate rises for a few steps and stays at its peak until the batch is clearly learned, or most steps are taken.
+    Then it falls, so that the weights come to rest and batch norm's running statistics agree with them.
+    """
+    taken: list[Taken] = []
+    left = None  # steps of the fall
+    with Steps(patient) as steps:
+        while len(taken) < STEPS and left != 0:
+            fall = 1.0 if left is None else max(0.05, left / FALL)
+            taken.append(steps.step(batch, min(1.0, (len(taken) + 1) / RISE) * fall))
+            if not taken[-1].finite:
+                break
+            if left is not None:
+                left -= 1
+            elif len(taken) >= STEPS - FALL or all(one.total < LEARNED * taken[0].total for one in taken[-3:]):
+                left = FALL
+    return Trial(batch, taken)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from course_lib import augment, voc
-from course_lib.doctor import data, examine, museum, pipeline
+from course_lib.doctor import data, examine, pipeline, setups
 from course_lib.doctor.patient import Patient
 from course_lib.voc import Target
 
@@ -16,23 +17,29 @@ SIDE = 96
 NAMES = [one.name for one in (*data.CHECKS, *pipeline.CHECKS)]
 
 
-def with_boxes(healthy: museum.InMemory, change: Callable[[Tensor, Tensor], Tensor]) -> museum.InMemory:
+def in_memory(devkit: Path, name: str) -> setups.InMemory:
+    """All images of a list of 2007, read once."""
+    dataset = voc.VOCDetection(devkit, "2007", name)
+    return setups.InMemory(tuple(dataset[index] for index in range(len(dataset))), dataset.classes)
+
+
+def with_boxes(healthy: setups.InMemory, change: Callable[[Tensor, Tensor], Tensor]) -> setups.InMemory:
     """The same data with other boxes, made of the boxes and of width, height, width, height in pixels."""
     samples = tuple(
         (image, replace(t, boxes=change(t.boxes, torch.tensor([*t.size, *t.size], dtype=torch.float32))))
         for image, t in healthy.samples
     )
-    return museum.InMemory(samples, healthy.classes)
+    return setups.InMemory(samples, healthy.classes)
 
 
-def with_labels(healthy: museum.InMemory, change: Callable[[Tensor], Tensor]) -> museum.InMemory:
-    return museum.InMemory(
+def with_labels(healthy: setups.InMemory, change: Callable[[Tensor], Tensor]) -> setups.InMemory:
+    return setups.InMemory(
         tuple((image, replace(t, labels=change(t.labels))) for image, t in healthy.samples), healthy.classes
     )
 
 
-def with_images(healthy: museum.InMemory, change: Callable[[np.ndarray], np.ndarray]) -> museum.InMemory:
-    return museum.InMemory(tuple((change(image), t) for image, t in healthy.samples), healthy.classes)
+def with_images(healthy: setups.InMemory, change: Callable[[np.ndarray], np.ndarray]) -> setups.InMemory:
+    return setups.InMemory(tuple((change(image), t) for image, t in healthy.samples), healthy.classes)
 
 
 def size(boxes: Tensor) -> Tensor:
@@ -75,10 +82,10 @@ def centred(boxes: Tensor) -> Tensor:
 
 
 def batches(
-    healthy: museum.InMemory, change: Callable[[voc.Batch], voc.Batch] = lambda batch: batch, size: int = 8
-) -> museum.Batches:
+    healthy: setups.InMemory, change: Callable[[voc.Batch], voc.Batch] = lambda batch: batch, size: int = 8
+) -> setups.Batches:
     """The data in batches, to which a loop does something."""
-    return museum.Batches(healthy, augment.training_mini(SIDE), lambda some: change(voc.collate(some)), size)
+    return setups.Batches(healthy, augment.training_mini(SIDE), lambda some: change(voc.collate(some)), size)
 
 
 def findings(patient: Patient, *only: str, severity: tuple[str, ...] = ("fault", "warning")) -> list[tuple[str, str]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from doctor.planted import findings, mirrored, size, with_boxes, with_images, with_labels
+from doctor.planted import findings, in_memory, mirrored, size, with_boxes, with_images, with_labels
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from xml_files import dog, with_list, write
 
 from course_lib import voc
-from course_lib.doctor import box_forms, data, museum
+from course_lib.doctor import box_forms, data, setups
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.samples import Objects, objects_of
 from course_lib.voc import ImageDataset, ImageSet, Target
@@ -22,13 +22,13 @@ OF_ANNOTATIONS = data.OF_ANNOTATIONS
 
 
 @pytest.fixture(scope="module")
-def learned(small_devkit) -> museum.InMemory:
-    return museum.in_memory(voc.VOCDetection(small_devkit, "2007", "trainval"), 40)
+def learned(small_devkit) -> setups.InMemory:
+    return in_memory(small_devkit, "trainval")
 
 
 @pytest.fixture(scope="module")
-def held_out(small_devkit) -> museum.InMemory:
-    return museum.in_memory(voc.VOCDetection(small_devkit, "2007", "test"), 12)
+def held_out(small_devkit) -> setups.InMemory:
+    return in_memory(small_devkit, "test")
 
 
 def random_objects(seed: int, count: int = 60) -> Objects:
@@ -119,7 +119,7 @@ def test_boxes_of_the_next_picture_and_of_any_other_are_told_from_pixels(learned
         samples = tuple(
             (image, replace(square[(k + step) % 40][1], image_id=str(k))) for k, (image, _) in enumerate(square)
         )
-        found = dict(findings(Patient(data=museum.InMemory(samples, learned.classes)), "boxes-are-on-objects"))
+        found = dict(findings(Patient(data=setups.InMemory(samples, learned.classes)), "boxes-are-on-objects"))
         assert named in found["boxes-are-on-objects"]
 
 
@@ -142,7 +142,7 @@ def test_labels_that_are_no_classes_are_told(learned, named):
         torch.rand(20, 2).sort(dim=0).values.repeat(1, 2), torch.tensor(every), torch.zeros(20) > 0, "x", (9, 9)
     )
     boxes = torch.tensor([[0.1, 0.1, 0.2 + k / 30, 0.9] for k in range(20)])
-    full = museum.InMemory((*full.samples, (image, replace(more, boxes=boxes))), learned.classes)
+    full = setups.InMemory((*full.samples, (image, replace(more, boxes=boxes))), learned.classes)
     spoilt = with_labels(full, LABELS[named])
     found = findings(Patient(data=spoilt), "labels-are-classes", "annotations-can-be-read")
     assert any(named in seen for _, seen in found)
@@ -152,7 +152,7 @@ def test_labels_that_are_no_classes_are_told(learned, named):
 def test_names_of_classes_that_are_one_class_or_none_are_told(learned):
     def said(*names: str, labels: tuple[int, ...] = ()) -> str:
         target = Target(torch.rand(len(labels), 4), torch.tensor(labels), torch.zeros(len(labels)) > 0, "a", (9, 9))
-        shown = museum.InMemory(((learned.samples[0][0], target),), names)
+        shown = setups.InMemory(((learned.samples[0][0], target),), names)
         return " ".join(seen for _, seen in findings(Patient(data=shown), "names-of-classes"))
 
     assert said("cat", "dog", "class 1", "class 2", labels=(1, 2, 3) * 30) == ""
@@ -162,7 +162,7 @@ def test_names_of_classes_that_are_one_class_or_none_are_told(learned):
         "motorbike", "motorbke", labels=(1,) * 30 + (2,)
     )
     assert said("horse", "house", labels=(1, 2) * 30) == ""
-    other = museum.InMemory(learned.samples, learned.classes[::-1])
+    other = setups.InMemory(learned.samples, learned.classes[::-1])
     found = findings(Patient(data=other, classes=learned.classes), "names-of-classes")
     assert "label 1 is 'aeroplane'" in found[0][1] and "'tvmonitor' to the data" in found[0][1]
 
@@ -182,7 +182,7 @@ def test_pictures_that_are_none_are_told(learned, named):
 
 
 def test_a_picture_that_was_turned_or_stretched_is_told(learned):
-    turned = museum.InMemory(tuple((i, replace(t, size=t.size[::-1])) for i, t in learned.samples), learned.classes)
+    turned = setups.InMemory(tuple((i, replace(t, size=t.size[::-1])) for i, t in learned.samples), learned.classes)
     cut = with_images(learned, lambda image: image[: len(image) // 2])
     half = with_images(learned, lambda image: image[::2, ::2])
     name = "pictures-have-the-size-that-is-annotated"
@@ -194,10 +194,10 @@ def test_a_picture_that_was_turned_or_stretched_is_told(learned):
 def test_what_is_measured_on_must_not_be_learned_from(learned, held_out):
     name = "held-out-images-are-not-learned-from"
     assert findings(Patient(data=learned, held_out=held_out), name) == []
-    part = museum.InMemory(learned.samples[:12], learned.classes)
+    part = setups.InMemory(learned.samples[:12], learned.classes)
     assert "12 of 12" in findings(Patient(data=learned, held_out=part), name)[0][1]
     copies = [(i[:, ::-1].copy(), replace(t, image_id="x", boxes=mirrored(t.boxes))) for i, t in learned.samples[:2]]
-    copied = museum.InMemory((*held_out.samples, *copies), learned.classes)
+    copied = setups.InMemory((*held_out.samples, *copies), learned.classes)
     assert "2 of 14 held-out pictures" in findings(Patient(data=learned, held_out=copied), name)[0][1]
 
 
@@ -206,7 +206,7 @@ def test_held_out_labels_that_count_from_another_number_are_told(learned):
     often = torch.tensor([(k * 7) % 11 + 1 for k in range(20)]).repeat_interleave(1)
     labels = torch.arange(1, 21).repeat_interleave(often * 4)
     target = Target(torch.rand(len(labels), 4), labels, labels < 0, "a", (9, 9))
-    healthy = museum.InMemory(((learned.samples[0][0], target),), learned.classes)
+    healthy = setups.InMemory(((learned.samples[0][0], target),), learned.classes)
     shifted = with_labels(healthy, lambda n: n - 1)
     name = "held-out-labels-mean-the-same"
     assert findings(Patient(data=healthy, held_out=healthy), name) == []
@@ -214,8 +214,8 @@ def test_held_out_labels_that_count_from_another_number_are_told(learned):
 
 
 def test_objects_that_are_listed_twice_are_told(learned):
-    def doubled(label: int) -> museum.InMemory:
-        return museum.InMemory(
+    def doubled(label: int) -> setups.InMemory:
+        return setups.InMemory(
             tuple(
                 (
                     i,
@@ -276,7 +276,7 @@ def test_photographs_have_neither_fault_nor_warning():
 
 
 def test_nothing_is_said_of_one_picture_that_is_healthy(learned):
-    one = museum.InMemory(learned.samples[:1], learned.classes)
+    one = setups.InMemory(learned.samples[:1], learned.classes)
     assert findings(Patient(data=one)) == []
 
 

@@ -57,7 +57,7 @@ def learner():
 def test_what_lacks_a_part_is_not_examined_and_what_does_not_is(checks):
     report = examination.examine(Patient(data=[1]))
     assert report.examined == ("first", "broken")
-    assert report.not_examined == {"second": ("model",), "third": ("step",)}
+    assert report.not_examined == {"second": "without model", "third": "without step"}
 
 
 def test_a_part_that_fails_is_a_finding_in_one_line(checks):
@@ -66,12 +66,33 @@ def test_a_part_that_fails_is_a_finding_in_one_line(checks):
     assert "KeyError" in finding.seen and "\n" not in finding.seen
 
 
+def test_one_broken_part_is_one_finding(monkeypatch):
+    """Forty checks said that a crop is larger than the image."""
+
+    def transform(image, target):
+        return [][1]
+
+    def looking(name):
+        def function(patient):
+            """Does it work?"""
+            yield patient.transform(None, None)
+
+        function.__name__ = name
+        return check("transform")(function)
+
+    monkeypatch.setattr(examination, "every_check", lambda: (looking("a"), looking("b"), looking("c")))
+    report = examination.examine(Patient(transform=transform))
+    (finding,) = report.findings
+    assert finding.check == "a" and "in transform, test_examination.py line" in finding.seen
+    assert report.not_examined == dict.fromkeys("bc", "for the same error as a")
+
+
 def test_the_same_failure_is_found_once_and_the_others_that_meet_it_are_not_examined(monkeypatch):
     again, another = replace(broken, name="again"), replace(broken, name="another", run=lambda patient: 1 / 0)
     monkeypatch.setattr(examination, "every_check", lambda: (first, broken, again, another))
     report = examination.examine(Patient(data=[1]))
     assert [one.check for one in report.of("fault")] == ["broken", "another"]
-    assert report.not_examined == {"again": ("what fails in broken",)}
+    assert report.not_examined == {"again": "for the same error as broken"}
     assert report.examined == ("first", "broken", "another")
 
 

@@ -10,21 +10,19 @@ def found_in(patient):
 
 
 def decoded_without_variances(well, sick):
-    assert recall(well) == 1.0 and recall(sick) < 0.5
+    assert recall(well) > 0.9 and recall(sick) < 0.5
 
 
 def read_by_another_rule(well, sick):
     for one, sure in ((well, False), (sick, True)):
-        boxes, labels, _ = crowd(one)
-        perfect(one, boxes, labels)
+        perfect(one, *crowd())
         scores = found_in(one)[0].scores
         assert (len(scores) == 200 and bool(scores.min() > 0.4)) == sure, "everything that a softmax never spoke of"
 
 
 def one_suppression_for_all(well, sick):
     for one, count in ((well, 2), (sick, 1)):
-        boxes, labels, _ = crowd(one)
-        perfect(one, boxes, labels)
+        perfect(one, *crowd())
         found = found_in(one)[0]
         assert len(found.labels[found.scores > 0.5].unique()) == count
 
@@ -32,8 +30,7 @@ def one_suppression_for_all(well, sick):
 def no_suppression(well, sick):
     counts = []
     for one in (well, sick):
-        boxes, labels, _ = crowd(one)
-        perfect(one, boxes, labels)
+        perfect(one, *crowd())
         counts.append(int((found_in(one)[0].scores > 0.5).sum()))
     assert counts[0] == 2 < counts[1]
 
@@ -46,9 +43,11 @@ def detects_in_training_mode(well, sick):
 
 
 def other_pixels_at_detection(well, sick):
-    for one, dark in ((well, False), (sick, True)):
-        assert (reaching(one, one.model.backbone, one.detect).std() < 0.1) == dark
-    assert reaching(sick, sick.model.backbone, sick.outputs).std() > 0.3, "training is as it was"
+    def contrast(patient, call):
+        return reaching(patient, patient.model.backbone, call).std(dim=(0, 2, 3)).max()
+
+    assert contrast(well, well.detect) > 0.3 and contrast(sick, sick.detect) < 0.02
+    assert contrast(sick, sick.outputs) > 0.3, "training is as it was"
 
 
 def a_column_off(well, sick):

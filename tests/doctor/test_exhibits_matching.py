@@ -1,6 +1,6 @@
 import pytest
 import torch
-from exhibited import check_symptom, crowd, first, healthy, loss_of, recall
+from exhibited import check_symptom, first, healthy, loss_of, recall, twins
 
 from course_lib.boxes import area, to_corners
 from course_lib.doctor import exhibits_matching
@@ -8,8 +8,8 @@ from course_lib.matching import match
 
 
 def owners(patient):
-    """The objects of a crowd that have a prior."""
-    return set(patient.match(*crowd(patient)).gt_index.flatten().tolist()) - {-1}
+    """Which of two twins have a prior."""
+    return set(patient.match(*twins(), patient.priors).gt_index.flatten().tolist()) - {-1}
 
 
 def pixels_against_fractions(well, sick):

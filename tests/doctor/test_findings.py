@@ -9,7 +9,7 @@ SEEN = ("boxes are <b>pixels</b>, 3 to 496", "no prior meets one", "divide by th
 
 def report(*findings):
     seconds = {"one": 0.1, "two": 0.25}
-    return Report(findings, tuple(seconds), {"three": ("model", "step"), "four": ("model", "step")}, seconds)
+    return Report(findings, tuple(seconds), dict.fromkeys(("three", "four"), "without model and step"), seconds)
 
 
 @pytest.mark.parametrize(("make", "healthy"), [(fault, False), (warning, False), (note, True)])

@@ -4,16 +4,28 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
-from doctor.planted import SIDE, After, batches, centred, cropped, findings, mirrored, size, with_images, with_labels
+from doctor.planted import (
+    SIDE,
+    After,
+    batches,
+    centred,
+    cropped,
+    findings,
+    in_memory,
+    mirrored,
+    size,
+    with_images,
+    with_labels,
+)
 
-from course_lib import augment, ssd, voc
-from course_lib.doctor import museum
+from course_lib import augment, profiles, ssd, voc, weights
+from course_lib.doctor import setups
 from course_lib.doctor.patient import Patient
 
 
 @pytest.fixture(scope="module")
-def learned(small_devkit) -> museum.InMemory:
-    return museum.in_memory(voc.VOCDetection(small_devkit, "2007", "trainval"), 40)
+def learned(small_devkit) -> setups.InMemory:
+    return in_memory(small_devkit, "trainval")
 
 
 OF_TRANSFORM = (
@@ -21,6 +33,8 @@ OF_TRANSFORM = (
     "labels-stay-with-their-boxes",
     "colours-stay",
     "objects-are-kept",
+    "transform-works",
+    "random-numbers-move-on",
     "share-of-objects-lost",
 )
 OF_BATCHES = (
@@ -193,17 +207,24 @@ class Seeded:
 def test_samples_that_are_augmented_alike_are_told(learned):
     plain = voc.Target(torch.tensor([[0.3, 0.4, 0.6, 0.7]]), torch.tensor([1]), torch.tensor([False]), "", (500, 375))
     pictures = tuple((image, replace(plain, image_id=str(k))) for k, (image, _) in enumerate(learned.samples))
-    data = museum.InMemory(pictures, learned.classes)
+    data = setups.InMemory(pictures, learned.classes)
     for every, named in ((1, "in the same way"), (8, "augmented alike, sample by sample"), (1000, None)):
-        loop = museum.Batches(data, Seeded(every), voc.collate, 8)
+        loop = setups.Batches(data, Seeded(every), voc.collate, 8)
         found = findings(Patient(data=data, batches=loop), "augmentation-differs")
         assert [named in seen for _, seen in found] == ([True] if named else [])
+
+
+def test_a_seed_in_every_call_is_told_by_the_chances_that_never_come_out_otherwise():
+    name = "random-numbers-move-on"
+    for transform in (augment.training_mini(SIDE), augment.training(SIDE), augment.evaluation(SIDE)):
+        assert findings(Patient(transform=transform), name) == []
+    assert "chances are 0.5" in findings(Patient(transform=Seeded(1)), name)[0][1]
 
 
 class Shuffled:
     """Each pass in another order, every image augmented by a seed of its own that never changes."""
 
-    def __init__(self, data: museum.InMemory) -> None:
+    def __init__(self, data: setups.InMemory) -> None:
         self.batches, self.passes = batches(data), 0
 
     def __iter__(self):
@@ -215,7 +236,7 @@ class Shuffled:
 
 def test_a_shuffled_image_that_is_always_augmented_alike_is_told_and_an_orderly_one_noted(learned):
     name = "every-pass-differs"
-    few = museum.InMemory(learned.samples[:24], learned.classes)
+    few = setups.InMemory(learned.samples[:24], learned.classes)
     assert "augmented exactly" in findings(Patient(data=few, batches=Shuffled(few)), name)[0][1]
     orderly = Patient(data=few, batches=batches(few))
     assert findings(orderly, name) == [] and "augmented exactly" in findings(orderly, name, severity=("note",))[0][1]
@@ -245,6 +266,27 @@ def test_what_the_first_convolution_receives_is_measured(learned):
     assert "due for the pretrained weights" in findings(others, NORMALISED)[0][1]
     near = patient_of(learned, expects=((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)))
     assert findings(near, NORMALISED) == []
+
+
+@pytest.fixture(scope="module")
+def taught() -> ssd.SSD:
+    """The recorded detector, whose trunk EmojiVOC has taught."""
+    return weights.load(profiles.RECORD)
+
+
+def test_pretrained_statistics_tell_which_colour_came_first_and_in_what_unit(learned, taught):
+    name = "pixels-are-those-that-statistics-know"
+    pretrained = dict(taught.state_dict())
+
+    def said(change) -> list[tuple[str, str]]:
+        transform = augment.training_mini(taught.image_size)
+        loop = setups.Batches(learned, transform, voc.collate, 20)
+        parts = {"outputs": lambda batch: taught(change(batch.images)), "pretrained": pretrained}
+        return findings(Patient(batches=loop, model=taught, **parts), name)
+
+    assert said(lambda images: images) == []
+    assert "fit better with red and blue exchanged" in said(lambda images: images.flip(1))[0][1]
+    assert "off by" in said(lambda images: images.float() * 20)[0][1]
 
 
 def test_grey_pictures_are_in_no_wrong_order(learned):

@@ -16,7 +16,9 @@ def spec(request):
 
 
 def looked_at(boxes):
-    return seen_in(Patient(priors=boxes), "priors-in-fractions", "priors-on-the-image")
+    patient = Patient()
+    patient.priors = boxes  # of whatever shape
+    return seen_in(patient, "priors-in-fractions", "priors-on-the-image")
 
 
 def test_each_map_has_its_own_level(spec):
@@ -30,7 +32,7 @@ def test_the_courses_priors_are_healthy(spec):
 
 def test_widths_that_are_cut_at_the_whole_image_are_healthy(spec):
     boxes = spec.boxes()
-    assert not looked_at(torch.cat([boxes[:, :2], boxes[:, 2:].clamp(max=1)], dim=1))
+    assert all(one.severity == "note" for one in looked_at(torch.cat([boxes[:, :2], boxes[:, 2:].clamp(max=1)], dim=1)))
 
 
 def in_pixels(boxes):
@@ -115,3 +117,16 @@ def test_objects_as_large_as_priors_are_covered_and_those_in_other_units_are_not
     assert "have no area" in covered(to_cxcywh(boxes), own)[0].seen
     assert covered(boxes[:, [2, 3, 0, 1]], own)[0].severity == "fault"
     assert covered(low.repeat(1, 2) + torch.tensor([0, 0, 0.02, 0.02]), own)[0].severity == "fault"
+
+
+def test_what_costs_little_is_a_note():
+    clamped = priors.SSD300.boxes().clamp(0, 1)
+    short = priors.PriorSpec(300, (37, 18), (8, 16), (30, 60, 111), ((2,), (2,))).boxes()
+    double = priors.PriorSpec(300, (19, 19), (16, 16), (30, 60, 111), ((2,), (2,))).boxes()
+    for boxes, words in (
+        (clamped, "perhaps centres, are clamped"),
+        (short, "levels 1 end at 0.96"),
+        (double, "both have 361 cells"),
+    ):
+        findings = looked_at(boxes)
+        assert [one.severity for one in findings] == ["note"] and words in findings[0].seen

@@ -1,0 +1,52 @@
+"""Every exhibit is caught by a finding that names its cause, and healthy trainings are left in peace.
+
+Here each exhibit is examined by the checks that are to catch it, and controls by all that only look, a few also by those
+that train. `experiments/doctor_matrix.py` examines all of them by all checks.
+"""
+
+import pytest
+
+from course_lib import emoji_voc, profiles, voc, weights
+from course_lib.doctor import controls, examine, museum
+
+TRAINED = ("as-it-is", "focal", "sgd", "random-start", "batches-of-4")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ingredients(tmp_path_factory):
+    """Data to learn from, data to measure on, and a trained detector."""
+    devkit = emoji_voc.make_emoji_voc(tmp_path_factory.mktemp("museum"), train=112, test=32, workers=1)
+    data, held_out = (
+        museum.in_memory(voc.VOCDetection(devkit, "2007", name), images)
+        for name, images in (("trainval", 96), ("test", 32))
+    )
+    return data, held_out, weights.load(profiles.RECORD)
+
+
+@pytest.mark.parametrize("name", museum.EXHIBITS)
+def test_an_exhibit_is_caught_by_a_finding_that_names_its_cause(ingredients, name):
+    exhibit, setup = museum.EXHIBITS[name], museum.healthy(*ingredients)
+    exhibit.plant(setup)
+    report = examine(setup.patient(), only=exhibit.caught_by)
+    assert report.of("fault", "warning"), f"{exhibit.title}: {report}"
+
+
+@pytest.mark.parametrize("name", controls.CONTROLS)
+def test_a_healthy_training_is_left_in_peace(ingredients, name):
+    report = examine(controls.CONTROLS[name](*ingredients).patient(), learning=name in TRAINED)
+    assert report.healthy, str(report)
+
+
+def test_photographs_and_real_annotations_are_left_in_peace(photos):
+    tree = photos / "VOCdevkit" / "VOC2012"
+    assert examine(controls.ON_REAL_DATA["annotations"](tree, "train")).healthy
+    report = examine(controls.ON_REAL_DATA["photographs"](tree).patient(), learning=False)
+    assert report.healthy, str(report)
+
+
+def test_real_pictures_of_voc_are_left_in_peace(voc_real, ingredients):
+    tree = voc_real / "VOCdevkit" / "VOC2007"
+    report = examine(controls.ON_REAL_DATA["pictures"](tree, ingredients[2]).patient(), learning=False)
+    assert report.healthy, str(report)

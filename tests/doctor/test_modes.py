@@ -1,0 +1,151 @@
+import pytest
+import torch
+from small_patient import seen_in, small_setup
+
+from course_lib.boxes import decode
+from course_lib.detect import Detections, detect
+from course_lib.doctor.modes import CHECKS
+
+NAMES = [one.name for one in CHECKS]
+
+
+@pytest.fixture
+def setup(small_devkit):
+    setup = small_setup(small_devkit)
+    setup.pretrained = {f"backbone.{name}": t.clone() for name, t in setup.model.backbone.state_dict().items()}
+    return setup
+
+
+def look(patient):
+    return seen_in(patient, *NAMES)
+
+
+def has(findings, severity, words):
+    assert any(one.severity == severity and words in one.seen for one in findings), findings
+
+
+def test_usual_modes_are_healthy(setup):
+    assert look(setup.patient()) == []
+
+
+def test_statistics_of_a_dummy_forward_are_named(setup):
+    with torch.no_grad():
+        setup.model.backbone(torch.zeros(2, 3, 96, 96))
+    has(seen_in(setup.patient(), "batch-norm-statistics"), "fault", "the same in all")
+
+
+def test_statistics_that_are_not_the_pretrained_ones_are_named(setup):
+    with torch.no_grad():
+        setup.model.backbone(torch.randn(2, 3, 96, 96))
+    has(seen_in(setup.patient(), "batch-norm-statistics"), "warning", "not those of the pretrained weights")
+
+
+def test_statistics_of_other_pixels_are_named(setup):
+    with torch.no_grad():
+        for _ in range(40):
+            setup.model(setup.patient().first_batches(1)[0].images)
+    assert seen_in(setup.patient(), "batch-norm-has-batches") == []
+    setup.model.std *= 0.01
+    has(seen_in(setup.patient(), "batch-norm-has-batches"), "warning", "times what")
+
+
+def test_batches_of_one_image_are_named(setup):
+    setup.batch_size = 1
+    setup.model.extras[1].eval()  # its last map has one cell: batch norm refuses a single number
+    has(seen_in(setup.patient(), "batch-norm-has-batches"), "warning", "batches of one image")
+
+
+def test_a_step_in_evaluation_mode_is_named(setup):
+    setup.model.eval()
+    has(seen_in(setup.patient(), "step-trains"), "warning", "are in evaluation mode in a step")
+
+
+def test_statistics_that_stay_while_the_rest_trains_are_a_note(setup):
+    for layer in setup.model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eval()
+    assert [one.severity for one in seen_in(setup.patient(), "step-trains")] == ["note"]
+
+
+def test_a_detection_that_leaves_evaluation_mode_behind_is_named(setup):
+    patient = setup.patient()
+    usual = patient.detect
+
+    def evaluated(batch):
+        patient.model.eval()
+        return usual(batch)
+
+    patient.detect = evaluated
+    has(seen_in(patient, "step-trains"), "fault", "stay in evaluation mode")
+
+
+def test_a_detection_that_wakes_what_was_frozen_is_named(setup):
+    setup.model.backbone.freeze(2)
+    patient = setup.patient()
+    usual, frozen = patient.detect, setup.model.backbone.frozen
+
+    def woken(batch):
+        found = usual(batch)
+        for part in frozen:
+            part.train()
+        return found
+
+    patient.detect = woken
+    has(seen_in(patient, "step-trains"), "warning", "were not before")
+
+
+def with_outputs(patient, make):
+    """Detect with what `make` makes of the network's outputs."""
+
+    def found(batch):
+        patient.model.eval()
+        return make(*patient.model(patient.read(batch).images))
+
+    patient.detect = found
+    return seen_in(patient, "detect-evaluates", "detections-undo-the-match")
+
+
+def test_detections_in_training_mode_are_named(setup):
+    patient = setup.patient()
+    patient.detect = lambda batch: detect(*patient.outputs(batch), patient.priors)
+    has(seen_in(patient, "detect-evaluates"), "fault", "in training mode while the model detects")
+
+
+def shifted(found, by):
+    return [Detections(one.boxes, one.scores, one.labels + by) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda offsets, logits, priors: detect(offsets, logits, priors), ""),
+        (lambda offsets, logits, priors: detect(offsets, logits.softmax(dim=-1) * 9, priors, 0.05), ""),
+        (lambda offsets, logits, priors: detect(offsets * 10, logits, priors), "be detected at their place"),
+        (lambda offsets, logits, priors: detect(offsets[..., [1, 0, 3, 2]], logits, priors), "at their place"),
+        (lambda offsets, logits, priors: shifted(detect(offsets, logits, priors), -1), "mostly -1"),
+        (lambda offsets, logits, priors: detect(offsets, logits.roll(1, dims=-1), priors), "of"),
+    ],
+)
+def test_ideal_outputs_must_become_the_objects(setup, make, words):
+    patient = setup.patient()
+    findings = with_outputs(patient, lambda offsets, logits: make(offsets, logits, patient.priors))
+    assert (words in findings[0].seen) if words else findings == []
+
+
+def test_a_detection_that_cannot_be_fed_is_left_alone(setup):
+    patient = setup.patient()
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    patient.detect = lambda batch: [nothing] * len(batch.images)
+    assert seen_in(patient, "detections-undo-the-match") == []
+
+
+def test_variances_of_detection_and_matching_must_agree(setup):
+    patient = setup.patient()
+
+    def of_own(offsets, logits):
+        boxes = decode(offsets, patient.priors, (0.1, 0.2)).clamp(0, 1)
+        best, label = logits.softmax(dim=-1)[..., 1:].max(dim=-1)
+        keep = best > 0.5
+        return [Detections(boxes[i][keep[i]], best[i][keep[i]], label[i][keep[i]] + 1) for i in range(len(boxes))]
+
+    assert with_outputs(patient, of_own) == []
