@@ -31,7 +31,7 @@ CERTAIN = 5  # standard errors by which another reading must be better: some twe
 
 SMALLER, LARGER = np.array([0.5, 0.5, -0.5, -0.5]), np.array([-1, -1, 1, 1])
 
-Boxes = Float[np.ndarray, "K 4"]
+Boxes = Float[np.ndarray, "_ 4"]
 MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
     "mirrored left to right": lambda b, _: np.stack([1 - b[:, 2], b[:, 1], 1 - b[:, 0], b[:, 3]], axis=1),
     "turned upside down": lambda b, _: np.stack([b[:, 0], 1 - b[:, 3], b[:, 2], 1 - b[:, 1]], axis=1),
@@ -84,7 +84,7 @@ class View:
         s = self.sums
         return s[y1, x1] - s[y0, x1] - s[y1, x0] + s[y0, x0]
 
-    def measure(self, boxes: Boxes) -> Float[np.ndarray, "K 3"]:
+    def measure(self, boxes: Boxes) -> Float[np.ndarray, "_ 3"]:
         """Colour, edges and outline of each box against its surroundings; NaN where a box is too small or too large."""
         box = np.rint(boxes.clip(0, 1) * SIDE).astype(np.int64)
         size = np.maximum(box[:, 2:] - box[:, :2], 1)
@@ -103,7 +103,7 @@ class View:
         found[~usable] = np.nan
         return found
 
-    def outline(self, box: np.ndarray, size: np.ndarray) -> Float[np.ndarray, " K"]:
+    def outline(self, box: np.ndarray, size: np.ndarray) -> Float[np.ndarray, " _"]:
         """How much stronger edges are at the sides of boxes than up to six pixels beside them, the mean of the sides.
 
         Sides at the picture's own edge say nothing.
@@ -130,7 +130,7 @@ class View:
 
 def readings(
     views: Sequence[View], boxes: Sequence[Boxes], further: dict[str, Sequence[Boxes]]
-) -> dict[str, Float[np.ndarray, " K"]]:
+) -> dict[str, Float[np.ndarray, " _"]]:
     """How much boxes differ from chance under each reading: "own" as they are, and each mistake taken back.
 
     Args:

@@ -133,16 +133,6 @@ def pixels_in_batches(patient: Patient) -> Iterator[Finding]:
         why, cure = "one such pixel makes the loss NaN", "find where they come from: a division by 0"
         yield fault(f"{WHERE}pixels are NaN or infinite", why, cure, CHAPTER)
         return
-    low, high = float(images.min()), float(images.max())
-    if high <= 1.5 or low < -1 or high > 256:
-        what = "0 to 1" if low >= 0 and high <= 1.5 else "normalised" if low < -1 and high < 30 else "wider"
-        yield fault(
-            f"{WHERE}pixels are {low:.3g} to {high:.3g} ({what}), where 0 to 255 are due",
-            "what normalises 0 to 255 does it once more, and all pictures look nearly the same to the network",
-            "normalise in one place: give bytes to a model that normalises by itself",
-            CHAPTER,
-        )
-        return
     flat = images.flatten(1)
     plain = flat.amax(dim=1) == flat.amin(dim=1)
     if plain.any():
@@ -151,6 +141,17 @@ def pixels_in_batches(patient: Patient) -> Iterator[Finding]:
             f"{WHERE}{int(plain.sum())} of {len(plain)} images are of one value everywhere",
             "nothing can be found in them, and the network learns that objects look like nothing",
             "look at what the transform gives for these images, drawn",
+            CHAPTER,
+        )
+    if plain.all():
+        return
+    low, high = float(flat[~plain].min()), float(flat[~plain].max())
+    if high <= 1.5 or low < -1 or high > 256:
+        what = "0 to 1" if low >= 0 and high <= 1.5 else "normalised" if low < -1 and high < 30 else "wider"
+        yield fault(
+            f"{WHERE}pixels are {low:.3g} to {high:.3g} ({what}), where 0 to 255 are due",
+            "what normalises 0 to 255 does it once more, and all pictures look nearly the same to the network",
+            "normalise in one place: give bytes to a model that normalises by itself",
             CHAPTER,
         )
 

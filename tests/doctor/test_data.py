@@ -95,7 +95,7 @@ def test_healthy_data_has_no_fault(learned, held_out):
 
 
 BOXES = {
-    "in pixels, 0 to 500": lambda b, px: b * px,
+    "in pixels, 0 to": lambda b, px: b * px,
     "(x, y, width, height)": lambda b, px: torch.cat([b[:, :2], size(b)], dim=1),
     "would be with x and y exchanged": lambda b, px: b[:, [1, 0, 3, 2]],
     "would be mirrored left to right": lambda b, px: mirrored(b),
@@ -151,7 +151,13 @@ def test_labels_that_are_no_classes_are_told(learned, named):
 
 def test_names_of_classes_that_are_one_class_or_none_are_told(learned):
     def said(*names: str, labels: tuple[int, ...] = ()) -> str:
-        target = Target(torch.rand(len(labels), 4), torch.tensor(labels), torch.zeros(len(labels)) > 0, "a", (9, 9))
+        target = Target(
+            torch.rand(len(labels), 4),
+            torch.tensor(labels, dtype=torch.int64),
+            torch.zeros(len(labels)) > 0,
+            "a",
+            (9, 9),
+        )
         shown = setups.InMemory(((learned.samples[0][0], target),), names)
         return " ".join(seen for _, seen in findings(Patient(data=shown), "names-of-classes"))
 
