@@ -500,7 +500,7 @@ IN_TORCHVISION = {
     "no variances": set_parts("model.box_coder", weights=(1.0, 1.0, 1.0, 1.0)),
     "no negatives": set_parts("model", neg_to_pos_ratio=0),
     "all negatives": set_parts("model", neg_to_pos_ratio=10**6),
-    "a threshold that no prior reaches": set_parts("model.proposal_matcher", high_threshold=0.99, low_threshold=0.99),
+    "positives at a touch": set_parts("model.proposal_matcher", high_threshold=0.1, low_threshold=0.1),
 }
 IN_SSD_PYTORCH = {
     "boxes in pixels": with_boxes(pixels_of_image),
@@ -516,6 +516,6 @@ IN_SSD_PYTORCH = {
     "background not added": set_parts("criterion", background=0),
     "no negatives": set_parts("criterion", negatives=0),
     "all negatives": set_parts("criterion", negatives=10**6),
-    "a threshold that no prior reaches": set_parts("criterion", threshold=0.99),
+    "positives at a touch": set_parts("criterion", threshold=0.1),
 }
 FAULTS = {"torchvision": COMMON | IN_TORCHVISION, "ssd_pytorch": COMMON | IN_SSD_PYTORCH}
