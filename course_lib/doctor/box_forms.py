@@ -10,7 +10,9 @@ from torch import Tensor
 
 from course_lib.boxes import to_corners
 from course_lib.doctor.findings import Finding, fault, warning
-from course_lib.doctor.samples import Objects
+from course_lib.doctor.patient import Patient
+from course_lib.doctor.samples import Objects, training_size
+from course_lib.doctor.samples import objects as objects_of_data
 
 FITS = 0.97  # of the boxes at least, where they are written in a form
 DAMAGED = 0.9  # where fewer are right than that, not some boxes are wrong, but how all of them are written
@@ -53,7 +55,7 @@ def units(objects: Objects, side: int | None) -> dict[str, Tensor | float]:
     if side is not None:
         known[f"pixels of an image of {side} x {side}"] = float(side)
     known["fractions that were divided by the image's size once more"] = 1 / size
-    known["fractions of the other side, x of the height and y of the width"] = size / size.flip(1)
+    known["fractions of the other side (x of the height, y of the width)"] = size / size.flip(1)
     return known
 
 
@@ -110,6 +112,11 @@ def wrong_form(objects: Objects, side: int | None = None) -> Form | None:
     if found == RIGHT or (found and found.unit in LARGE_UNITS and float(right.double().mean()) > 1 - DAMAGED):
         return None  # fractions among pixels are not pixels too, but in two units: which is for `of_damage` to tell
     return found
+
+
+def wrong_in_data(patient: Patient) -> bool:
+    """Whether the data has all boxes in another form: what then happens to them on their way is not told again."""
+    return patient.has("data") and wrong_form(objects_of_data(patient), training_size(patient)) is not None
 
 
 def of_form(objects: Objects, side: int | None, where: str, chapter: int) -> Iterator[Finding]:

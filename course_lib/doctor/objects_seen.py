@@ -21,7 +21,7 @@ from course_lib.doctor import box_forms
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, loop_batches, objects, pictures, reading
+from course_lib.doctor.samples import as_rgb, loop_batches, pictures, reading
 
 SIDE = 96  # pixels at which pictures are looked at
 LEAST = 4  # pixels of side below which a box says nothing
@@ -119,7 +119,7 @@ class View:
                 strip = self.total(at, y0, at + 1, y1) if across else self.total(x0, at, x1, at + 1)
                 rows.append(np.where(there, strip[:, plane] / size[:, 1 if across else 0], np.nan))
             rows = np.stack(rows)
-            near = np.nan_to_num(rows[5:8]).max(axis=0)
+            near = np.nan_to_num(rows[5:8]).max(axis=0).clip(0)  # a reversed box sums to less than nothing
             beside = np.delete(rows, [5, 6, 7], axis=0)
             count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
             side = np.log((near + 1) / (np.nansum(beside, axis=0).clip(0) / count + 1))
@@ -217,7 +217,7 @@ def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
 
 def of_data(patient: Patient) -> Iterator[Finding]:
     """What the pictures of the data say of its boxes."""
-    if box_forms.wrong_form(objects(patient)) is not None:
+    if box_forms.wrong_in_data(patient):
         return
     found, targets = pictures(patient)[0], reading(patient).targets
     usable = [(one, rgb) for one in found if (rgb := as_rgb(one.image)) is not None]
@@ -246,7 +246,7 @@ def boxes_are_on_objects_in_batches(patient: Patient) -> Iterator[Finding]:
     usable = [(rgb, boxes) for rgb, boxes in shown if rgb is not None]
     if len(usable) < 8 or not all(np.isfinite(boxes).all() and (boxes <= 1.5).all() for _, boxes in usable):
         return
-    if patient.has("data") and any(boxes_are_on_objects.run(patient)):
+    if box_forms.wrong_in_data(patient) or (patient.has("pictures") and any(boxes_are_on_objects.run(patient))):
         return
     views, boxes = [View(rgb) for rgb, _ in usable], [boxes for _, boxes in usable]
     further = {"those of the image before": boxes[-1:] + boxes[:-1], "those of the image after": boxes[1:] + boxes[:1]}
