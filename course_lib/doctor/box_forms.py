@@ -44,6 +44,8 @@ LAYOUTS = {
     "corners with y before x (ymin, xmin, ymax, xmax)": lambda boxes: boxes[:, [1, 0, 3, 2]],
     "reversed corners (xmax, ymax, xmin, ymin)": lambda boxes: boxes[:, [2, 3, 0, 1]],
 }
+ORDERED = (CORNERS, "corners with y before x (ymin, xmin, ymax, xmax)")  # whose third number is above the first
+FILLED = 0.6  # of the images, that the boxes of any usual data reach over in the unit in which they are
 
 
 def units(objects: Objects, side: int | None) -> dict[str, Tensor | float]:
@@ -78,13 +80,19 @@ def form_of(objects: Objects, side: int | None = None) -> Form | None:
         None where no form fits: then the boxes are wrong in more than one way.
     """
     fitting: dict[Form, float] = {}
-    for (unit, factor), (layout, corners_of) in product(units(objects, side).items(), LAYOUTS.items()):
+    boxes = objects.boxes
+    # Of widths and heights hardly all are larger than the place where their box begins.
+    ordered = len(boxes) >= FEW and float((boxes[:, 2:] > boxes[:, :2]).all(dim=1).double().mean()) >= FITS
+    layouts = {name: LAYOUTS[name] for name in ORDERED} if ordered else LAYOUTS
+    for (unit, factor), (layout, corners_of) in product(units(objects, side).items(), layouts.items()):
         corners = corners_of(objects.boxes) / factor
         enough = len(corners) >= (1 if layout == CORNERS else FEW)
         if enough and float(sound(corners).double().mean()) >= FITS and extent(corners) >= USUAL_EXTENT:
             fitting[Form(unit, layout)] = extent(corners)
     if RIGHT in fitting:
         return RIGHT
+    if ordered and boxes.max() > 2 and max(fitting.values(), default=0.0) < FILLED:
+        return Form("pixels", CORNERS)  # of images of another size than that which is told
     # Numbers that fit in several units are of the one in which the objects fill the images: percent would fit in
     # pixels as well, as small objects at the upper left.
     return next((form for form, reach in fitting.items() if reach >= 0.95 * max(fitting.values())), None)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
-from course_lib.doctor.layers import some, watched
+from course_lib.doctor.layers import gradients, last_layers, some, watched
 from course_lib.doctor.patient import Patient
 
 
@@ -98,6 +98,7 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield from oddities(patient, first)
+        yield from left_out(patient, first.gradient)
     if first.gradient is not None and first.left and accumulates(patient, first.gradient):
         yield fault(
             "gradients of the step before are still there when a step goes back from its loss: they add up",
@@ -129,6 +130,23 @@ def oddities(patient: Patient, first: Taken) -> Iterator[Finding]:
             "step it once an epoch, by the loss or the mAP of the validation images",
             9,
         )
+
+
+def left_out(patient: Patient, gradient: Tensor) -> Iterator[Finding]:
+    """Heads that the losses teach, and a step does not."""
+    if not patient.has("outputs") or not patient.has("losses"):
+        return
+    named = [(name, p.numel()) for name, p in patient.model.named_parameters()]
+    parts = gradient.split([count for _, count in named])
+    given = {name: bool(part.any()) for (name, _), part in zip(named, parts, strict=True)}
+    for what, names in last_layers(patient).items():
+        if any(gradients(patient).losses.get(name) for name in names) and not any(given[name] for name in names):
+            yield fault(
+                f"the losses have gradients for the heads of the {what}, and a step has none for them",
+                f"the {what} stay as they are, whatever loss is printed",
+                "go back from the sum of all losses",
+                9,
+            )
 
 
 def accumulates(patient: Patient, fresh: Tensor) -> bool:

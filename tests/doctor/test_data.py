@@ -70,6 +70,14 @@ def test_the_form_in_which_boxes_are_written_is_told_by_the_boxes(seed):
 
 
 @settings(max_examples=5)
+@given(seed=some.integers(0, 10_000))
+def test_pixels_of_images_whose_size_is_not_told_are_pixels_and_not_small_objects_in_thousandths(seed):
+    right = random_objects(seed)
+    without_sizes = replace(right, boxes=right.boxes * 483, sizes=torch.full_like(right.sizes, 96))
+    assert box_forms.wrong_form(without_sizes, 96) == ("pixels", box_forms.CORNERS)
+
+
+@settings(max_examples=5)
 @given(seed=some.integers(0, 10_000), which=some.sets(some.integers(0, 59), min_size=1, max_size=5))
 def test_boxes_that_are_damaged_one_by_one_are_counted_by_what_is_wrong_with_them(seed, which):
     right, rows = random_objects(seed), sorted(which)

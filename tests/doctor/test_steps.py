@@ -91,6 +91,20 @@ def test_a_plateau_of_single_batches_is_named(setup):
     has(seen_in(patient, "step-is-whole"), "warning", "is given a number at every step")
 
 
+@pytest.mark.parametrize(("part", "heads"), [("loc", "logits"), ("conf", "offsets")])
+def test_a_loss_that_a_step_leaves_out_is_named(setup, part, heads):
+    patient = setup.patient()
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        patient.losses(batch)[part].backward()
+        patient.optimizer.step()
+        return {}
+
+    patient.step = step
+    has(seen_in(patient, "step-is-whole"), "fault", f"gradients for the heads of the {heads}, and a step has none")
+
+
 def test_weights_that_stay_or_become_nan_are_named(setup):
     setup.optimizer, setup.schedule = at_rate(0.0), None
     has(look(setup, "step-is-whole"), "fault", "leave every weight as it is")
