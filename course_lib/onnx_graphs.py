@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 20
+LARGEST = 2**26  # bytes of a tensor that is computed once, when the file is written
 CHAINED = ("Relu", "Clip", "MaxPool", "Add")  # what int8 computes too, where all that goes in comes from convolutions
 
 # What NMS adds to a file, in ONNX's own language. Ties go to the lower index in TopK and NonMaxSuppression alike:
@@ -73,7 +74,12 @@ class Decoded(nn.Module):
 
 def decoded(model: SSD, outputs: tuple[str, str]) -> "onnx.ModelProto":
     """A detector and its decoding as an ONNX graph for any number of images, batch norm folded into convolutions."""
+    from onnxscript import optimizer
+
     model = copy.deepcopy(model).cpu().eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.ReLU | nn.ReLU6):
+            layer.inplace = False  # written into a part of a map, it would become a dozen nodes
     images = torch.zeros(2, 3, model.image_size, model.image_size, dtype=torch.uint8)
     program = torch.onnx.export(
         Decoded(model).eval(),
@@ -86,6 +92,8 @@ def decoded(model: SSD, outputs: tuple[str, str]) -> "onnx.ModelProto":
         external_data=False,
         verbose=False,
     )
+    # The exporter computes only what is small: weights that batch norm scales would be scaled anew for every picture.
+    optimizer.optimize(program.model, input_size_limit=LARGEST, output_size_limit=LARGEST)
     graph = program.model_proto
     for part in (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
         del part.metadata_props[:]  # lines of code with the paths of this machine

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import many_boxes
 
-from course_lib import onnx_graphs
+from course_lib import onnx_graphs, ssd
 from course_lib.detect import detect_one
 
 
@@ -56,3 +56,13 @@ def test_nms_in_the_file_takes_a_batch_without_a_picture():
 def test_int8_without_a_picture_is_refused():
     with pytest.raises(ValueError, match="no picture to calibrate with"):
         onnx_graphs.quantised(onnx_graphs.nms_graph(5, 3, 0.1, 0.5, 10, 10), [])
+
+
+@pytest.mark.slow
+def test_a_file_computes_what_depends_on_no_picture_once():
+    """ssd_lite0 scaled its weights by batch norm for every picture, so int8 left them alone: 13.7 MB of 18.9 stayed."""
+    graph = onnx_graphs.decoded(ssd.ssd_lite0(3), ("boxes", "scores")).graph
+    kinds = {node.op_type for node in graph.node}
+    assert not kinds & {"ScatterND", "Range", "Sqrt", "Reciprocal"}
+    constants = {tensor.name for tensor in graph.initializer}
+    assert all(node.input[1] in constants for node in graph.node if node.op_type == "Conv")
