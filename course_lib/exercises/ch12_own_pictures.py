@@ -380,12 +380,12 @@ def _taken(
     start: Callable[[int, Names, Names], int] = lambda prior, old, new: prior * (1 + len(old)),
     background: Callable[[int], list[int]] = lambda start: [start],
     known: Callable[[int, Names, int, str], int] = lambda start, old, place, name: start + 1 + old.index(name),
-    unknown: Callable[[int, int], list[int]] = lambda start, place: [-1],
+    unknown: Callable[[int, int], list[int | None]] = lambda start, place: [-1],
     last: bool = False,
-) -> Callable[[Names, Names, int], list[int]]:
+) -> Callable[[Names, Names, int], list[int | None]]:
     """The right answer with a part exchanged; `last` puts background behind the classes."""
 
-    def twin(old: Names, new: Names, priors: int) -> list[int]:
+    def twin(old: Names, new: Names, priors: int) -> list[int | None]:
         rows = []
         for prior in range(priors):
             first, classes = start(prior, old, new), []
