@@ -91,7 +91,7 @@ def form_of(objects: Objects, side: int | None = None) -> Form | None:
             fitting[Form(unit, layout)] = extent(corners)
     if RIGHT in fitting:
         return RIGHT
-    if ordered and boxes.max() > 2 and max(fitting.values(), default=0.0) < FILLED:
+    if ordered and boxes.max() > 32 and max(fitting.values(), default=0.0) < FILLED:  # no picture is so small
         return Form("pixels", CORNERS)  # of images of another size than that which is told
     # Numbers that fit in several units are of the one in which the objects fill the images: percent would fit in
     # pixels as well, as small objects at the upper left.
