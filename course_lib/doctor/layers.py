@@ -100,7 +100,11 @@ class Flow:
 
 
 def flow(patient: Patient) -> Flow:
-    return patient.remembered("flow", lambda: flowed(patient))
+    def made() -> Flow:
+        with patient.undisturbed():  # else batch norm's statistics would be those of this very pass
+            return flowed(patient)
+
+    return patient.remembered("flow", made)
 
 
 @torch.no_grad()

@@ -22,11 +22,8 @@ def weights_are_sound(patient: Patient) -> Iterator[Finding]:
             "classifier",
             3,
         )
-    constant = [
-        name
-        for name, p in patient.model.named_parameters()
-        if p.ndim > 1 and p.numel() > 16 and float(p.detach().std()) == 0
-    ]
+    kernels = {name: p.detach() for name, p in patient.model.named_parameters() if p.ndim > 1 and p.numel() > 16}
+    constant = [name for name, kernel in kernels.items() if bool((kernel == kernel.flatten()[0]).all())]
     if constant:
         weights = dict(patient.model.named_parameters())
         yield (fault if len(constant) > 2 else warning)(
