@@ -81,9 +81,10 @@ class Verdict:
             digits = ALL_DIGITS if alike else DIGITS  # a small difference must be seen
             for role, value in (("expected", shown.expected), ("got", shown.got)):
                 if names and isinstance(value, list | tuple) and len(value) == len(names):
-                    yield from ((f"{role} {name}", _text(one, digits)) for name, one in zip(names, value, strict=True))
+                    each = zip(names, value, shown.expected, strict=True)
+                    yield from ((f"{role} {name}", _beside(one, wanted, digits)) for name, one, wanted in each)
                 elif value is not None:
-                    yield role, _text(value, digits)
+                    yield role, _beside(value, shown.expected, digits)
             if shown.printed:
                 yield "printed", shown.printed.rstrip()[:LONGEST]
 
@@ -116,6 +117,12 @@ class Verdict:
 def _marked(text: str) -> str:
     """As HTML, with what stands between backticks as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _beside(value: object, expected: object, digits: int) -> str:
+    """A value as it is shown beside the expected one: where that is a whole number, a float shows its point."""
+    text, pointless = _text(value, digits), isinstance(expected, int) and isinstance(value, float)
+    return f"{text}.0" if pointless and text == _text(expected, digits) else text
 
 
 def _text(value: object, digits: int = DIGITS) -> str:

@@ -172,9 +172,9 @@ class Taken(NamedTuple):
             return f"backbone, extras and boxes are taken; the class heads begin anew, for {', '.join(self.new)}"
         if not self.new and not self.left:
             return f"all is taken, and the classes are the same: {', '.join(self.classes)}"
-        parts = {"the classes": self.classes, "anew begin": self.new, "left behind are": self.left}
-        said = "; ".join(f"{words} {some_of(names)}" for words, names in parts.items() if names)
-        return f"backbone, extras and boxes are taken, and {said}"
+        parts = {"classes taken": self.classes, "begun anew": self.new, "left out": self.left}
+        said = "; ".join(f"{words}: {some_of(names)}" for words, names in parts.items() if names)
+        return f"backbone, extras and boxes are taken; {said}"
 
 
 def start_from(model: ssd.SSD, path: str | Path) -> Taken:

@@ -20,10 +20,10 @@ from course_lib.voc import Batch, VOCDetection
 RECIPE = Recipe(epochs=3, batch_size=4, optimizer="adamw", learning_rate=1e-3, warmup_steps=2)
 
 
-def fresh_model(seed=0):
+def fresh_model(seed=0, architecture=THIN):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return THIN()
+        return architecture()
 
 
 def trainer(devkit, run, recipe=RECIPE, image_set="val", **options):

@@ -5,7 +5,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
 from course_lib import profiles, weights
-from course_lib.boards import FOLDER, Board, curves
+from course_lib.boards import FOLDER, SIGNS, Board, curves
+from course_lib.doctor import Finding
 from course_lib.voc import VOCDetection
 
 RECORD = {
@@ -94,3 +95,15 @@ def test_a_board_that_was_told_nothing_writes_nothing(board, tmp_path):
     with board():
         pass
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_vital_signs_have_curves_of_their_own_and_findings_are_text(board, tmp_path):
+    with board() as one:
+        one.sample({"step": 1.0, "overlap": 0.5, "recall": math.nan})
+        one.sample({"step": 26.0, "overlap": 0.75})
+        one.finding(Finding("warning", "the rate is 0", "nothing is learned", "look", 9, "rate"))
+    events = EventAccumulator(str(tmp_path / FOLDER / SIGNS))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("vital signs/overlap")] == [(1, 0.5), (26, 0.75)]
+    assert "vital signs/recall" not in events.Tags()["scalars"]
+    assert any("warning/rate" in tag for tag in events.Tags()["tensors"])

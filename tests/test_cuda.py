@@ -119,7 +119,7 @@ def test_ssd300_computes_what_it_computes_on_the_cpu(memory_format):
 
 
 def gpu_trainer(devkit, run, amp="off", **options):
-    model = fresh_model().to(DEVICE, memory_format=torch.channels_last)
+    model = fresh_model(architecture=ssd.ssd_mini).to(DEVICE, memory_format=torch.channels_last)
     dataset, recipe = VOCDetection(devkit, "2007", "train"), replace(RECIPE, amp=amp)
     return Trainer(model, dataset, augment.training_mini(160), recipe, run, **options)
 
@@ -222,9 +222,12 @@ def test_auto_takes_bf16_where_the_device_has_it(small_devkit, tmp_path):
 
 
 def test_weights_saved_from_the_gpu_are_read_on_the_cpu(tmp_path):
-    model = fresh_model().to(DEVICE, memory_format=torch.channels_last)
+    model = fresh_model(architecture=ssd.ssd_mini).to(DEVICE, memory_format=torch.channels_last)
     weights.save(model, tmp_path / "one.safetensors")
-    read, own = weights.load(tmp_path / "one.safetensors").state_dict(), fresh_model().state_dict()
+    read, own = (
+        weights.load(tmp_path / "one.safetensors").state_dict(),
+        fresh_model(architecture=ssd.ssd_mini).state_dict(),
+    )
     assert read.keys() == own.keys()
     assert all(read[name].device.type == "cpu" and torch.equal(read[name], own[name]) for name in own)
 

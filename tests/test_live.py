@@ -4,6 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
+from course_lib.doctor import Finding
 from course_lib.live import Live, in_words, words_of_epoch
 
 
@@ -89,3 +90,9 @@ def test_a_measurement_that_failed_is_no_number(value, said):
 )
 def test_a_time_is_said_in_the_unit_that_fits(seconds, words):
     assert in_words(seconds) == words
+
+
+def test_a_finding_is_one_line_with_its_cure():
+    lines = []
+    Live(Console(file=io.StringIO()), lines.append, 1, 32).finding(Finding("fault", "rate 0", "why", "raise it", 9))
+    assert lines == ["fault: rate 0: raise it (chapter 9)"]

@@ -354,7 +354,7 @@ def test_from_a_folder_to_boxes_by_the_command_line(call, small_devkit, tmp_path
     assert done.returncode == 0, done.stderr
     for words in ("cup of tea", "Löffel", "dog", "12 pictures in batches of 2", "Started from known.safetensors"):
         assert words in done.stdout
-    assert "the classes dog; anew begin Löffel, cup of tea" in done.stdout
+    assert "classes taken: dog; begun anew: Löffel, cup of tea; left out: " in done.stdout
     provenance = json.loads(Path("run/provenance.json").read_text())
     assert provenance["classes"] == ["Löffel", "cup of tea", "dog"] and provenance["data"]["tree"] == str(tree)
     assert provenance["started_from"]["file"] == "known.safetensors" and provenance["pretraining_steps"] == 0

@@ -463,6 +463,7 @@ def test_how_the_same_is_computed_may_differ_from_one_machine_to_the_next(small_
     of_twelve(small_devkit, tmp_path, recipe=replace(begun.recipe, **{field: value})).start_or_resume()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_with_one_line_and_the_lock_dies_with_the_first(small_devkit, tmp_path):
     """Seed 3, then seed 4 two seconds later: both said complete, best was the one's and the state the other's."""
     context = multiprocessing.get_context("spawn")

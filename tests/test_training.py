@@ -412,6 +412,7 @@ def test_float16_has_a_scaler_and_nothing_else_has(small_devkit, tmp_path):
         assert one.dtype == dtype and one.scaler.is_enabled() == (amp == "fp16")
 
 
+@pytest.mark.slow
 def test_float16_halves_its_scale_until_a_step_fits_and_no_weight_changes_before(small_devkit, tmp_path):
     """Real float16 convolutions, which torch has on the CPU too, and the scaler's own scale to begin with."""
     one = trainer(small_devkit, tmp_path, replace(RECIPE, amp="fp16"))

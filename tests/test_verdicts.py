@@ -84,6 +84,13 @@ def test_a_difference_too_small_for_five_digits_is_shown_with_more():
     assert dict(grade("doubled", exercise, lambda x: 2 * x + 0.1234567)._rows())["got"] == "2.1235"
 
 
+def test_a_whole_number_that_came_as_a_float_is_shown_as_one():
+    """Where "one integer" was wanted, "got 26" said nothing."""
+    exercise = Exercise(lambda x: (x, x + 1), [(26,)], {}, returns=("low", "high"))
+    rows = dict(grade("two", exercise, lambda x: (float(x), x + 1))._rows())
+    assert (rows["expected low"], rows["got low"], rows["got high"]) == ("26", "26.0", "27")
+
+
 def test_tiny_numbers_that_differ_are_shown_and_what_rounding_leaves_of_zero_is_not():
     exercise = Exercise(lambda x: x / 3e12, [(1.0,)], {}, tolerance=1e-5, absolute=0.0)
     rows = dict(grade("divided", exercise, lambda x: 0.0)._rows())

@@ -16,7 +16,8 @@ from course_lib.metrics import evaluate_voc
 from course_lib.ssd import SCORINGS
 from course_lib.voc import Target
 
-SURE = 2  # detections an object that are looked at, the surest of the image
+SURE = 2  # detections an object that are looked at, the surest of the image,
+LEAST = 0.1  # if they have so much of the surest one's score: by chance any object is found by one of no weight
 
 
 class Grasp(NamedTuple):
@@ -89,6 +90,7 @@ def found(detections: Sequence[Detections], batch: Batch) -> Found:
     for one, truth, labels in zip(detections, batch.boxes, batch.labels, strict=True):
         known = labels > 0
         best = one.scores.argsort(descending=True)[: SURE * int(known.sum())]
+        best = best[one.scores[best] >= LEAST * one.scores[best[:1]]]
         overlaps = box_iou(truth[known].float(), one.boxes[best].float())
         same = labels[known][:, None] == one.labels[best]
         best_iou.append(overlaps.amax(dim=1) if overlaps.shape[1] else overlaps.new_zeros(len(overlaps)))

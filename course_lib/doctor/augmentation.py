@@ -13,7 +13,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.markers import Marker, Trial
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import number_of_classes, objects, pictures
+from course_lib.doctor.samples import number_of_classes, pictures
 
 CHAPTER = 2
 USUAL_SIZE = 500, 375  # of a picture of VOC
@@ -283,7 +283,7 @@ PLAIN = (str, bytes, int, float, type(None), type, np.ndarray, torch.Tensor)
 @check("pictures", "transform")
 def share_of_objects_lost(patient: Patient) -> Iterator[Finding]:
     """How many objects of the data does the transform leave?"""
-    if box_forms.wrong_form(objects(patient)) is not None or not marked(patient):
+    if box_forms.wrong_in_data(patient) or not marked(patient):
         return
     transform, before, after, bare, shown = patient.transform, 0, 0, 0, 0
     with suppress(Exception):  # what cannot be copied is used as it is

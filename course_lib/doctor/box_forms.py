@@ -10,7 +10,9 @@ from torch import Tensor
 
 from course_lib.boxes import to_corners
 from course_lib.doctor.findings import Finding, fault, warning
-from course_lib.doctor.samples import Objects
+from course_lib.doctor.patient import Patient
+from course_lib.doctor.samples import Objects, training_size
+from course_lib.doctor.samples import objects as objects_of_data
 
 FITS = 0.97  # of the boxes at least, where they are written in a form
 DAMAGED = 0.9  # where fewer are right than that, not some boxes are wrong, but how all of them are written
@@ -42,6 +44,8 @@ LAYOUTS = {
     "corners with y before x (ymin, xmin, ymax, xmax)": lambda boxes: boxes[:, [1, 0, 3, 2]],
     "reversed corners (xmax, ymax, xmin, ymin)": lambda boxes: boxes[:, [2, 3, 0, 1]],
 }
+ORDERED = (CORNERS, "corners with y before x (ymin, xmin, ymax, xmax)")  # whose third number is above the first
+FILLED = 0.6  # of the images, that the boxes of any usual data reach over in the unit in which they are
 
 
 def units(objects: Objects, side: int | None) -> dict[str, Tensor | float]:
@@ -51,7 +55,7 @@ def units(objects: Objects, side: int | None) -> dict[str, Tensor | float]:
     if side is not None:
         known[f"pixels of an image of {side} x {side}"] = float(side)
     known["fractions that were divided by the image's size once more"] = 1 / size
-    known["fractions of the other side, x of the height and y of the width,"] = size / size.flip(1)
+    known["fractions of the other side (x of the height, y of the width)"] = size / size.flip(1)
     return known
 
 
@@ -76,13 +80,19 @@ def form_of(objects: Objects, side: int | None = None) -> Form | None:
         None where no form fits: then the boxes are wrong in more than one way.
     """
     fitting: dict[Form, float] = {}
-    for (unit, factor), (layout, corners_of) in product(units(objects, side).items(), LAYOUTS.items()):
+    boxes = objects.boxes
+    # Of widths and heights hardly all are larger than the place where their box begins.
+    ordered = len(boxes) >= FEW and float((boxes[:, 2:] > boxes[:, :2]).all(dim=1).double().mean()) >= FITS
+    layouts = {name: LAYOUTS[name] for name in ORDERED} if ordered else LAYOUTS
+    for (unit, factor), (layout, corners_of) in product(units(objects, side).items(), layouts.items()):
         corners = corners_of(objects.boxes) / factor
         enough = len(corners) >= (1 if layout == CORNERS else FEW)
         if enough and float(sound(corners).double().mean()) >= FITS and extent(corners) >= USUAL_EXTENT:
             fitting[Form(unit, layout)] = extent(corners)
     if RIGHT in fitting:
         return RIGHT
+    if ordered and boxes.max() > 32 and max(fitting.values(), default=0.0) < FILLED:  # no picture is so small
+        return Form("pixels", CORNERS)  # of images of another size than that which is told
     # Numbers that fit in several units are of the one in which the objects fill the images: percent would fit in
     # pixels as well, as small objects at the upper left.
     return next((form for form, reach in fitting.items() if reach >= 0.95 * max(fitting.values())), None)
@@ -102,6 +112,11 @@ def wrong_form(objects: Objects, side: int | None = None) -> Form | None:
     if found == RIGHT or (found and found.unit in LARGE_UNITS and float(right.double().mean()) > 1 - DAMAGED):
         return None  # fractions among pixels are not pixels too, but in two units: which is for `of_damage` to tell
     return found
+
+
+def wrong_in_data(patient: Patient) -> bool:
+    """Whether the data has all boxes in another form: what then happens to them on their way is not told again."""
+    return patient.has("data") and wrong_form(objects_of_data(patient), training_size(patient)) is not None
 
 
 def of_form(objects: Objects, side: int | None, where: str, chapter: int) -> Iterator[Finding]:

@@ -14,9 +14,11 @@ from course_lib.doctor import (
     modes,
     network,
     optimisation,
+    parameters,
     penalties,
     pipeline,
     prior_boxes,
+    steps,
     targets,
 )
 from course_lib.doctor.checks import Check
@@ -32,7 +34,20 @@ def every_check() -> tuple[Check, ...]:
     """All checks, in the order in which a person should look: what comes first causes what comes later."""
     return tuple(
         one
-        for family in (data, pipeline, prior_boxes, targets, network, layers, penalties, optimisation, modes, learning)
+        for family in (
+            data,
+            pipeline,
+            prior_boxes,
+            targets,
+            network,
+            layers,
+            penalties,
+            parameters,
+            optimisation,
+            steps,
+            modes,
+            learning,
+        )
         for one in family.CHECKS
     )
 

@@ -131,7 +131,7 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
     do not go together as a copy does, at a correlation of .95 and more where 2 % of each edge were cut off.
     """
     rows = [np.corrcoef(one.ravel(), square.ravel())[0, 1] for square in (other, np.fliplr(other))]
-    return max(rows) > 0.9
+    return bool(max(rows) > 0.9)
 
 
 @check("data", "held_out")
@@ -150,7 +150,7 @@ def held_out_labels_mean_the_same(patient: Patient) -> Iterator[Finding]:
     best = min(misfits, key=misfits.get)
     if best and misfits[best] < 0.1 * misfits[0] and misfits[0] > 0.2:
         yield warning(
-            f"the held-out labels are as frequent as those of the data one label {'below' if best < 0 else 'above'} "
+            f"the held-out labels are as frequent as those of the data one label {'below' if best > 0 else 'above'} "
             "them, class by class",
             "one of the two counts from 0, or its list of classes has one more at its beginning",
             "make both with one list of names",

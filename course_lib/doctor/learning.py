@@ -85,7 +85,14 @@ class Outcome:
         several = len(self.read.labels[self.read.labels > 0].unique()) > 1
         if several and self.best.named < 0.75 and not (self.slow and self.best.named - self.before.named >= 0.1):
             return False
-        return self.best.told >= 0.85 or (self.slow and self.best.told - self.before.told >= 0.1)
+        told = self.best.told
+        return told >= 0.95 or (self.slow and (told >= 0.85 or told - self.before.told >= 0.1))
+
+    @property
+    def known(self) -> bool:
+        """Whether the network knew such images before the trial: then there is little to learn, and little falls."""
+        known = self.before is not None and self.before.named >= 0.75 and self.before.told >= 0.9
+        return known and self.before.iou >= 0.65
 
 
 def outcome(patient: Patient) -> Outcome:
@@ -95,7 +102,7 @@ def outcome(patient: Patient) -> Outcome:
 
 def tried(patient: Patient) -> Outcome:
     batch = usual_batch(patient)
-    read = patient.read(batch) if patient.has("read") else None
+    read = patient.read(batch).to("cpu") if patient.has("read") else None
     decodes = read is not None and patient.has("outputs") and patient.has("priors")
     before = answers.by_the_book(patient, batch, read, training=True).grasp if decodes else None
     trial = trial_of(patient, batch)
@@ -139,9 +146,9 @@ def overfits_one_batch(patient: Patient) -> Iterator[Finding]:
             "look at matching: boxes and priors in one unit and order, labels above 0",
             6,
         )
-    elif found is not None and found >= 0.7 and seen.fits and seen.names:
+    elif found is not None and ((seen.known and found >= 0.5) or (found >= 0.7 and seen.fits and seen.names)):
         yield note(
-            f"learned {len(seen.read.images)} images by heart in {steps} steps: {trial.parts()}; "
+            f"knew or learned {len(seen.read.images)} images by heart in {steps} steps: {trial.parts()}; "
             f"{found:.0%} of their {len(seen.eval.labels)} objects are found",
             "data, targets, loss, network and optimizer work together",
             "nothing to do",
@@ -151,6 +158,13 @@ def overfits_one_batch(patient: Patient) -> Iterator[Finding]:
         yield did_not_learn(trial, found)
     elif seen.before is not None:
         yield from what_was_learned(seen)
+    else:
+        yield note(
+            f"{len(trial.steps)} steps on one batch left {trial.share_left:.0%} of the loss: {trial.parts()}",
+            "whether that finds objects cannot be told without outputs, priors and read",
+            "give the patient these too",
+            13,
+        )
 
 
 def not_finite(trial: Trial) -> Finding:
@@ -174,6 +188,7 @@ def did_not_learn(trial: Trial, found: float | None) -> Finding:
     rate = max(step.rate for step in trial.steps)
     facts = f"gradient {norm:.2g} long, rate {rate:.2g}, kernels move by {moved:.1e} of their length in a step"
     if rate == 0:
+        facts = "the optimizer took no step, or one at rate 0"
         cure = "the optimizer takes no step, or at rate 0: call its step, give it the model's parameters, and a rate"
     elif trial.share_left > 1.5 or moved > 0.1:
         cure = "the steps are too long: divide the learning rate by 10, and warm up"
@@ -265,12 +280,12 @@ def finds_every_class(patient: Patient) -> Iterator[Finding]:
     """After it has learned a few images, does one class of them stay unfound?"""
     seen = outcome(patient)
     best = max((one for one in (seen.train, seen.eval) if one), key=lambda one: one.right, default=None)
-    if best is None or best.right < 0.7:
+    if best is None:
         return
     for label in best.labels.unique().tolist():
         own = best.hit[best.labels == label]
         others = best.hit[best.labels != label]
-        if len(own) >= 3 and not own.any() and len(others) and others.float().mean() >= 0.85:
+        if len(own) >= 2 and not own.any() and len(others) and others.float().mean() >= 0.9:
             yield fault(
                 f"of the {len(own)} objects of class {name_of(patient, label)} none is found, of all others "
                 f"{others.float().mean():.0%}, on images that it has learned by heart",
@@ -453,10 +468,11 @@ def targets_describe_images(patient: Patient) -> Iterator[Finding]:
     if not all(one.finite for one in taken):
         return
     own, exchanged = losses_of_exchanged(patient, unseen)
-    ratio = own / max(median(exchanged), 1e-12)
-    print("CONTRAST", own, [round(x, 2) for x in exchanged], ratio, taken[0].total, taken[-1].total)
-    if ratio > 0.97 and taken[-1].total < 0.6 * taken[0].total:
-        yield warning(
+    learned = taken[-1].total < 0.6 * taken[0].total
+    # Healthy and with a taught trunk 0.43 of the median, from random weights 0.89; with exchanged targets 0.96.
+    if learned and own > 0.93 * median(exchanged) and own > min(exchanged):
+        how = warning if patient.pretrained else note  # a trunk that knows nothing may need longer
+        yield how(
             f"after {UNSEEN} steps on other images the loss is {own:.3g} with an image's own objects, and "
             f"{median(exchanged):.3g} with those of another image",
             "targets that fit no better than exchanged ones do not describe the images: they can be learned by heart, "

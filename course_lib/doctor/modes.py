@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.boxes import area, box_iou
+from course_lib.doctor.bench import bench, outputs_replaced, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import NORMS, flow, some, watched
 from course_lib.doctor.network import answers, changed_images
-from course_lib.doctor.optimisation import first_steps
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.penalties import outputs_replaced, spoken
+from course_lib.doctor.steps import first_steps
 
 
 def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -95,7 +95,8 @@ def batch_norm_has_batches(patient: Patient) -> Iterator[Finding]:
             kept = one.layer.running_var.clamp(min=1e-12)
             ratios[one.name] = float((one.variance / kept)[alive].median())
     off = {name: ratio for name, ratio in ratios.items() if not 1 / MOST_RATIO < ratio < MOST_RATIO}
-    if len(off) > 0.3 * len(ratios):
+    # A norm behind the first convolution shows the scale of the pixels; the others see what it has normalised.
+    if len(off) > 0.3 * len(ratios) or next(iter(ratios), None) in off:
         worst = max(off, key=lambda name: max(off[name], 1 / off[name]))
         yield warning(
             f"the variance of the maps is {off[worst]:.3g} times what {worst} has kept, and as odd in {len(off)} of "
@@ -268,18 +269,53 @@ def ideal_detections(patient: Patient, batch: Any, told: Any) -> list | None:
     if not told.offsets[told.labels > 0].isfinite().all():
         return None
     ideal = told.offsets.float().masked_fill((told.labels <= 0)[..., None], 0.0)
-    said = spoken(told.labels.long(), logits.shape[2], 12.0)
-    usual = getattr(patient.detect, "__func__", None) is Patient.usual_detections
-    if usual:
+    return detected(patient, batch, ideal, spoken(told.labels.long(), logits.shape[2], 12.0))
+
+
+def detected(patient: Patient, batch: Any, offsets: Tensor, logits: Tensor) -> list | None:
+    """What the patient detects from outputs that are put in the network's place; None where that cannot be done."""
+    if getattr(patient.detect, "__func__", None) is Patient.usual_detections:
         before = patient.outputs
-        patient.outputs = lambda batch: (ideal, said)
+        patient.outputs = lambda batch: (offsets, logits)
         try:
             return patient.detect(batch)
         finally:
             patient.outputs = before
-    with outputs_replaced(patient.model, ideal, said) as times, torch.no_grad():
+    with outputs_replaced(patient.model, offsets, logits) as times, torch.no_grad():
         found = patient.detect(batch)
     return found if times == [1] and len(found) == len(logits) else None
+
+
+@check("batches", "model", "outputs", "priors", "losses", "detect")
+def detection_scores_as_the_loss_does(patient: Patient) -> Iterator[Finding]:
+    """Are scores made of the logits by the rule that the loss has taught: one class of all, or each by itself?
+
+    A softmax stays as it is where all logits of a prior rise alike; a sigmoid does not.
+    """
+    on, batch = bench(patient), patient.first_batches(1)[0]
+    if on is None:
+        return
+    boxes, noise = on.told.offsets, on.noise()
+    background = torch.zeros(on.classes).to(noise)
+    background[0] = 3.0
+    cost = on.cost(boxes, noise)
+    of_all = abs(on.cost(boxes, noise + 3) - cost) < 1e-3 * cost
+    of_each = abs(on.cost(boxes, noise + background) - cost) < 1e-3 * cost
+    offsets, logits = answers(patient)
+    said = spoken(torch.arange(logits.shape[1]).expand(logits.shape[:2]) % logits.shape[2], logits.shape[2], 1.0)
+    found = [detected(patient, batch, torch.zeros_like(offsets), said + rise) for rise in (0.0, 2.0)]
+    if None in found or not all(len(one.scores) for both in found for one in both):
+        return
+    low, high = (float(torch.stack([one.scores.max() for one in both]).mean()) for both in found)
+    read_of_all = abs(high - low) < 1e-3
+    if (of_all and not read_of_all) or (of_each and read_of_all):
+        taught, read = ("softmax", "sigmoid") if of_all else ("sigmoid", "softmax")
+        yield warning(
+            f"the loss teaches a {taught}, and detection reads the logits by a {read}",
+            "scores do not mean what was taught, and thresholds cut elsewhere; background's logit counts in one alone",
+            "model.scoring = loss.scoring, or the same function of logits in both",
+            10,
+        )
 
 
 CHECKS = (
@@ -289,4 +325,5 @@ CHECKS = (
     detect_evaluates,
     detection_sees_the_same_pixels,
     detections_undo_the_match,
+    detection_scores_as_the_loss_does,
 )

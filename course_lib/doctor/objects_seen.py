@@ -21,7 +21,7 @@ from course_lib.doctor import box_forms
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, loop_batches, objects, pictures, reading
+from course_lib.doctor.samples import as_rgb, loop_batches, pictures, reading
 
 SIDE = 96  # pixels at which pictures are looked at
 LEAST = 4  # pixels of side below which a box says nothing
@@ -31,7 +31,7 @@ CERTAIN = 5  # standard errors by which another reading must be better: some twe
 
 SMALLER, LARGER = np.array([0.5, 0.5, -0.5, -0.5]), np.array([-1, -1, 1, 1])
 
-Boxes = Float[np.ndarray, "K 4"]
+Boxes = Float[np.ndarray, "_ 4"]
 MISTAKES: dict[str, Callable[[Boxes, float], Boxes]] = {
     "mirrored left to right": lambda b, _: np.stack([1 - b[:, 2], b[:, 1], 1 - b[:, 0], b[:, 3]], axis=1),
     "turned upside down": lambda b, _: np.stack([b[:, 0], 1 - b[:, 3], b[:, 2], 1 - b[:, 1]], axis=1),
@@ -84,7 +84,7 @@ class View:
         s = self.sums
         return s[y1, x1] - s[y0, x1] - s[y1, x0] + s[y0, x0]
 
-    def measure(self, boxes: Boxes) -> Float[np.ndarray, "K 3"]:
+    def measure(self, boxes: Boxes) -> Float[np.ndarray, "_ 3"]:
         """Colour, edges and outline of each box against its surroundings; NaN where a box is too small or too large."""
         box = np.rint(boxes.clip(0, 1) * SIDE).astype(np.int64)
         size = np.maximum(box[:, 2:] - box[:, :2], 1)
@@ -103,7 +103,7 @@ class View:
         found[~usable] = np.nan
         return found
 
-    def outline(self, box: np.ndarray, size: np.ndarray) -> Float[np.ndarray, " K"]:
+    def outline(self, box: np.ndarray, size: np.ndarray) -> Float[np.ndarray, " _"]:
         """How much stronger edges are at the sides of boxes than up to six pixels beside them, the mean of the sides.
 
         Sides at the picture's own edge say nothing.
@@ -119,7 +119,7 @@ class View:
                 strip = self.total(at, y0, at + 1, y1) if across else self.total(x0, at, x1, at + 1)
                 rows.append(np.where(there, strip[:, plane] / size[:, 1 if across else 0], np.nan))
             rows = np.stack(rows)
-            near = np.nan_to_num(rows[5:8]).max(axis=0)
+            near = np.nan_to_num(rows[5:8]).max(axis=0).clip(0)  # a reversed box sums to less than nothing
             beside = np.delete(rows, [5, 6, 7], axis=0)
             count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
             side = np.log((near + 1) / (np.nansum(beside, axis=0).clip(0) / count + 1))
@@ -130,7 +130,7 @@ class View:
 
 def readings(
     views: Sequence[View], boxes: Sequence[Boxes], further: dict[str, Sequence[Boxes]]
-) -> dict[str, Float[np.ndarray, " K"]]:
+) -> dict[str, Float[np.ndarray, " _"]]:
     """How much boxes differ from chance under each reading: "own" as they are, and each mistake taken back.
 
     Args:
@@ -217,7 +217,7 @@ def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
 
 def of_data(patient: Patient) -> Iterator[Finding]:
     """What the pictures of the data say of its boxes."""
-    if box_forms.wrong_form(objects(patient)) is not None:
+    if box_forms.wrong_in_data(patient):
         return
     found, targets = pictures(patient)[0], reading(patient).targets
     usable = [(one, rgb) for one in found if (rgb := as_rgb(one.image)) is not None]
@@ -246,7 +246,7 @@ def boxes_are_on_objects_in_batches(patient: Patient) -> Iterator[Finding]:
     usable = [(rgb, boxes) for rgb, boxes in shown if rgb is not None]
     if len(usable) < 8 or not all(np.isfinite(boxes).all() and (boxes <= 1.5).all() for _, boxes in usable):
         return
-    if patient.has("data") and any(boxes_are_on_objects.run(patient)):
+    if box_forms.wrong_in_data(patient) or (patient.has("pictures") and any(boxes_are_on_objects.run(patient))):
         return
     views, boxes = [View(rgb) for rgb, _ in usable], [boxes for _, boxes in usable]
     further = {"those of the image before": boxes[-1:] + boxes[:-1], "those of the image after": boxes[1:] + boxes[:1]}

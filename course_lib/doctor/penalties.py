@@ -1,25 +1,18 @@
 """Checks of the loss: what it is at first, and what it rewards, as a function that is given answers of our own."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import log
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
-from course_lib.boxes import box_iou, to_corners
+from course_lib.doctor.bench import Bench, bench, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.network import answers
 from course_lib.doctor.patient import Patient
 from course_lib.losses import total
-from course_lib.matching import Matches, match
-
-IMAGES = 4
-KINDS = ("offsets", "logits")
+from course_lib.matching import Matches
 
 
 @check("batches", "losses")
@@ -72,135 +65,6 @@ def first_loss(patient: Patient) -> Iterator[Finding]:
         yield fault(f"the first loss is negative: {told}", "there is no lowest loss to come to", "look at its sign", 7)
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The patient's loss as a function of outputs that are put in the network's place.
-
-    Attributes:
-        told: what priors should say.
-        sure: of which priors that is certain: all, where it is the patient's own matching that says it.
-        classes: columns of the logits.
-        rows: the images of the first batch that are used.
-        call: from offsets and logits to the losses by name.
-        free: whether `call` takes another number of images, and other matches as its third.
-    """
-
-    told: Matches
-    sure: Bool[Tensor, "B P"]
-    classes: int
-    rows: list[int]
-    call: Callable[..., Mapping[str, Tensor]]
-    free: bool
-
-    @property
-    def positive(self) -> Tensor:
-        return (self.told.labels > 0) & self.sure
-
-    @property
-    def negative(self) -> Tensor:
-        return (self.told.labels == 0) & self.sure
-
-    def cost(self, offsets: Tensor, logits: Tensor) -> float:
-        with torch.no_grad():
-            return float(total(dict(self.call(offsets, logits))))
-
-    def slopes(self, offsets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients for offsets and for logits; zeros where the loss does not depend on them."""
-        leaves = [values.detach().clone().requires_grad_(True) for values in (offsets, logits)]
-        with torch.enable_grad():
-            loss = total(dict(self.call(*leaves)))
-            if not loss.requires_grad:
-                return torch.zeros_like(offsets), torch.zeros_like(logits)
-            found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        return tuple(torch.zeros_like(v) if g is None else g for v, g in zip(leaves, found, strict=True))
-
-    def right(self, size: float = 4.0) -> Float[Tensor, "B P C"]:
-        """Logits that name the right class."""
-        return spoken(self.told.labels, self.classes, size)
-
-
-def spoken(labels: Int[Tensor, "B P"], classes: int, size: float) -> Float[Tensor, "B P C"]:
-    """Logits of `size` for these labels and minus that for all others."""
-    return size * (2.0 * nn.functional.one_hot(labels.clamp(0, classes - 1), classes) - 1)
-
-
-def bench(patient: Patient) -> Bench | None:
-    """None where the loss cannot be given other outputs, or no prior is positive."""
-    return patient.remembered("bench", lambda: made_bench(patient))
-
-
-def made_bench(patient: Patient) -> Bench | None:
-    batch = patient.first_batches(1)[0]
-    offsets, logits = answers(patient)
-    read, priors, classes = patient.read(batch), patient.priors.detach().float().cpu(), logits.shape[-1]
-    if logits.shape[1] != len(priors) or not logits.isfinite().all():
-        return None
-    if None not in (patient.loss, patient.match) and patient.losses == patient.computed:
-        told = Matches(*(part.cpu() for part in patient.matches(batch)))
-        rows = (told.labels > 0).any(dim=1).nonzero().flatten().tolist()[:IMAGES]
-        told = Matches(*(part[rows] for part in told))
-        if not rows or not told.offsets[told.labels > 0].isfinite().all() or int(told.labels.max()) >= classes:
-            return None
-        told = told._replace(offsets=told.offsets.masked_fill((told.labels == 0)[..., None], 0.0))
-
-        def directly(offsets: Tensor, logits: Tensor, other: Matches = told) -> Mapping[str, Tensor]:
-            return patient.loss(offsets, logits, other)
-
-        return Bench(told, torch.ones_like(told.labels, dtype=torch.bool), classes, rows, directly, True)
-    told = match(read.boxes.float().cpu(), read.labels.long().cpu(), priors)
-    if not (told.labels > 0).any() or int(told.labels.max()) >= classes:
-        return None
-    overlap = box_iou(read.boxes.float().cpu(), to_corners(priors)).amax(dim=1)  # [B, P]
-    sure = (overlap > 0.6) | (overlap < 0.3) & (told.labels == 0)
-
-    def through(offsets: Tensor, logits: Tensor) -> Mapping[str, Tensor]:
-        with outputs_replaced(patient.model, offsets, logits) as times:
-            parts = patient.losses(batch)
-        if times != [1]:
-            raise LookupError("the network's outputs were not seen in its loss")
-        return parts
-
-    try:
-        through(offsets, logits)
-    except LookupError:
-        return None
-    return Bench(told, sure, classes, list(range(len(logits))), through, False)
-
-
-@contextmanager
-def outputs_replaced(model: nn.Module, offsets: Tensor, logits: Tensor) -> Iterator[list[int]]:
-    """Put other outputs in the place of those that a part of the network gives together, with their shapes.
-
-    Yields:
-        a list whose number says how often that was.
-    """
-    times = [0]
-    shapes = {tuple(offsets.shape): offsets, tuple(logits.shape): logits}
-
-    def after(part: nn.Module, inputs: Any, output: Any) -> Any:
-        values = output.values() if isinstance(output, Mapping) else output
-        if not isinstance(values, (tuple, list)) and not isinstance(output, Mapping):
-            return None
-        found = [tuple(value.shape) for value in values if isinstance(value, Tensor)]
-        if len(shapes) != 2 or any(shape not in found for shape in shapes) or times[0]:
-            return None
-        times[0] += 1
-
-        def other(value: Any) -> Any:
-            return shapes.get(tuple(value.shape), value) if isinstance(value, Tensor) else value
-
-        if isinstance(output, Mapping):
-            return {name: other(value) for name, value in output.items()}
-        return type(output)(map(other, output)) if type(output) in (tuple, list) else type(output)(*map(other, output))
-
-    handles = [part.register_forward_hook(after) for part in model.modules()]
-    try:
-        yield times
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @check("batches", "model", "outputs", "priors", "losses")
 def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
     """Does the right class, named with confidence, cost much less than to know nothing?"""
@@ -210,8 +74,8 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
     boxes, classes = on.told.offsets, on.classes
     unknown = on.cost(boxes, torch.zeros_like(on.right()))
     right = min(on.cost(boxes, on.right(size)) for size in (1.0, 2.0, 4.0, 8.0))
-    noise = torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
-    along = torch.linspace(-2, 2, classes).expand_as(noise)
+    noise = on.noise()
+    along = torch.linspace(-2, 2, classes).to(noise).expand_as(noise)
     if right == unknown:
         yield fault(
             f"the loss is {right:.3g} whatever the logits are",
@@ -278,7 +142,7 @@ def loss_teaches_boxes(patient: Patient) -> Iterator[Finding]:
         return
     boxes, positive, negative = on.told.offsets, on.positive, on.negative
     generator = torch.Generator().manual_seed(0)
-    aside = 0.5 * (2.0 * torch.randint(0, 2, boxes.shape, generator=generator) - 1)
+    aside = 0.5 * (2.0 * torch.randint(0, 2, boxes.shape, generator=generator).to(boxes) - 1)
     beside = torch.where(on.told.labels[..., None] > 0, boxes + aside, boxes)
     slope, _ = on.slopes(beside, on.right())
     own, wanted = slope[positive], aside[positive]
@@ -346,7 +210,7 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
     if on is None:
         return
     boxes, labels = on.told.offsets, on.told.labels
-    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * on.noise()
     slope = on.slopes(boxes, noise)[1]
     positive, negative = slope[on.positive], slope[on.negative]
     if not len(positive) or not len(negative):
@@ -390,7 +254,7 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
 
 def positives_compete(on: Bench) -> Iterator[Finding]:
     """Whether fewer negatives are mined where positives are wrong: then these take their places."""
-    noise = 0.1 * torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * on.noise()
     counts = []
     for size in (8.0, -8.0):
         logits = torch.where(on.positive[..., None], on.right(size), noise)
@@ -455,7 +319,7 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
     on = bench(patient)
     if on is None:
         return
-    offsets, logits = (values[on.rows] for values in answers(patient))
+    offsets, logits = (values[on.rows].to(on.told.offsets) for values in answers(patient))
     if float(logits.std(dim=(0, 1)).median()) > 1:  # it has learned something already
         return
     slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
@@ -481,7 +345,7 @@ def loss_is_normalised(patient: Patient) -> Iterator[Finding]:
     on = bench(patient)
     if on is None or not on.free:
         return
-    boxes, noise = on.told.offsets + 0.5, torch.randn(on.right().shape, generator=torch.Generator().manual_seed(0))
+    boxes, noise = on.told.offsets + 0.5, on.noise()
     twice = Matches(*(torch.cat([part, part]) for part in on.told))
     with torch.no_grad():
         once = float(total(dict(on.call(boxes, noise))))

@@ -13,7 +13,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.data import of_labels
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import Objects, loop_batches, number_of_classes, objects, objects_in, training_size
+from course_lib.doctor.samples import Objects, loop_batches, number_of_classes, objects, objects_in
 from course_lib.voc import Batch
 
 CHAPTER = 9
@@ -28,11 +28,6 @@ def read_batches(patient: Patient) -> list[Batch]:
 def batch_objects(patient: Patient) -> Objects:
     """The objects that the loop's loss is given, without padding."""
     return patient.remembered("objects of batches", lambda: objects_in(read_batches(patient)))
-
-
-def wrong_in_data(patient: Patient) -> bool:
-    """Whether the data has boxes in another form already: what then happens to them on their way is not told again."""
-    return patient.has("data") and box_forms.wrong_form(objects(patient), training_size(patient)) is not None
 
 
 @check("batches")
@@ -55,7 +50,7 @@ def batches_can_be_made(patient: Patient) -> Iterator[Finding]:
 def batches_have_objects(patient: Patient) -> Iterator[Finding]:
     """Do the batches that the loop learns from hold images, objects and labels?"""
     batches = read_batches(patient)
-    if batches and not len(batch_objects(patient)) and not wrong_in_data(patient):
+    if batches and not len(batch_objects(patient)) and not box_forms.wrong_in_data(patient):
         yield fault(
             f"{WHERE}no object in the first {sum(len(batch.images) for batch in batches)} images",
             "a detector learns to find nothing, at a loss that falls to 0",
@@ -68,7 +63,7 @@ def batches_have_objects(patient: Patient) -> Iterator[Finding]:
 def boxes_in_batches(patient: Patient) -> Iterator[Finding]:
     """Are the boxes that the loop's loss is given corners in fractions, with an area, inside the image?"""
     batches, found = read_batches(patient), batch_objects(patient)
-    if not batches or wrong_in_data(patient):
+    if not batches or box_forms.wrong_in_data(patient):
         return
     side = int(batches[0].images.shape[-1])
     if box_forms.wrong_form(found, side) is not None:
@@ -133,16 +128,6 @@ def pixels_in_batches(patient: Patient) -> Iterator[Finding]:
         why, cure = "one such pixel makes the loss NaN", "find where they come from: a division by 0"
         yield fault(f"{WHERE}pixels are NaN or infinite", why, cure, CHAPTER)
         return
-    low, high = float(images.min()), float(images.max())
-    if high <= 1.5 or low < -1 or high > 256:
-        what = "0 to 1" if low >= 0 and high <= 1.5 else "normalised" if low < -1 and high < 30 else "wider"
-        yield fault(
-            f"{WHERE}pixels are {low:.3g} to {high:.3g} ({what}), where 0 to 255 are due",
-            "what normalises 0 to 255 does it once more, and all pictures look nearly the same to the network",
-            "normalise in one place: give bytes to a model that normalises by itself",
-            CHAPTER,
-        )
-        return
     flat = images.flatten(1)
     plain = flat.amax(dim=1) == flat.amin(dim=1)
     if plain.any():
@@ -151,6 +136,17 @@ def pixels_in_batches(patient: Patient) -> Iterator[Finding]:
             f"{WHERE}{int(plain.sum())} of {len(plain)} images are of one value everywhere",
             "nothing can be found in them, and the network learns that objects look like nothing",
             "look at what the transform gives for these images, drawn",
+            CHAPTER,
+        )
+    if plain.all():
+        return
+    low, high = float(flat[~plain].min()), float(flat[~plain].max())
+    if high <= 1.5 or low < -1 or high > 256:
+        what = "0 to 1" if low >= 0 and high <= 1.5 else "normalised" if low < -1 and high < 30 else "wider"
+        yield fault(
+            f"{WHERE}pixels are {low:.3g} to {high:.3g} ({what}), where 0 to 255 are due",
+            "what normalises 0 to 255 does it once more, and all pictures look nearly the same to the network",
+            "normalise in one place: give bytes to a model that normalises by itself",
             CHAPTER,
         )
 

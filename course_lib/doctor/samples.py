@@ -81,13 +81,12 @@ def objects_of(targets: Sequence[Target]) -> Objects:
 
 
 def objects_in(batches: Sequence[Batch]) -> Objects:
-    """The objects in the slots of some batches that are no padding; an image's size is the one it has there."""
+    """The objects in the slots of some batches that are no padding; an image's size is the one it came with."""
     targets = []
     for batch in batches:
-        side = (int(batch.images.shape[-1]), int(batch.images.shape[-2]))
-        for boxes, labels, image_id in zip(batch.boxes, batch.labels, batch.image_ids, strict=True):
+        for boxes, labels, image_id, size in zip(batch.boxes, batch.labels, batch.image_ids, batch.sizes, strict=True):
             real = labels != 0
-            targets.append((boxes[real].cpu(), labels[real].cpu().long(), str(image_id), side))
+            targets.append((boxes[real].cpu(), labels[real].cpu().long(), str(image_id), tuple(size)))
     return objects_of([Target(b.float(), n, torch.zeros(len(n), dtype=torch.bool), i, s) for b, n, i, s in targets])
 
 

@@ -112,7 +112,13 @@ def labels_out_of_range(every: list[Matched], classes: Sequence[str] | None) -> 
 
 
 def labels_of_others(every: list[Matched]) -> Iterator[Finding]:
-    owned = [(one.told[which], one.labels[one.owner[which]]) for one in every for which in [one.owner >= 0]]
+    owned = []
+    for one in every:
+        which = (one.owner >= 0).nonzero().flatten()
+        # Some matchings keep the nearest object of priors on background too: these overlap it little.
+        overlap = one.iou[one.owner[which], which]
+        which = which[(one.told[which] > 0) | (overlap >= 0.5)]
+        owned.append((one.told[which], one.labels[one.owner[which]]))
     told, true = (torch.cat(parts) for parts in zip(*owned, strict=True))
     unowned = sum(int((one.positive & (one.owner < 0)).sum()) for one in every)
     positives = sum(int(one.positive.sum()) for one in every)

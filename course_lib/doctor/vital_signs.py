@@ -1,7 +1,7 @@
 """Vital signs of a run while it trains: sampled every some steps, with findings as soon as there are any."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
@@ -59,6 +59,7 @@ class VitalSigns(Watch):
         if not sampled:
             return
         self.trainer, self.parts, self.numbers = trainer, [], {}
+        self.known = {"step": float(trainer.schedule.last_epoch + 1), "lr": float(trainer.rate())}
         optimizer = trainer.optimizer
         self.handles = [
             optimizer.register_step_pre_hook(self.gradients),
@@ -99,9 +100,7 @@ class VitalSigns(Watch):
         one, recipe = self.trainer, self.trainer.recipe
         self.numbers |= numbers | answers(self.parts, one.model.priors, one.model.scoring) | levels(self.parts, one)
         values = torch.stack([torch.as_tensor(v, device=one.device).float() for v in self.numbers.values()]).tolist()
-        sample = {"step": float(one.schedule.last_epoch), "lr": one.rate()} | dict(
-            zip(self.numbers, values, strict=True)
-        )
+        sample = self.known | dict(zip(self.numbers, values, strict=True))
         sample |= {"clipped": float(sample["grad_norm"] > recipe.clip_norm), "dead": self.dead()}
         self.samples.append(sample)
         self.of_epoch += 1
@@ -114,14 +113,15 @@ class VitalSigns(Watch):
         if len(self.alive) < WINDOW:
             return 0.0
         names = set(self.alive[0]).intersection(*self.alive)
-        shares = [1 - torch.stack([one[name] for one in self.alive]).any(dim=0).float().mean() for name in names]
-        return float(torch.stack(shares).max()) if shares else 0.0
+        living = [torch.stack([one[name] for one in self.alive]).any(dim=0).float().mean() for name in names]
+        # A layer without any gradient belongs to a level from which no prior was chosen.
+        return max((1 - share for share in torch.stack(living).tolist() if share), default=0.0) if living else 0.0
 
     def look(self) -> None:
         """Report what is new."""
         if len(self.samples) <= WINDOW:
             return
-        for finding in examined(list(self.samples), self.trainer):
+        for finding in examined(list(self.samples), self.trainer.steps, self.trainer.recipe.clip_norm):
             if finding.check not in self.findings:
                 self.findings[finding.check] = finding
                 self.unrecorded.append(finding)
@@ -146,8 +146,8 @@ def kernels(group: dict) -> list[nn.Parameter]:
     return [p for p in group["params"] if p.ndim > 1 and p.grad is not None]
 
 
-def total_norm(tensors: list[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
 
 
 @torch.no_grad()
@@ -185,19 +185,25 @@ def levels(parts: list[Step], trainer: Trainer) -> dict[str, Tensor]:
 SIGNS = ("falling-loss", "positives", "rate", "clipping", "update-to-weight", "dead-units", "rising-loss", "levels")
 
 
-def examined(samples: list[dict[str, float]], trainer: Trainer) -> Iterator[Finding]:
-    """What the samples say, each finding under the name of its sign."""
+def examined(samples: list[dict[str, float]], steps: int, clip_norm: float) -> Iterator[Finding]:
+    """What the samples say, each finding under the name of its sign.
+
+    Args:
+        samples: as `VitalSigns` takes them.
+        steps: of the whole training.
+        clip_norm: to which gradients are shortened.
+    """
     names = [name for name in samples[-1] if name in ("loc", "conf")]
     recent = samples[-WINDOW:]
     now = {name: median(one[name] for one in recent if name in one) for name in samples[-1]}
     first = median(sum(one[name] for name in names) for one in samples[:2])
     last = median(sum(one[name] for name in names) for one in recent)
-    step, steps = int(samples[-1]["step"]), trainer.steps
+    step = int(samples[-1]["step"])
     for sign, found in (
         ("falling-loss", falling_loss(names, samples, now, first, last, step)),
         ("positives", no_positives(now)),
         ("rate", rate_of_zero(recent, step, steps)),
-        ("clipping", clipping(samples, trainer.recipe.clip_norm)),
+        ("clipping", clipping(samples, clip_norm)),
         ("update-to-weight", movements(now, samples)),
         ("dead-units", dead_units(now)),
         ("rising-loss", rising_loss(names, samples, last)),
@@ -283,7 +289,7 @@ def movements(now: dict[str, float], samples: list[dict]) -> Finding | None:
 
 
 def dead_units(now: dict[str, float]) -> Finding | None:
-    if now["dead"] < 0.6:
+    if now["dead"] < 0.8:
         return None
     return warning(
         f"in one layer {now['dead']:.0%} of the channels had no gradient in {WINDOW} samples",

@@ -69,7 +69,7 @@ def test_a_loss_that_wants_prepared_heads_has_them(ingredients):
 
 def test_the_annotations_of_a_tree_are_a_patient_without_pictures(small_devkit):
     patient = controls.annotations_of(small_devkit / "VOC2007", "train")
-    assert len(patient.targets()) == 40 and not patient.has("model") and not patient.has("batches")
+    assert len(patient.targets()) == len(patient.data) > 0 and not patient.has("model") and not patient.has("batches")
 
 
 def test_real_pictures_make_a_patient(voc_real, ingredients):

@@ -30,7 +30,7 @@ def said(outputs, own):
     ("change", "words"),
     [
         (lambda boxes: boxes[:, [1, 0, 3, 2]], "x and y exchanged"),
-        (lambda boxes: boxes * 300, "3e+02 times as large"),
+        (lambda boxes: boxes * 300, "300 times as large"),
         (to_cxcywh, "centre and size"),
         (lambda boxes: torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1), "corner and size"),
         (lambda boxes: boxes + 0.3, "shifted by [0.3, 0.3, 0.3, 0.3]"),

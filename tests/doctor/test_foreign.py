@@ -1,6 +1,7 @@
 """Patients of foreign code against what that code does by itself."""
 
 import inspect
+import re
 
 import pytest
 import strangers
@@ -14,7 +15,7 @@ from torchvision.ops import box_iou
 
 from course_lib import boxes as course_boxes
 from course_lib import losses, matching, voc
-from course_lib.doctor import foreign, setups
+from course_lib.doctor import examine, foreign, setups
 
 # Losses are sums of some hundred float32 terms, made of network outputs that sum some hundred products each.
 SUMS = {"rtol": 1e-4, "atol": 1e-4}
@@ -312,3 +313,83 @@ def test_ssd300_vgg16_is_a_patient():
     assert logits.shape == (1, 8732, CLASSES)
     torch.testing.assert_close(course_boxes.decode(offsets, patient.priors), decoded, atol=1e-4, rtol=1e-3)
     same_detections(patient, model, batch)
+
+
+# Of each fault the checks that should see it, and words of its cause that one of them must say.
+FOUND = {
+    "x and y exchanged": (
+        "boxes-in-batches boxes-are-on-objects-in-batches",
+        "x and y exchanged|y before x",
+    ),
+    "a corner and the size": ("boxes-in-batches", r"\(x, y, width, height\)"),
+    "the centre and the size": ("boxes-in-batches", "centre and size"),
+    "labels one too low": ("labels-in-batches", "label 0, which is background"),
+    "labels beyond the classes": ("labels-in-batches", "labels above 20"),
+    "targets of the next image": ("boxes-are-on-objects-in-batches", "image before|image after|other pictures"),
+    "no image has objects": ("batches-have-objects", "no object"),
+    "no zero_grad": ("step-is-whole", "zero_grad"),
+    "no optimizer.step": ("step-is-whole", "optimizer.step"),
+    "only the boxes' loss is used": ("step-is-whole", "heads of the logits, and a step has none"),
+    "rate 0": ("rates-teach", "rate"),
+    "rate 30": ("rates-teach", "rate"),
+    "rate 1e-9": ("rates-teach", "rate"),
+    "only the trunk is in the optimizer": ("optimizer-holds-all", "in no group|no group|not in"),
+    "another model is in the optimizer": ("optimizer-holds-all", "none of the optimizer's"),
+    "evaluation mode": ("step-trains", "evaluation mode"),
+    "class heads frozen": ("parameters-learn", "do not learn"),
+    "all but the class heads frozen": ("parameters-learn", "do not learn"),
+    "NaN in a weight": ("weights-are-sound", "NaN"),
+    "boxes in fractions": ("boxes-in-batches", "divided by the image's size once more"),
+    "boxes in pixels": ("boxes-in-batches", "in pixels"),
+    "images 0 to 255": ("pixels-in-batches", "0 to 255 are due"),
+    "images 0 to 1/255": ("pixels-in-batches", "0 to 255 are due"),
+    "images 0 to 1 without their mean": ("pixels-in-batches", "0 to 255 are due"),
+    "images made smaller without their boxes": ("boxes-in-batches", "outside their image"),
+    "priors for an image of 300 pixels": (
+        "priors-in-fractions priors-on-the-image heads-and-priors-in-one-order",
+        "outside the image|stand",
+    ),
+    "priors far too small": ("objects-have-priors", "overlap no prior"),
+    "priors in another order": ("heads-and-priors-in-one-order outputs-look-where-priors-stand", "order"),
+    "priors in pixels": ("priors-in-fractions", "pixels"),
+    "no variances": ("matched-offsets", "variances are missing"),
+    "background not added": ("matched-labels", "off by one"),
+    "no negatives": ("loss-teaches-classes", "background|negative"),
+    "all negatives": ("loss-teaches-classes loss-balances-background", "background|negative"),
+    "positives at a touch": ("matched-objects", "positive from an IoU of 0.1"),
+}
+PLANTED = [(kind, fault) for kind, faults in strangers.FAULTS.items() for fault in faults if fault in FOUND]
+
+
+@pytest.fixture(scope="module")
+def many(small_devkit):
+    data = voc.ImageDataset([voc.ImageSet(small_devkit / "VOC2007", "trainval")])
+    return setups.InMemory(tuple(data[index] for index in range(32)), data.classes)
+
+
+def made(kind, samples):
+    return getattr(strangers, f"of_{kind}")(samples, CLASSES)
+
+
+@pytest.mark.parametrize(("kind", "fault"), PLANTED)
+def test_a_strangers_fault_is_found_and_named(kind, fault, many):
+    stranger, (checks, words) = made(kind, many), FOUND[fault]
+    strangers.FAULTS[kind][fault](stranger)
+    report = examine(stranger.patient(classes=many.classes), only=checks.split())
+    said = [f"{one.seen}; {one.why}; {one.cure}" for one in report.of("fault", "warning")]
+    assert any(re.search(words, one) for one in said), str(report)
+
+
+@pytest.mark.parametrize("kind", strangers.FAULTS)
+def test_a_healthy_stranger_is_told_of_nothing(kind, many):
+    checks = {name for names, _ in FOUND.values() for name in names.split()}
+    report = examine(made(kind, many).patient(classes=many.classes), only=checks)
+    assert report.healthy, str(report)
+    assert not report.not_examined
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", strangers.FAULTS)
+def test_nor_is_one_who_is_examined_in_full(kind, many):
+    report = examine(made(kind, many).patient(classes=many.classes))
+    assert report.healthy, str(report)

@@ -65,7 +65,7 @@ def unused(model):
         (half_dead, "warning", "dead units"),
         (detached, "fault", "do not reach the outputs"),
         (unused, "warning", "do not reach the outputs: forgotten.weight"),
-        (lambda model: model.backbone.l2_norm.weight.data.mul_(1e5), "warning", "times less"),
+        (lambda model: model.backbone.l2_norm.weight.data.mul_(1e7), "warning", "times less"),
     ],
 )
 def test_what_hinders_the_flow_is_named(setup, change, severity, words):

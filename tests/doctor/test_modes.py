@@ -1,8 +1,8 @@
 import pytest
 import torch
-from small_patient import seen_in, small_setup
+from small_patient import has, seen_in, small_setup
 
-from course_lib.boxes import decode
+from course_lib import losses
 from course_lib.detect import Detections, detect
 from course_lib.doctor.modes import CHECKS
 
@@ -18,10 +18,6 @@ def setup(small_devkit):
 
 def look(patient):
     return seen_in(patient, *NAMES)
-
-
-def has(findings, severity, words):
-    assert any(one.severity == severity and words in one.seen for one in findings), findings
 
 
 def test_usual_modes_are_healthy(setup):
@@ -50,8 +46,8 @@ def test_statistics_of_other_pixels_are_named(setup):
 
 
 def test_batches_of_one_image_are_named(setup):
+    """Also where batch norm refuses them: the last map has one cell."""
     setup.batch_size = 1
-    setup.model.extras[1].eval()  # its last map has one cell: batch norm refuses a single number
     has(seen_in(setup.patient(), "batch-norm-has-batches"), "warning", "batches of one image")
 
 
@@ -120,6 +116,7 @@ def shifted(found, by):
     [
         (lambda offsets, logits, priors: detect(offsets, logits, priors), ""),
         (lambda offsets, logits, priors: detect(offsets, logits.softmax(dim=-1) * 9, priors, 0.05), ""),
+        (lambda offsets, logits, priors: detect(offsets, logits, priors, iou_threshold=1.0), "are found again"),
         (lambda offsets, logits, priors: detect(offsets * 10, logits, priors), "be detected at their place"),
         (lambda offsets, logits, priors: detect(offsets[..., [1, 0, 3, 2]], logits, priors), "at their place"),
         (lambda offsets, logits, priors: shifted(detect(offsets, logits, priors), -1), "mostly -1"),
@@ -139,13 +136,23 @@ def test_a_detection_that_cannot_be_fed_is_left_alone(setup):
     assert seen_in(patient, "detections-undo-the-match") == []
 
 
-def test_variances_of_detection_and_matching_must_agree(setup):
+def test_detection_must_feed_the_network_as_training_does(setup):
     patient = setup.patient()
+    usual = patient.detect
 
-    def of_own(offsets, logits):
-        boxes = decode(offsets, patient.priors, (0.1, 0.2)).clamp(0, 1)
-        best, label = logits.softmax(dim=-1)[..., 1:].max(dim=-1)
-        keep = best > 0.5
-        return [Detections(boxes[i][keep[i]], best[i][keep[i]], label[i][keep[i]] + 1) for i in range(len(boxes))]
+    def of_other_pixels(batch):
+        return usual(batch._replace(images=255 - batch.images))
 
-    assert with_outputs(patient, of_own) == []
+    assert seen_in(patient, "detection-sees-the-same-pixels") == []
+    patient.detect = of_other_pixels
+    has(seen_in(patient, "detection-sees-the-same-pixels"), "fault", "other numbers in detection than in training")
+
+
+@pytest.mark.parametrize("loss", [losses.MultiBoxLoss(), losses.FocalLoss(), losses.SoftmaxFocalLoss()])
+def test_scores_must_be_read_as_they_are_taught(setup, loss):
+    setup.loss = loss
+    loss.prepare(setup.model)
+    for scoring in ("softmax", "sigmoid"):
+        setup.model.scoring = scoring
+        findings = seen_in(setup.patient(), "detection-scores-as-the-loss-does")
+        assert [one.severity for one in findings] == ([] if scoring == loss.scoring else ["warning"])

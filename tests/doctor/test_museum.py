@@ -1,5 +1,4 @@
 import inspect
-import random
 
 import numpy as np
 import pytest
@@ -64,7 +63,8 @@ def shared(ingredients):
     """All that plants have in common: the images and targets, the recorded detector, and global states."""
     samples = [(image.copy(), target.boxes.clone(), target.labels.clone()) for image, target in ingredients.data]
     tensors = [tensor.clone() for tensor in ingredients.trunk.state_dict().values()]
-    randomness = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    # Not Python's own `random`: the run-time check of annotations draws from it.
+    randomness = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     globals_ = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
     return samples, tensors, randomness, globals_
 
@@ -74,7 +74,7 @@ def assert_same(before, after):
         assert np.array_equal(image, image_now) and torch.equal(boxes, boxes_now) and torch.equal(labels, labels_now)
     assert all(torch.equal(one, other) for one, other in zip(before[1], after[1], strict=True))
     assert torch.equal(before[2][0], after[2][0]) and np.array_equal(before[2][1], after[2][1])
-    assert before[2][2] == after[2][2] and before[3] == after[3]
+    assert before[3] == after[3]
 
 
 @pytest.mark.parametrize("name", museum.EXHIBITS)

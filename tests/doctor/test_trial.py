@@ -20,6 +20,7 @@ def test_losses_are_told_from_the_other_numbers_of_a_step():
     assert losses_of({"total_loss": torch.tensor(3.0)}) == {"total_loss": 3.0}
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of")
 def test_the_peak_of_a_schedule_is_found_and_it_stands_where_it_stood():
     patient = scheduled(lambda step: min(1.0, (step + 1) / 50) * (step < 100), steps=200)
     for _ in range(3):

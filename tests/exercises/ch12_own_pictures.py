@@ -97,6 +97,7 @@ WRONG = {
              "ymax = round((cy + h / 2) * height)", "ymax = round((cy + h / 2) * height) + 1"),
             ("numpy", "return [*low, *high]", "return [*low, *(high + 1)]"),
         ],
+        "1 the other way": [("plain", ") + 1", ") - 1"), ("numpy", ".astype(int) + 1", ".astype(int) - 1")],
         "last pixel lost": [
             ("numpy", "return [*low, *high]", "return [*low, *(high - 1)]"),
             ("numpy", "return [*low, *high]", "return [*(low - 1), *(high - 1)]"),
@@ -109,6 +110,17 @@ WRONG = {
             ("plain", "cx - w / 2", "cx", "cy - h / 2", "cy", "cx + w / 2", "w", "cy + h / 2", "h"),
         ],
         "sides exchanged": [("numpy", "[width, height]", "[height, width]")],
+        "half of the other side": [
+            ("plain", "(cx - w / 2) * width", "cx * width - w * height / 2",
+             "(cx + w / 2) * width", "cx * width + w * height / 2", "(cy - h / 2) * height",
+             "cy * height - h * width / 2", "(cy + h / 2) * height", "cy * height + h * width / 2"),
+            ("numpy", "(centre - half) * size", "centre * size - half * size[::-1]",
+             "(centre + half) * size", "centre * size + half * size[::-1]"),
+        ],
+        "one pixel short": [
+            ("numpy", "[width, height]", "[width - 1, height - 1]"),
+            ("plain", " * width", " * (width - 1)", " * height", " * (height - 1)"),
+        ],
         "cut off": [("plain", "round", "int"), ("half up", " + 0.5", "")],
         "outwards": [
             ("numpy", "np.rint((centre - half)", "np.floor((centre - half)",
@@ -120,6 +132,15 @@ WRONG = {
              "round(h * height)\n    xmin", "round((cx - w / 2) * width) + 1", "cx - w // 2 + 1",
              "round((cy - h / 2) * height) + 1", "cy - h // 2 + 1", "round((cx + w / 2) * width)", "cx + w // 2",
              "round((cy + h / 2) * height)", "cy + h // 2"),
+            ("numpy", "(centre - half) * size", "np.rint(centre * size) - half * size",
+             "(centre + half) * size", "np.rint(centre * size) + half * size"),
+            ("numpy", "(centre - half) * size", "centre * size - np.rint(2 * half * size) / 2",
+             "(centre + half) * size", "centre * size + np.rint(2 * half * size) / 2"),
+        ],
+        "width rounded": [
+            ("half up", "int(left + side * length + 0.5)", "int(left + 0.5) + int(side * length + 0.5)"),
+            ("plain", "round((cx + w / 2) * width)", "xmin - 1 + round(w * width)",
+             "round((cy + h / 2) * height)", "ymin - 1 + round(h * height)"),
         ],
         "not rounded": [("plain", "round", ""), ("numpy", "np.rint", "", ".astype(int)", "")],
         "a float": [("numpy", ".astype(int)", "")],
@@ -148,6 +169,33 @@ WRONG = {
             ("plain", "groups = [low if group == high else group for group in groups]",
              "groups[one] = groups[other]"),
         ],
+        "only the two": [
+            ("plain", "groups = [low if group == high else group for group in groups]",
+             "groups[one] = groups[other] = low"),
+        ],
+        "too few rounds": [
+            ("repeat", "for _ in range(len(groups))", "for _ in range(2)"),
+            ("repeat", "for _ in range(len(groups))", "for _ in range(3)"),
+            ("repeat", "for _ in range(len(groups)):\n", "near = near.astype(int) @ near > 0\n    if True:\n",
+             "groups[near[i]].min()", "near[i].argmax()"),
+        ],
+        "not to the end": [
+            ("parents", "return [root(i) for i in range(len(parent))]", "return parent"),
+        ],
+        "near to all": [
+            ("plain", "distances[one, other] <= most", "all(distances[a, b] <= most "
+             "for a in range(one + 1) if groups[a] == groups[one] for b in range(one) if groups[b] == groups[other])"),
+        ],
+        "a limit of your own": [("repeat", "<= most", "<= 64"), ("parents", "<= most", "<= 64")],
+        "called by another": [
+            ("plain", "low, high = sorted([groups[one], groups[other]])", "high, low = groups[one], groups[other]"),
+        ],
+        "lists in a list": [
+            ("plain", "return groups",
+             "return [[i for i, other in enumerate(groups) if other == one] for one in sorted({*groups})]"),
+            ("plain", "return groups",
+             "return [np.flatnonzero(np.array(groups) == one) for one in dict.fromkeys(groups)]"),
+        ],
         "below the limit": [("plain", "<= most", "< most"), ("parents", "<= most", "< most")],
         "the far ones": [("plain", "<= most", "> most")],
         "equal only": [("plain", "<= most", "== 0"), ("search", "<= most", "== 0")],
@@ -171,6 +219,46 @@ WRONG = {
              "[i if i <= len(old) else -1 for i in range(len(new) + 1)]"),
         ],
         "background anew": [("plain", "rows.append(start)\n", "rows.append(-1)\n")],
+        "first background for all": [
+            ("plain", "rows.append(start)\n", "rows.append(0)\n"),
+            ("numpy", "rows[:, place < 0] = -1", "rows[:, place < 0] = -1\n    rows[:, 0] = 0"),
+        ],
+        "background once": [
+            ("plain", "rows = []", "rows = [0]", "rows.append(start)\n", "pass\n"),
+        ],
+        "one prior": [
+            ("plain", "range(priors)", "range(1)"),
+            ("names", "k * len(old_names) + where", "where", "        for k in range(priors)\n", ""),
+        ],
+        "first class lost": [
+            ("plain", "    rows = []", "    where = {name: i for i, name in enumerate(old)}\n    rows = []",
+             "if name in old", "if where.get(name)"),
+            ("numpy", "if name in old", "if name in old and old.index(name)"),
+        ],
+        "an order of your own": [
+            ("plain", "old.index", "sorted(old).index"), ("names", "*old]", "*sorted(old)]"),
+        ],
+        "new ones sorted": [
+            ("plain", "for name in new", "for name in sorted(new)"), ("names", "*new]", "*sorted(new)]"),
+        ],
+        "a part of a name": [
+            ("plain", "start + 1 + old.index(name) if name in old else -1",
+             "next((start + 1 + i for i, one in enumerate(old) if name in one), -1)"),
+            ("plain", "start + 1 + old.index(name) if name in old else -1",
+             "next((start + 1 + i for i, one in enumerate(old) if one in name), -1)"),
+            ("plain", "start + 1 + old.index(name) if name in old else -1",
+             "next((start + 1 + i for i, one in enumerate(old) if one.startswith(name) or name.endswith(one)), -1)"),
+        ],
+        "capitals": [
+            ("plain", "    rows = []",
+             "    old, new = ([n.lower() for n in some] for some in (old, new))\n    rows = []"),
+        ],
+        "-1 and more": [
+            ("numpy", "    rows[:, place < 0] = -1\n", ""),
+            ("plain", "start + 1 + old.index(name) if name in old else -1",
+             "start + (1 + old.index(name) if name in old else -1)"),
+        ],
+        "None": [("plain", "else -1", "else None"), ("names", "else -1", "else None")],
         "no background": [
             ("plain", "rows.append(start)\n", "pass\n"),
             ("names", '["background", *old], ["background", *new]', "old, new"),
@@ -192,12 +280,21 @@ WRONG = {
         ],
         "background last": [
             ("plain", "        rows.append(start)\n", "", "in new]\n", "in new]\n        rows.append(start)\n"),
+            ("plain", "        rows.append(start)\n", "", "in new]\n",
+             "in new]\n        rows.append(start + len(old))\n", "start + 1 + old", "start + old"),
+            ("names", '["background", *old], ["background", *new]', '[*old, "background"], [*new, "background"]'),
         ],
         "class by class": [
             ("names", "        for k in range(priors)\n        for name in new_names\n",
              "        for name in new_names\n        for k in range(priors)\n"),
             ("numpy", "rows.flatten()", "rows.T.flatten()"),
         ],
-        "the other way": [("plain", "rows = []", "old, new, rows = new, old, []")],
+        "the other way": [
+            ("plain", "rows = []", "old, new, rows = new, old, []"),
+            ("plain", "start + 1 + old.index(name) if name in old else -1 for name in new",
+             "start + 1 + i if name in new else -1 for i, name in enumerate(old)"),
+            ("plain", "start + 1 + old.index(name) if name in old else -1 for name in new",
+             "start + 1 + new.index(name) if name in new else -1 for name in old"),
+        ],
     },
 }  # fmt: skip

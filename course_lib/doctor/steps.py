@@ -1,0 +1,172 @@
+"""Checks of a step: whether it clears the gradients, goes back from the loss, and changes the weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from course_lib.doctor.checks import check
+from course_lib.doctor.findings import Finding, fault, warning
+from course_lib.doctor.layers import gradients, last_layers, some, watched
+from course_lib.doctor.patient import Patient
+
+
+@dataclass
+class Taken:
+    """What some steps on one batch have done.
+
+    Attributes:
+        calls: of optimizer.step.
+        gradient: at the first of them, all in one row; None where there was none, or all were 0.
+        left: there are gradients after the first step.
+        moved: the parameters that have changed.
+        broken: those that are no longer finite.
+        modes: of the layers that differ between training and use, in the first step: see `watched`.
+        scheduled: how often the schedule was stepped.
+    """
+
+    calls: int
+    gradient: Tensor | None
+    left: bool
+    moved: list[str]
+    broken: list[str]
+    modes: dict[str, bool]
+    scheduled: int
+
+
+def taken(patient: Patient, count: int) -> Taken:
+    """Take some steps on the first batch; the caller puts everything back."""
+    batch, named = patient.first_batches(1)[0], dict(patient.model.named_parameters())
+    before = {name: p.detach().clone() for name, p in named.items()}
+    gradients: list[Tensor | None] = []
+    started = getattr(patient.schedule, "last_epoch", 0)
+    handle = patient.optimizer.register_step_pre_hook(lambda *_: gradients.append(flat(patient.model)))
+    try:
+        with watched(patient.model) as modes:
+            patient.step(batch)
+        left = flat(patient.model) is not None
+        for _ in range(count - 1):
+            patient.step(batch)
+    finally:
+        handle.remove()
+    moved = [name for name, p in named.items() if not torch.equal(p.detach(), before[name])]
+    broken = [name for name in moved if not bool(named[name].isfinite().all())]
+    scheduled = getattr(patient.schedule, "last_epoch", 0) - started
+    return Taken(len(gradients), gradients[0] if gradients else None, left, moved, broken, modes, scheduled)
+
+
+def first_steps(patient: Patient) -> Taken:
+    """Two steps from where the patient is; the first may be at a rate of 0."""
+
+    def made() -> Taken:
+        with patient.undisturbed():
+            patient.model.zero_grad(set_to_none=True)
+            return taken(patient, 2)
+
+    return patient.remembered("first steps", made)
+
+
+@check("batches", "model", "optimizer", "step")
+def step_is_whole(patient: Patient) -> Iterator[Finding]:
+    """Does a step clear the gradients, go back from the loss, and then change the weights?"""
+    first = first_steps(patient)
+    if not first.calls:
+        yield fault("two steps never call optimizer.step", "the weights stay as they are", "call it after backward", 9)
+    elif first.gradient is None:
+        yield fault(
+            "when optimizer.step is called for the first time there are no gradients",
+            "the step comes before backward, or the gradients are cleared between the two",
+            "zero_grad, then backward, then optimizer.step",
+            9,
+        )
+    elif not first.moved:
+        yield fault(
+            "two steps leave every weight as it is",
+            "the network learns nothing",
+            "look at the learning rate, at what the optimizer holds, and at what is frozen",
+            9,
+        )
+    elif first.broken:
+        yield fault(
+            f"after two steps {some(first.broken)} hold NaN or infinity",
+            "training is over",
+            "look at the loss and the learning rate",
+            9,
+        )
+    else:
+        yield from oddities(patient, first)
+        yield from left_out(patient, first.gradient)
+    if first.gradient is not None and first.left and accumulates(patient, first.gradient):
+        yield fault(
+            "gradients of the step before are still there when a step goes back from its loss: they add up",
+            "each step goes along the sum of all steps so far, ever further",
+            "call optimizer.zero_grad() once in every step",
+            9,
+        )
+
+
+def oddities(patient: Patient, first: Taken) -> Iterator[Finding]:
+    """Clipping parameter by parameter, and a plateau that is looked for in the loss of single batches."""
+    parts = first.gradient.split([p.numel() for p in patient.model.parameters()])
+    norms = torch.stack([part.norm() for part in parts])
+    norms = norms[norms > 0]
+    alike = (norms - norms.max()).abs() < 1e-3 * norms.max()
+    if len(norms) > 3 and alike.float().mean() > 0.3:
+        yield warning(
+            f"the gradients of {int(alike.sum())} of {len(norms)} parameters are equally long, "
+            f"{float(norms.max()):.3g}: "
+            "each is clipped by itself",
+            "the direction of the step is no longer that of the loss: small parameters move as far as large ones",
+            "clip_grad_norm_ on all parameters together",
+            9,
+        )
+    if isinstance(patient.schedule, ReduceLROnPlateau) and first.scheduled >= 2:
+        yield warning(
+            "the schedule looks for a plateau and is given a number at every step",
+            "losses of single batches go up and down: the rate falls after a few of them, for ever",
+            "step it once an epoch, by the loss or the mAP of the validation images",
+            9,
+        )
+
+
+def left_out(patient: Patient, gradient: Tensor) -> Iterator[Finding]:
+    """Heads that the losses teach, and a step does not."""
+    if not patient.has("outputs") or not patient.has("losses"):
+        return
+    named = [(name, p.numel()) for name, p in patient.model.named_parameters()]
+    parts = gradient.split([count for _, count in named])
+    given = {name: bool(part.any()) for (name, _), part in zip(named, parts, strict=True)}
+    for what, names in last_layers(patient).items():
+        if any(gradients(patient).losses.get(name) for name in names) and not any(given[name] for name in names):
+            yield fault(
+                f"the losses have gradients for the heads of the {what}, and a step has none for them",
+                f"the {what} stay as they are, whatever loss is printed",
+                "go back from the sum of all losses",
+                9,
+            )
+
+
+def accumulates(patient: Patient, fresh: Tensor) -> bool:
+    """Whether gradients that are there before a step are still part of what the optimizer is given."""
+    generator = torch.Generator().manual_seed(0)
+    # Far longer than any gradient was before it was clipped.
+    size = 1e4 * float(fresh.norm()) / len(fresh) ** 0.5
+    with patient.undisturbed():
+        for parameter in patient.model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = size * torch.randn(parameter.shape, generator=generator).to(parameter)
+        dirty = taken(patient, 1).gradient
+    return dirty is not None and float(F.cosine_similarity(dirty, fresh, dim=0)) < 0.5
+
+
+def flat(model: nn.Module) -> Tensor | None:
+    """All gradients in one row; None where there are none, or all are 0."""
+    rows = [(torch.zeros_like(p) if p.grad is None else p.grad).detach().flatten() for p in model.parameters()]
+    row = torch.cat(rows)
+    return row if bool(row.ne(0).any()) else None
+
+
+CHECKS = (step_is_whole,)
