@@ -24,7 +24,7 @@ from course_lib.files import write_whole
 RESULT = Path(__file__).parent / "results" / "case_study.json"
 STATES = profiles.RUNS / "case_study"
 LEARNED_FROM, HELD_OUT = 240, 96
-SHOWN = 3  # held-out images whose detections are kept
+SHOWN = 8  # held-out images whose detections are kept
 THIN = 5  # steps whose mean is a point of the loss curve
 
 
