@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import losses, matching, voc
+from course_lib import losses, matching, profiles, voc, weights
 from course_lib.boxes import decode
 from course_lib.doctor import case_study, examine, museum
 
@@ -16,6 +16,12 @@ EVERY = [(name, count) for name in case_study.RUNS for count in range(len(case_s
 def parts(small_devkit):
     data, held_out = (voc.ImageDataset([voc.ImageSet(small_devkit / "VOC2007", name)]) for name in ("trainval", "test"))
     return museum.in_memory(data, 32), museum.in_memory(held_out, 8)
+
+
+@pytest.fixture(scope="module")
+def trunk():
+    """The recorded detector: what is random shows only beside what was meant to be there."""
+    return weights.load(profiles.RECORD)
 
 
 def put_together(name, repaired, parts, batch_size=4):
@@ -141,9 +147,9 @@ def test_every_epoch_shows_each_picture_once_in_another_order(parts, steps):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "repaired"), EVERY)
-def test_the_doctor_names_first_what_is_mended_next(name, repaired, parts):
+def test_the_doctor_names_first_what_is_mended_next(name, repaired, parts, trunk):
     """By the checks of all repairs; `experiments/case_study.py` asks all others too."""
-    setup = case_study.run(name, repaired, *parts)
+    setup = case_study.run(name, repaired, *parts, trunk)
     known = [one for repair in case_study.REPAIRS for one in repair.named_by]
     found = examine(setup.patient(), learning=False, only=known).of("fault", "warning")
     if repaired == len(case_study.repairs_of(name)):
