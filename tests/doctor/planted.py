@@ -117,6 +117,6 @@ def findings(patient: Patient, *only: str, severity: tuple[str, ...] = ("fault",
 
 
 def wrong_boxes(healthy: setups.InMemory, change: Callable[[Tensor, Tensor], Tensor]) -> list[tuple[str, str]]:
-    """What is said of data whose boxes are all changed; slivers at an edge, which clipping leaves, are told beside it."""
+    """What is said of data whose boxes are all changed; slivers at an edge, which clipping leaves, are told beside."""
     found = findings(Patient(data=with_boxes(healthy, change)))
     return [(check, seen) for check, seen in found if check != "boxes-are-sound"]

@@ -13,7 +13,7 @@ from course_lib.doctor.markers import COLOURS, OTHERWISE, cause, drawn, extents,
 SIZE = 160, 120
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=some.integers(0, 10_000), width=some.integers(96, 300), height=some.integers(96, 300))
 def test_every_marker_is_found_where_it_was_drawn(seed, width, height):
     image, target = drawn((width, height), (1, 2, 3), np.random.default_rng(seed))
@@ -33,7 +33,7 @@ def test_nothing_is_found_in_a_grey_picture():
 
 
 def test_each_box_of_a_transform_that_does_nothing_is_on_its_marker_and_labels_go_round():
-    made = trials(lambda image, target: (image, target), SIZE, None)
+    made = trials(lambda image, target: (image, target), SIZE, None, count=6)
     for trial in made:
         assert [trial.on(box) for box in trial.boxes] == list(trial.markers) == trial.visible()
         assert [marker.label for marker in trial.markers] == list(trial.labels)
@@ -41,7 +41,7 @@ def test_each_box_of_a_transform_that_does_nothing_is_on_its_marker_and_labels_g
         assert iou(trial.boxes[0], trial.boxes[1]) == 0
     assert {trial.size for trial in made} == {SIZE, SIZE[::-1]}
     assert {label for trial in made for label in trial.labels} == {1, 2, 3}
-    assert all(label == 1 for trial in trials(lambda *both: both, SIZE, 1) for label in trial.labels)
+    assert all(label == 1 for trial in trials(lambda *both: both, SIZE, 1, count=6) for label in trial.labels)
 
 
 def in_pixels(boxes, target):
@@ -62,6 +62,6 @@ FORGOT = {
 
 @pytest.mark.parametrize("named", FORGOT)
 def test_what_was_done_to_the_boxes_alone_is_the_cause(named):
-    made = trials(lambda image, t: (image, replace(t, boxes=FORGOT[named](t.boxes, t))), SIZE, 3)
+    made = trials(lambda image, t: (image, replace(t, boxes=FORGOT[named](t.boxes, t))), SIZE, 3, count=2)
     lost = [(trial, box) for trial in made for box in trial.boxes if trial.on(box) is None]
     assert len(lost) > len(made) and named in cause(lost)
