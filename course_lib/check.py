@@ -21,6 +21,7 @@ from course_lib.exercises import (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
 )
 from course_lib.grading import Exercise, grade
 from course_lib.verdicts import Verdict
@@ -38,6 +39,7 @@ CHAPTERS = (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}
 

@@ -27,6 +27,7 @@ from exercises import (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
 )
 
 from course_lib.check import EXERCISES, check
@@ -44,6 +45,7 @@ CHAPTERS = (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}
