@@ -5,6 +5,7 @@ The answers are in here. Try first.
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -70,6 +71,9 @@ FIRST_CLASS_LOSS = Exercise(
         _first(paid=lambda positives, negatives, ratio: positives + negatives),
         "more than there are: You mine more negatives than there are.",
         _first(paid=lambda positives, negatives, ratio: positives * (1 + ratio)),
+        "always three: You mine three negatives for each positive, whatever `ratio` is, or however many there are.",
+        _first(paid=lambda positives, negatives, ratio: positives + min(3 * positives, negatives)),
+        lambda classes, positives, negatives, ratio: 4 * math.log(classes + 1),
         "ratio as a count: `ratio` negatives are mined for each positive, not in all.",
         _first(paid=lambda positives, negatives, ratio: positives + min(ratio, negatives)),
         "a sum: This is the sum over the priors. Divide it by the positives.",
@@ -158,6 +162,8 @@ LOSS_LEFT = Exercise(
         ([10.0, 8.0, 4.0, 2.0, math.inf], 2),
     ],
     mistakes=mistakes(
+        "medians: You take medians. They forgive an odd step, and that may be wise; here the mean is asked for.",
+        _left(lambda losses, window: median(losses[:window]), lambda losses, window: median(losses[-window:])),
         "upside down: You divide the first losses by the last ones. What is left is the last of the first.",
         _left(share=lambda first, last: first / last),
         "what has gone: This is the share that has gone. What is left is wanted.",
@@ -168,6 +174,7 @@ LOSS_LEFT = Exercise(
         "the best: You take the smallest loss that was ever seen. A loss that rises again was not learned by heart.",
         _left(last=lambda losses, window: min(losses)),
         _left(last=lambda losses, window: min(losses[-window:])),
+        _left(lambda losses, window: losses[0], lambda losses, window: min(losses)),
         "one step: You look at a single step at the end, or at the start. A single one may be an odd one: average "
         "`window` of them.",
         _left(lambda losses, window: losses[0], lambda losses, window: losses[-1]),

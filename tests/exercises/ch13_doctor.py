@@ -86,6 +86,11 @@ WRONG = {
             ("plain", "min(ratio * positives, negatives)", "ratio * positives"),
             ("numpy", "np.minimum(ratio * positives, negatives)", "positives * ratio"),
         ],
+        "always three": [
+            ("plain", "ratio * positives, ", "3 * positives, "),
+            ("plain", "    if positives == 0:\n        return 0.0\n", "",
+             "(positives + mined) / positives", "(1 + 3)"),
+        ],
         "ratio as a count": [("plain", "ratio * positives, ", "ratio, ")],
         "a sum": [("plain", " / positives", ""), ("torch", " / max(positives, 1)", "")],
         "no positives": [("plain", "if positives == 0:", "if False:")],
@@ -99,7 +104,12 @@ WRONG = {
             ("torch", "curve[-window:].mean() / curve[:window].mean()",
              "curve[:window].mean() - curve[-window:].mean()"),
         ],
+        "medians": [
+            ("plain", "sum(losses[-window:]) / sum(losses[:window])",
+             "np.median(losses[-window:]) / np.median(losses[:window])"),
+        ],
         "the best": [
+            ("plain", "sum(losses[-window:]) / sum(losses[:window])", "min(losses) / losses[0]"),
             ("torch", "curve[-window:].mean()", "curve.min()"),
             ("torch", "curve[-window:].mean()", "curve[-window:].min()"),
         ],
