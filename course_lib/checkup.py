@@ -72,7 +72,7 @@ def of_profile(chosen: Profile, loss: losses.Loss | None = None, model: SSD | No
     with TemporaryDirectory() as folder:
         if model is None:
             model = replace(chosen, pretraining_steps=0).start(Path(folder) / "run", chosen.recipe.seed, loss=loss)
-        known = chosen.backbone_weights and taught(chosen, model)
+        known = chosen.backbone_weights and taught_backbone(chosen, model)
         trainer = Trainer(
             model,
             chosen.training_set(),
@@ -91,7 +91,7 @@ def unfrozen(chosen: Profile) -> Profile:
     return replace(chosen, recipe=replace(chosen.recipe, frozen_blocks=0, frozen_statistics=False))
 
 
-def taught(chosen: Profile, model: SSD) -> dict:
+def taught_backbone(chosen: Profile, model: SSD) -> dict:
     """The backbone's tensors as the file of a profile has them, by their names in the model."""
     fresh = chosen.model()
     weights.load_backbone(fresh, chosen.read_backbone_weights())

@@ -232,7 +232,7 @@ def _read(value: object, wanted: Sequence[Tensor]) -> tuple[Tensor, ...]:
     )
 
 
-def right(exercise: Exercise, case: tuple) -> list[Tensor]:
+def right_answer(exercise: Exercise, case: tuple) -> list[Tensor]:
     """What a case is to be answered with: one tensor, or as many as things are returned."""
     expected = exercise.solution(*case)
     return [_numbers(one) for one in (expected if exercise.returns else [expected])]
@@ -240,15 +240,15 @@ def right(exercise: Exercise, case: tuple) -> list[Tensor]:
 
 @cache
 def _right(exercise: Exercise, number: int) -> list[Tensor]:
-    return right(exercise, exercise.cases[number])
+    return right_answer(exercise, exercise.cases[number])
 
 
 def ask(exercise: Exercise, function: Callable, case: tuple, wanted: Sequence[Tensor] | None = None) -> Answer:
-    """Call a function with one case, and judge its answer; `wanted` spares `right`, where that is known."""
+    """Call a function with one case, and judge its answer; `wanted` spares `right_answer`, where that is known."""
     answer = _call(exercise, function, case)
     if answer.fault:
         return answer
-    wanted, names = wanted or right(exercise, case), [f"`{name}`" for name in exercise.returns]
+    wanted, names = wanted or right_answer(exercise, case), [f"`{name}`" for name in exercise.returns]
     try:
         numbers = _read(answer.value, wanted)
     except (TypeError, ValueError, RuntimeError):
@@ -390,7 +390,7 @@ def _failed(name: str, exercise: Exercise, function: Callable, number: int, answ
     case, fault, mistake = exercise.cases[number], answer.fault, None
 
     def still_fails(case: tuple) -> bool:
-        wanted = right(exercise, case)
+        wanted = right_answer(exercise, case)
         answer = ask(exercise, function, case, wanted)
         if answer.fault != fault or mistake is None:
             return answer.fault == fault

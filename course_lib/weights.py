@@ -500,14 +500,14 @@ def load_backbone(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
         ValueError: see `load_efficientnet_lite0` and `load_vgg16`.
     """
     own = {name.removeprefix("backbone."): t for name, t in state_dict.items() if name.startswith("backbone.")}
-    if shapes(own) == shapes(model.backbone.state_dict()):
+    if shapes_of(own) == shapes_of(model.backbone.state_dict()):
         model.backbone.load_state_dict(own)
         return
     fill = load_efficientnet_lite0 if isinstance(model.backbone, InvertedResiduals) else load_vgg16
     fill(model, state_dict)
 
 
-def shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 

@@ -15,6 +15,11 @@ from course_lib.voc import Target
 
 SIDE = 96
 NAMES = [one.name for one in (*data.CHECKS, *pipeline.CHECKS)]
+OF_BATCHES = (
+    *("batches-can-be-made", "batches-have-objects", "boxes-in-batches", "labels-in-batches", "pixels-in-batches"),
+    *("labels-are-those-of-the-data", "images-are-those-of-their-targets", "colours-are-those-of-the-data"),
+    *("augmentation-differs", "every-pass-differs", "boxes-are-on-objects-in-batches", "memory-of-a-batch"),
+)
 
 
 def in_memory(devkit: Path, name: str) -> setups.InMemory:
@@ -65,6 +70,18 @@ class After:
         return self.change(*self.first(image, target), self.number)
 
 
+class Seeded:
+    """A transform that takes the same random numbers in every call, or in every batch."""
+
+    def __init__(self, every: int) -> None:
+        self.inner, self.every, self.calls = augment.training(SIDE), every, 0
+
+    def __call__(self, image, target):
+        self.inner.seed(self.calls % self.every)
+        self.calls += 1
+        return self.inner(image, target)
+
+
 def cropped(image: Tensor, target: Target, number: int) -> tuple[Tensor, Tensor]:
     """A window of the picture, enlarged to its size, and the boxes in it, not clipped."""
     side = image.shape[-1]
@@ -88,7 +105,18 @@ def batches(
     return setups.Batches(healthy, augment.training_mini(SIDE), lambda some: change(voc.collate(some)), size)
 
 
+def in_rows(change):
+    """A change of the labels that are no padding."""
+    return lambda batch: batch._replace(labels=torch.where(batch.labels > 0, change(batch.labels), batch.labels))
+
+
 def findings(patient: Patient, *only: str, severity: tuple[str, ...] = ("fault", "warning")) -> list[tuple[str, str]]:
     """Check and words of each finding of the data's and the pipeline's checks."""
     report = examine(patient, only=only or NAMES)
     return [(one.check, one.seen) for one in report.of(*severity)]
+
+
+def wrong_boxes(healthy: setups.InMemory, change: Callable[[Tensor, Tensor], Tensor]) -> list[tuple[str, str]]:
+    """What is said of data whose boxes are all changed; slivers at an edge, which clipping leaves, are told beside."""
+    found = findings(Patient(data=with_boxes(healthy, change)))
+    return [(check, seen) for check, seen in found if check != "boxes-are-sound"]
