@@ -21,6 +21,7 @@ from course_lib.exercises import (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
     ch14_case_study,
 )
 from course_lib.grading import Exercise, grade
@@ -39,6 +40,7 @@ CHAPTERS = (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
     ch14_case_study,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}

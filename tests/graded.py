@@ -27,6 +27,7 @@ from exercises import (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
     ch14_case_study,
 )
 
@@ -45,6 +46,7 @@ CHAPTERS = (
     ch10_detections,
     ch11_map,
     ch12_own_pictures,
+    ch13_doctor,
     ch14_case_study,
 )
 SOURCES = {
