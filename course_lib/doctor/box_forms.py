@@ -51,9 +51,10 @@ FILLED = 0.6  # of the images, that the boxes of any usual data reach over in th
 def units(objects: Objects, side: int | None) -> dict[str, Tensor | float]:
     """What the numbers may have been multiplied with, by name: for each object width, height, width, height."""
     size = objects.sizes.repeat(1, 2)
-    known = {FRACTIONS: 1.0, "pixels": size, "percent": 100.0, "thousandths": 1000.0}
-    if side is not None:
+    known: dict[str, Tensor | float] = {FRACTIONS: 1.0, "pixels": size}
+    if side is not None:  # before percent: an image of 96 pixels is no rare one
         known[f"pixels of an image of {side} x {side}"] = float(side)
+    known |= {"percent": 100.0, "thousandths": 1000.0}
     known["fractions that were divided by the image's size once more"] = 1 / size
     known["fractions of the other side (x of the height, y of the width)"] = size / size.flip(1)
     return known

@@ -163,7 +163,8 @@ class Patient:
         parameters = list(self.model.parameters()) if self.model is not None else []
         gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
         modes = [(layer, layer.training) for layer in self.model.modules()] if self.model is not None else []
-        shared = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  a stranger's loop may
+        # numpy's shared state too: the library never draws from it, but a stranger's loop may.
+        shared = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
         try:
             yield
         finally:
@@ -174,7 +175,7 @@ class Patient:
             for layer, mode in modes:
                 layer.training = mode
             torch.set_rng_state(shared[0])
-            np.random.set_state(shared[1])  # noqa: NPY002
+            np.random.set_state(shared[1])  # noqa: NPY002  as above
             random.setstate(shared[2])
 
 

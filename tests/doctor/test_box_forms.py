@@ -58,6 +58,15 @@ def test_pixels_of_images_whose_size_is_not_told_are_pixels_and_not_small_object
     assert box_forms.wrong_form(without_sizes, 96) == ("pixels", box_forms.CORNERS)
 
 
+@pytest.mark.parametrize("side", [64, 96, 101, 160])
+def test_pixels_of_the_side_that_the_network_sees_are_not_percent(side):
+    """At 96 pixels boxes were said to be in percent."""
+    objects = random_objects(3)
+    written = replace(objects, boxes=objects.boxes * side)
+    assert box_forms.form_of(written, side) == (f"pixels of an image of {side} x {side}", box_forms.CORNERS)
+    assert box_forms.form_of(replace(objects, boxes=objects.boxes * 100), 300) == ("percent", box_forms.CORNERS)
+
+
 @settings(max_examples=5)
 @given(seed=some.integers(0, 10_000), which=some.sets(some.integers(0, 59), min_size=1, max_size=5))
 def test_boxes_that_are_damaged_one_by_one_are_counted_by_what_is_wrong_with_them(seed, which):

@@ -64,7 +64,7 @@ def shared(ingredients):
     samples = [(image.copy(), target.boxes.clone(), target.labels.clone()) for image, target in ingredients.data]
     tensors = [tensor.clone() for tensor in ingredients.trunk.state_dict().values()]
     # Not Python's own `random`: the run-time check of annotations draws from it.
-    randomness = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    randomness = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002  the state itself is asked for
     globals_ = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
     return samples, tensors, randomness, globals_
 
