@@ -422,7 +422,8 @@ def in_words(updates: Mapping[str, float]) -> str:
 @check(*NEEDS, learning=True)
 def learning_rate_range(patient: Patient) -> Iterator[Finding]:
     """At which rates does the loss fall, and is the one that is used among them?"""
-    trial = outcome(patient).trial
+    seen = outcome(patient)
+    trial = seen.trial
     with Steps(patient) as steps:
         taken = []
         for step in range(RANGE):
@@ -435,7 +436,10 @@ def learning_rate_range(patient: Patient) -> Iterator[Finding]:
     low, high = falling_range(finite)
     used = finite[0].rate * 100
     text = f"on one batch the loss falls at rates from about {low:.1g} to {high:.1g}; the highest used is {used:.2g}"
-    if (trial.finite and trial.share_left < SLOW) or low / 3 <= used <= high * 3:
+    learns = trial.finite and (seen.known or trial.share_left < SLOW)
+    if learns:
+        yield note(text, "at the rate that is used the batch is learned by heart", "nothing to do", 9)
+    elif high / 20 <= used <= high * 3:
         yield note(text, "this is where to look for a good rate", "try the upper third of that range", 9)
     else:
         yield warning(
@@ -447,7 +451,11 @@ def learning_rate_range(patient: Patient) -> Iterator[Finding]:
 
 
 def falling_range(taken: list[Taken]) -> tuple[float, float]:
-    """From the rate at which the loss has fallen by a twentieth of its whole fall to that at which it is lowest."""
+    """From the rate at which the loss has fallen by a twentieth of its whole fall to that at which it is lowest.
+
+    Args:
+        taken: steps at rising rates.
+    """
     smooth = [median(one.total for one in taken[max(0, i - 1) : i + 2]) for i in range(len(taken))]
     lowest = min(range(len(smooth)), key=smooth.__getitem__)
     bound = smooth[0] - 0.05 * (smooth[0] - smooth[lowest])

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib.boxes import area, box_iou
+from course_lib.boxes import area, box_iou, to_corners
+from course_lib.detect import Detections
 from course_lib.doctor.bench import bench, outputs_replaced, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -286,6 +287,52 @@ def detected(patient: Patient, batch: Any, offsets: Tensor, logits: Tensor) -> l
     return found if times == [1] and len(found) == len(logits) else None
 
 
+@check("batches", "model", "outputs", "priors", "detect")
+def classes_keep_their_boxes(patient: Patient) -> Iterator[Finding]:
+    """Do two objects of different classes in one place both stay?"""
+    batch = patient.first_batches(1)[0]
+    offsets, logits = answers(patient)
+    scene = two_in_one_place(patient.priors.detach().float().cpu())
+    if scene is None or logits.shape[2] < 3 or logits.shape[1] != len(patient.priors):
+        return
+    labels = torch.zeros(logits.shape[:2], dtype=torch.int64)
+    labels[:, scene] = torch.tensor([1, 2, 2])
+    found = detected(patient, batch, torch.zeros_like(offsets), spoken(labels, logits.shape[2], 12.0))
+    if found is None:
+        return
+    boxes = to_corners(patient.priors.detach().float().cpu()[scene])
+    hits = [present(boxes, one) for one in found]
+    overlap = float(box_iou(boxes[:1], boxes[1:2]))
+    if all(alone and first != second for first, second, alone in hits):
+        yield warning(
+            f"of two objects of different classes that overlap by {overlap:.2f}, detection keeps one alone",
+            "a rider hides the horse: objects are lost wherever two classes meet, and recall with them",
+            "non-maximum suppression of each class by itself (nms.batched_nms)",
+            10,
+        )
+
+
+def two_in_one_place(priors: Tensor) -> list[int] | None:
+    """Two priors that overlap as much as any, and one that overlaps neither; None where no two overlap by half."""
+    inside = ((to_corners(priors) >= 0) & (to_corners(priors) <= 1)).all(dim=1).nonzero().flatten()
+    kept = inside[torch.linspace(0, len(inside) - 1, min(len(inside), 2000)).long()] if len(inside) else inside
+    boxes = to_corners(priors[kept])
+    overlaps = box_iou(boxes, boxes)
+    between = overlaps.masked_fill(overlaps > 0.9, 0.0)  # copies of a prior are no two places
+    for pair in between.flatten().topk(min(200, between.numel())).indices.tolist():
+        first, second = divmod(pair, len(kept))
+        alone = ((overlaps[first] == 0) & (overlaps[second] == 0)).nonzero().flatten()
+        if between[first, second] > 0.5 and len(alone):
+            return kept[[first, second, int(alone[0])]].tolist()
+    return None
+
+
+def present(boxes: Tensor, found: Detections) -> list[bool]:
+    """Whether each box is among confident detections."""
+    own = found.boxes.float().cpu()[found.scores.cpu() > 0.3]
+    return (box_iou(boxes, own) > 0.95).any(dim=1).tolist() if len(own) else [False] * len(boxes)
+
+
 @check("batches", "model", "outputs", "priors", "losses", "detect")
 def detection_scores_as_the_loss_does(patient: Patient) -> Iterator[Finding]:
     """Are scores made of the logits by the rule that the loss has taught: one class of all, or each by itself?
@@ -325,5 +372,6 @@ CHECKS = (
     detect_evaluates,
     detection_sees_the_same_pixels,
     detections_undo_the_match,
+    classes_keep_their_boxes,
     detection_scores_as_the_loss_does,
 )

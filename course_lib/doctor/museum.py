@@ -138,6 +138,10 @@ CAUGHT_BY = {
     "clipping-hides-the-sum": ("loss-is-normalised",),
     "read-by-another-rule": ("detection-scores-as-the-loss-does",),
     "no-suppression": ("detections-undo-the-match",),
+    "one-suppression-for-all": ("classes-keep-their-boxes",),
+    "each-variable-clipped": ("step-is-whole",),
+    "plateau-of-batches": ("step-is-whole",),
+    "rate-too-low": ("learning-rate-range",),
     "other-pixels-at-detection": ("detection-sees-the-same-pixels",),
     "found-in-pixels": ("detections-undo-the-match",),
 }
@@ -150,10 +154,6 @@ NOT_CAUGHT = {
     "no-dilation": "a network that sees less far is another network",
     "l2-norm-in-the-trunk": "it learns, only less",
     "weights-as-a-vector": "every object still costs something, only not what its class should",
-    "each-variable-clipped": "the steps are shorter and in another direction, and still go down",
-    "plateau-of-batches": "the rate falls later than the steps that are looked at",
-    "one-suppression-for-all": "no two objects of the batches that are looked at overlap so much",
-    "rate-too-low": "it learns, only slowly: the range of rates is a note",
 }
 
 EXHIBITS: dict[str, Exhibit] = {

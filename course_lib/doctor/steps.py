@@ -1,6 +1,7 @@
 """Checks of a step: whether it clears the gradients, goes back from the loss, and changes the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +10,11 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from course_lib.doctor.checks import check
-from course_lib.doctor.findings import Finding, fault, warning
+from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import gradients, last_layers, some, watched
 from course_lib.doctor.patient import Patient
+
+IMPATIENT = 100  # steps: who waits longer than that counts in steps
 
 
 @dataclass
@@ -25,7 +28,8 @@ class Taken:
         moved: the parameters that have changed.
         broken: those that are no longer finite.
         modes: of the layers that differ between training and use, in the first step: see `watched`.
-        scheduled: how often the schedule was stepped.
+        shortened: by which factor each parameter's gradient was shortened before the first step, by name.
+        plateaus: the patience of every `ReduceLROnPlateau` that a step has called.
     """
 
     calls: int
@@ -34,7 +38,8 @@ class Taken:
     moved: list[str]
     broken: list[str]
     modes: dict[str, bool]
-    scheduled: int
+    shortened: dict[str, float]
+    plateaus: list[int]
 
 
 def taken(patient: Patient, count: int) -> Taken:
@@ -42,20 +47,66 @@ def taken(patient: Patient, count: int) -> Taken:
     batch, named = patient.first_batches(1)[0], dict(patient.model.named_parameters())
     before = {name: p.detach().clone() for name, p in named.items()}
     gradients: list[Tensor | None] = []
-    started = getattr(patient.schedule, "last_epoch", 0)
-    handle = patient.optimizer.register_step_pre_hook(lambda *_: gradients.append(flat(patient.model)))
-    try:
-        with watched(patient.model) as modes:
-            patient.step(batch)
-        left = flat(patient.model) is not None
-        for _ in range(count - 1):
-            patient.step(batch)
-    finally:
-        handle.remove()
+    lengths: list[dict[str, float]] = []
+    with lengths_of_gradients(named) as computed, plateaus_called() as plateaus:
+
+        def look(*_: object) -> None:
+            gradients.append(flat(patient.model))
+            lengths.append({name: factor(named[name].grad, length) for name, length in computed.items() if length})
+
+        handle = patient.optimizer.register_step_pre_hook(look)
+        try:
+            with watched(patient.model) as modes:
+                patient.step(batch)
+            left = flat(patient.model) is not None
+            for _ in range(count - 1):
+                patient.step(batch)
+        finally:
+            handle.remove()
     moved = [name for name, p in named.items() if not torch.equal(p.detach(), before[name])]
     broken = [name for name in moved if not bool(named[name].isfinite().all())]
-    scheduled = getattr(patient.schedule, "last_epoch", 0) - started
-    return Taken(len(gradients), gradients[0] if gradients else None, left, moved, broken, modes, scheduled)
+    gradient, shortened = (gradients[0], lengths[0]) if gradients else (None, {})
+    return Taken(len(gradients), gradient, left, moved, broken, modes, shortened, plateaus)
+
+
+def factor(gradient: Tensor | None, length: float) -> float:
+    return 1.0 if gradient is None else float(gradient.detach().float().norm()) / length
+
+
+@contextmanager
+def lengths_of_gradients(named: dict[str, nn.Parameter]) -> Iterator[dict[str, float]]:
+    """The length of each parameter's gradient as `backward` leaves it, by name."""
+    lengths: dict[str, float] = {}
+
+    def noting(name: str) -> Callable[[Tensor], None]:
+        def note_length(parameter: Tensor) -> None:
+            lengths[name] = float(parameter.grad.detach().float().norm())
+
+        return note_length
+
+    handles = [p.register_post_accumulate_grad_hook(noting(name)) for name, p in named.items() if p.requires_grad]
+    try:
+        yield lengths
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def plateaus_called() -> Iterator[list[int]]:
+    """The patience of each `ReduceLROnPlateau` whose `step` is called meanwhile, wherever it is kept."""
+    patience: list[int] = []
+    usual = ReduceLROnPlateau.step
+
+    def step(schedule: ReduceLROnPlateau, *args: object, **kwargs: object) -> None:
+        patience.append(schedule.patience)
+        usual(schedule, *args, **kwargs)
+
+    ReduceLROnPlateau.step = step
+    try:
+        yield patience
+    finally:
+        ReduceLROnPlateau.step = usual
 
 
 def first_steps(patient: Patient) -> Taken:
@@ -123,13 +174,28 @@ def oddities(patient: Patient, first: Taken) -> Iterator[Finding]:
             "clip_grad_norm_ on all parameters together",
             9,
         )
-    if isinstance(patient.schedule, ReduceLROnPlateau) and first.scheduled >= 2:
+    elif spread := own_factors(first.shortened):
+        yield note(
+            f"the gradients of {len(first.shortened)} parameters are shortened each by a factor of its own, from "
+            f"{min(spread):.2g} to {max(spread):.2g}",
+            "the direction of the step is no longer that of the loss: what has a long gradient is held back",
+            "meant so, as Keras's clipnorm and adaptive clipping do? Else clip_grad_norm_ on all parameters together",
+            9,
+        )
+    if len(first.plateaus) >= 2 and min(first.plateaus) < IMPATIENT:
         yield warning(
-            "the schedule looks for a plateau and is given a number at every step",
+            f"a schedule that looks for a plateau is given a number at every step, and waits for {min(first.plateaus)}",
             "losses of single batches go up and down: the rate falls after a few of them, for ever",
             "step it once an epoch, by the loss or the mAP of the validation images",
             9,
         )
+
+
+def own_factors(shortened: dict[str, float]) -> list[float]:
+    """The factors by which gradients were shortened, if these are many: each group may have a limit of its own."""
+    factors = [value for value in shortened.values() if value > 0]
+    different = {round(value, 3) for value in factors}
+    return factors if len(different) > 4 and min(factors) < 0.9 * max(factors) else []
 
 
 def left_out(patient: Patient, gradient: Tensor) -> Iterator[Finding]:

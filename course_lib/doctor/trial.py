@@ -95,7 +95,9 @@ class Steps:
 
     def __enter__(self) -> "Steps":
         optimizer = self.patient.optimizer
-        self.peaks = peak_rates(self.patient)
+        peaks = peak_rates(self.patient)
+        self.by_itself = peaks is None
+        self.peaks = peaks or [float(group["lr"]) for group in optimizer.param_groups]
         self.held = self.patient.schedule.state_dict() if hasattr(self.patient.schedule, "state_dict") else None
         self.names = [str(group.get("name", f"group {i}")) for i, group in enumerate(optimizer.param_groups)]
         learned = [p for p in self.patient.model.parameters() if p.requires_grad]
@@ -129,7 +131,9 @@ class Steps:
         self.long = length(list(self.norms.values()))
         self.short = length([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
         self.own_rates = [group["lr"] for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, self.peaks or self.own_rates, strict=True):
+        if self.by_itself:  # a step that lowers the rates by itself is not to disturb the trial, nor one that warms up
+            self.peaks = [max(a, float(b)) for a, b in zip(self.peaks, self.own_rates, strict=True)]
+        for group, rate in zip(optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = rate * self.factor
         self.rate = max((float(group["lr"]) for group in optimizer.param_groups), default=0.0)
         self.weights = self.kernels() if self.count % LOOK == LOOK - 1 else []

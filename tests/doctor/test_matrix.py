@@ -14,7 +14,13 @@ from course_lib.doctor import controls, examine, museum
 
 TRAINED = ("as-it-is", "focal", "sgd", "random-start")
 # What healthy trainings do too, and is only noted.
-NOTED = ("pools-round-down", "numbers-clamped", "two-heads-at-one-stride", "decay-on-everything")
+NOTED = (
+    "pools-round-down",
+    "numbers-clamped",
+    "two-heads-at-one-stride",
+    "decay-on-everything",
+    "each-variable-clipped",
+)
 
 pytestmark = pytest.mark.slow
 

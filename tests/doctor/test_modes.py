@@ -3,8 +3,11 @@ import torch
 from small_patient import has, seen_in, small_setup
 
 from course_lib import losses
+from course_lib.boxes import box_iou, to_corners
 from course_lib.detect import Detections, detect
-from course_lib.doctor.modes import CHECKS
+from course_lib.doctor.modes import CHECKS, two_in_one_place
+from course_lib.nms import nms
+from course_lib.priors import SSD300, SSD_MINI
 
 NAMES = [one.name for one in CHECKS]
 
@@ -127,6 +130,43 @@ def test_ideal_outputs_must_become_the_objects(setup, make, words):
     patient = setup.patient()
     findings = with_outputs(patient, lambda offsets, logits: make(offsets, logits, patient.priors))
     assert (words in findings[0].seen) if words else findings == []
+
+
+def of_all_classes(detections):
+    kept = [nms(one.boxes, one.scores, 0.45) for one in detections]
+    return [Detections(*(values[keep] for values in one)) for one, keep in zip(detections, kept, strict=True)]
+
+
+def surest_object(detections):
+    kept = [one.scores.argsort(descending=True)[:1] for one in detections]
+    return [Detections(*(values[keep] for values in one)) for one, keep in zip(detections, kept, strict=True)]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_suppression_of_all_classes_is_named(setup, own):
+    patient = setup.patient()
+    usual = patient.usual_detections
+
+    def found(batch):
+        patient.model.eval()
+        return detect(*patient.model(patient.read(batch).images), patient.priors)
+
+    patient.detect = found if own else usual
+    assert seen_in(patient, "classes-keep-their-boxes") == []
+    before = patient.detect
+    patient.detect = lambda batch: of_all_classes(before(batch))
+    has(seen_in(patient, "classes-keep-their-boxes"), "warning", "detection keeps one alone")
+    patient.detect = lambda batch: surest_object(before(batch))  # loses more than what overlaps: another fault
+    assert seen_in(patient, "classes-keep-their-boxes") == []
+
+
+def test_two_priors_in_one_place_are_found_where_there_are_some(setup):
+    for priors in (setup.priors, SSD_MINI.boxes(), SSD300.boxes()):
+        first, second, third = two_in_one_place(priors)
+        overlaps = box_iou(to_corners(priors[[first, second, third]]), to_corners(priors[[first, second, third]]))
+        assert 0.5 < float(overlaps[0, 1]) < 0.91 and float(overlaps[2, :2].max()) == 0
+    far = torch.tensor([[0.2, 0.2, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]])
+    assert two_in_one_place(far) is None and two_in_one_place(far[:0]) is None
 
 
 def test_a_detection_that_cannot_be_fed_is_left_alone(setup):

@@ -75,20 +75,71 @@ def test_gradients_that_are_cut_one_by_one_are_named(setup):
     has(seen_in(patient, "step-is-whole"), "warning", "each is clipped by itself")
 
 
-def test_a_plateau_of_single_batches_is_named(setup):
-    setup.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau
-    patient = setup.patient()
-
+def step_with(patient, shorten=lambda model: None, after=lambda loss: None):
     def step(batch):
         patient.optimizer.zero_grad()
         loss = losses.total(dict(patient.losses(batch)))
         loss.backward()
+        shorten(patient.model)
         patient.optimizer.step()
-        patient.schedule.step(loss.detach())
+        after(loss.detach())
         return {}
 
     patient.step = step
-    has(seen_in(patient, "step-is-whole"), "warning", "is given a number at every step")
+    return seen_in(patient, "step-is-whole")
+
+
+def of_the_longest(model):
+    lengths = sorted(float(p.grad.norm()) for p in model.parameters() if p.grad is not None)
+    for parameter in model.parameters():
+        torch.nn.utils.clip_grad_norm_([parameter], lengths[len(lengths) * 4 // 5])
+
+
+def by_value(model):
+    torch.nn.utils.clip_grad_value_(model.parameters(), 1e-3)
+
+
+@pytest.mark.parametrize("shorten", [of_the_longest, by_value])
+def test_gradients_that_are_shortened_each_by_its_own_factor_are_a_note(setup, shorten):
+    (finding,) = step_with(setup.patient(), shorten)
+    assert finding.severity == "note" and "each by a factor of its own" in finding.seen
+
+
+def all_together(model):
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+
+
+def in_two_groups(model):
+    torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), 1e-3)
+    torch.nn.utils.clip_grad_norm_(model.conf_heads.parameters(), 1e-2)
+
+
+def by_a_scale(model):
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(2.0**-16)
+
+
+@pytest.mark.parametrize("shorten", [all_together, in_two_groups, by_a_scale])
+def test_gradients_that_are_shortened_together_are_left_in_peace(setup, shorten):
+    assert step_with(setup.patient(), shorten) == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_plateau_of_single_batches_is_named_also_where_the_step_keeps_it_to_itself(setup, kept):
+    setup.schedule = None
+    patient = setup.patient()
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(patient.optimizer)
+    usual = type(plateau).step
+    patient.schedule = plateau if kept else None
+    has(
+        step_with(patient, after=lambda loss: plateau.step(loss)),
+        "warning",
+        "is given a number at every step, and waits for 10",
+    )
+    plateau.patience = 5000  # steps, as is meant
+    assert step_with(patient, after=lambda loss: plateau.step(loss)) == []
+    assert type(plateau).step is usual
 
 
 @pytest.mark.parametrize(("part", "heads"), [("loc", "logits"), ("conf", "offsets")])
