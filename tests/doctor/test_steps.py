@@ -137,7 +137,7 @@ def test_a_plateau_of_single_batches_is_named_also_where_the_step_keeps_it_to_it
         "warning",
         "is given a number at every step, and waits for 10",
     )
-    plateau.patience = 5000  # steps, as is meant
+    plateau.patience, patient.memory = 5000, {}  # steps, as is meant
     assert step_with(patient, after=lambda loss: plateau.step(loss)) == []
     assert type(plateau).step is usual
 
