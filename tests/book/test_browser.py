@@ -33,7 +33,7 @@ MOVING = {
     "book/11_map": 2,
     "book/11_further": 1,
     "book/12_own_pictures": 2,
-    "book/13_doctor": 2,
+    "book/13_doctor": 3,
     "book/14_case_study": 2,
 }
 
