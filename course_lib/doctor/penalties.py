@@ -61,6 +61,15 @@ def first_loss(patient: Patient) -> Iterator[Finding]:
             "look at the normaliser, at mining, and at the first biases of the class heads",
             7,
         )
+    elif values[largest] > 40:
+        yield note(
+            f"the first loss is rather large: {told}",
+            "about 12 is due for 20 classes: (1 + 3) ln 21 for the classes, 1 to 5 for the boxes; what is multiplied "
+            "with a constant outweighs the rest, and the clip is met more often",
+            "look at weights of the classes (each prior's cost times that of its own class, and not the whole vector), "
+            "at the normaliser and at mining",
+            7,
+        )
     if min(values.values()) < -1e-6:
         yield fault(f"the first loss is negative: {told}", "there is no lowest loss to come to", "look at its sign", 7)
 

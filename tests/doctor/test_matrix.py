@@ -20,6 +20,7 @@ NOTED = (
     "two-heads-at-one-stride",
     "decay-on-everything",
     "each-variable-clipped",
+    "weights-as-a-vector",
 )
 
 pytestmark = pytest.mark.slow

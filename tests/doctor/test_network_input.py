@@ -55,6 +55,38 @@ def test_pretrained_statistics_tell_that_pixels_are_in_another_unit(learned):
     assert "are off by" in findings(Patient(**parts), name)[0][1]
 
 
+class Scaled(torch.nn.Module):
+    """A part of a trunk, and a scale behind it that its weights did not meet."""
+
+    def __init__(self, part, change):
+        super().__init__()
+        self.part, self.change = part, change
+
+    def forward(self, x):
+        return self.change(self.part(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda x: x, False),
+        (lambda x: x * 20, True),
+        (lambda x: x - 3, True),
+        (lambda x: 20 * torch.nn.functional.normalize(x, dim=1), True),
+    ],
+)
+def test_pretrained_statistics_tell_that_a_part_of_the_trunk_is_another(learned, change, found):
+    taught = weights.load(profiles.RECORD)
+    loop = setups.Batches(learned, augment.training_mini(taught.image_size), voc.collate, 20)
+    parts = {"batches": loop, "model": taught, "pretrained": dict(taught.state_dict())}
+    taught.backbone.to_conv4_3 = torch.nn.Sequential(*taught.backbone.to_conv4_3)
+    place = len(taught.backbone.to_conv4_3) - 1
+    taught.backbone.to_conv4_3[place] = Scaled(taught.backbone.to_conv4_3[place], change)
+    seen = findings(Patient(**parts), "maps-are-those-that-statistics-know")
+    assert bool(seen) == found, seen
+    assert not seen or "batch norm backbone.to_fc7.2 meets" in seen[0][1]
+
+
 def test_grey_pictures_are_in_no_wrong_order(learned):
     grey = with_images(learned, lambda image: np.repeat(image.mean(axis=2, keepdims=True), 3, 2).astype(np.uint8))
     assert findings(patient_of(grey, pretrained={}), NORMALISED, "colours-are-those-of-the-data") == []
