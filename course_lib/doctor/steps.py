@@ -14,6 +14,7 @@ from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import gradients, last_layers, some, watched
 from course_lib.doctor.patient import Patient
 
+MOST_PASSES = 16  # of a loop that adds up gradients before it steps
 IMPATIENT = 100  # steps: who waits longer than that counts in steps
 
 
@@ -22,6 +23,7 @@ class Taken:
     """What some steps on one batch have done.
 
     Attributes:
+        passes: how many calls of the patient's step there were.
         calls: of optimizer.step.
         gradient: at the first of them, all in one row; None where there was none, or all were 0.
         left: there are gradients after the first step.
@@ -30,8 +32,10 @@ class Taken:
         modes: of the layers that differ between training and use, in the first step: see `watched`.
         shortened: by which factor each parameter's gradient was shortened before the first step, by name.
         plateaus: the patience of every `ReduceLROnPlateau` that a step has called.
+        lengths: of the whole gradient behind each pass, from one optimizer step to the next.
     """
 
+    passes: int
     calls: int
     gradient: Tensor | None
     left: bool
@@ -40,33 +44,45 @@ class Taken:
     modes: dict[str, bool]
     shortened: dict[str, float]
     plateaus: list[int]
+    lengths: list[list[float]]
+
+    @property
+    def accumulated(self) -> list[float]:
+        """The lengths of the gradient over the longest row of passes that one optimizer step ends."""
+        return max(self.lengths, key=len, default=[])
 
 
 def taken(patient: Patient, count: int) -> Taken:
-    """Take some steps on the first batch; the caller puts everything back."""
+    """Step on the first batch until the optimizer has stepped so often; the caller puts everything back."""
     batch, named = patient.first_batches(1)[0], dict(patient.model.named_parameters())
     before = {name: p.detach().clone() for name, p in named.items()}
     gradients: list[Tensor | None] = []
-    lengths: list[dict[str, float]] = []
+    factors: list[dict[str, float]] = []
+    lengths: list[list[float]] = [[]]
     with lengths_of_gradients(named) as computed, plateaus_called() as plateaus:
 
         def look(*_: object) -> None:
             gradients.append(flat(patient.model))
-            lengths.append({name: factor(named[name].grad, length) for name, length in computed.items() if length})
+            factors.append({name: factor(named[name].grad, length) for name, length in computed.items() if length})
 
         handle = patient.optimizer.register_step_pre_hook(look)
+        passes, left = 0, False
         try:
             with watched(patient.model) as modes:
-                patient.step(batch)
-            left = flat(patient.model) is not None
-            for _ in range(count - 1):
-                patient.step(batch)
+                while len(gradients) < count and passes < MOST_PASSES:
+                    before_it = len(gradients)
+                    patient.step(batch)
+                    passes += 1
+                    left = left or (passes == 1 and bool(gradients) and flat(patient.model) is not None)
+                    lengths[-1].append(sum(length**2 for length in computed.values()) ** 0.5)
+                    if len(gradients) > before_it:
+                        lengths.append([])
         finally:
             handle.remove()
     moved = [name for name, p in named.items() if not torch.equal(p.detach(), before[name])]
     broken = [name for name in moved if not bool(named[name].isfinite().all())]
-    gradient, shortened = (gradients[0], lengths[0]) if gradients else (None, {})
-    return Taken(len(gradients), gradient, left, moved, broken, modes, shortened, plateaus)
+    gradient, shortened = (gradients[0], factors[0]) if gradients else (None, {})
+    return Taken(passes, len(gradients), gradient, left, moved, broken, modes, shortened, plateaus, lengths[:-1])
 
 
 def factor(gradient: Tensor | None, length: float) -> float:
@@ -110,7 +126,7 @@ def plateaus_called() -> Iterator[list[int]]:
 
 
 def first_steps(patient: Patient) -> Taken:
-    """Two steps from where the patient is; the first may be at a rate of 0."""
+    """Two steps of the optimizer from where the patient is; the first may be at a rate of 0."""
 
     def made() -> Taken:
         with patient.undisturbed():
@@ -125,7 +141,12 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
     """Does a step clear the gradients, go back from the loss, and then change the weights?"""
     first = first_steps(patient)
     if not first.calls:
-        yield fault("two steps never call optimizer.step", "the weights stay as they are", "call it after backward", 9)
+        yield fault(
+            f"{first.passes} calls of the step never call optimizer.step",
+            "the weights stay as they are",
+            "call it after backward, or behind every few of them; of more than that the doctor sees none",
+            9,
+        )
     elif first.gradient is None:
         yield fault(
             "when optimizer.step is called for the first time there are no gradients",
@@ -135,7 +156,7 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
         )
     elif not first.moved:
         yield fault(
-            "two steps leave every weight as it is",
+            f"{first.calls} steps leave every weight as it is",
             "the network learns nothing",
             "look at the learning rate, at what the optimizer holds, and at what is frozen",
             9,
@@ -150,6 +171,14 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
     else:
         yield from oddities(patient, first)
         yield from left_out(patient, first.gradient)
+    lengths = first.accumulated
+    if len(lengths) > 1 and lengths[-1] < 1.2 * lengths[0]:
+        yield fault(
+            f"{len(lengths)} passes lead to one step of the optimizer, and its gradient is only that of the last one",
+            "what is meant to be a larger batch is a small one, and the other passes are computed for nothing",
+            "call optimizer.zero_grad() behind optimizer.step() alone, and not before each backward",
+            9,
+        )
     if first.gradient is not None and first.left and accumulates(patient, first.gradient):
         yield fault(
             "gradients of the step before are still there when a step goes back from its loss: they add up",

@@ -160,6 +160,53 @@ def test_a_suppression_of_all_classes_is_named(setup, own):
     assert seen_in(patient, "classes-keep-their-boxes") == []
 
 
+def without(which):
+    """Detection without boxes of some sizes: from the shorter side to whether it is kept."""
+
+    def kept(detections):
+        sides = [(one.boxes[:, 2:] - one.boxes[:, :2]).amin(dim=1) for one in detections]
+        keep = [which(side) for side in sides]
+        return [Detections(*(values[row] for values in one)) for one, row in zip(detections, keep, strict=True)]
+
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        (lambda side: side > 0.2, "are the smallest"),
+        (lambda side: side < 0.3, "are the largest"),
+        (lambda side: side > 0, ""),
+    ],
+)
+def test_objects_of_a_size_that_is_never_reported_are_named(setup, which, words):
+    patient = setup.patient()
+    usual = patient.detect
+    patient.detect = lambda batch: without(which)(usual(batch))
+    found = seen_in(patient, "detections-undo-the-match")
+    assert (words in found[0].seen) if words else found == []
+
+
+@pytest.mark.parametrize(("cut", "found"), [("first", True), ("last", True), ("surest", False)])
+def test_what_is_cut_off_before_suppression_must_not_be_the_surest(setup, cut, found):
+    patient = setup.patient()
+
+    def own(batch):
+        patient.model.eval()
+        offsets, logits = patient.model(patient.read(batch).images)
+        margin = logits[..., 1:].amax(dim=2) - logits[..., 0]
+        order = {"first": -torch.arange(margin.shape[1]), "last": torch.arange(margin.shape[1])}
+        kept = order.get(cut, margin).expand(margin.shape).topk(200, dim=1).indices[..., None]
+        cut_off = [torch.take_along_dim(one, kept, dim=1) for one in (offsets, logits)]
+        rows = zip(*cut_off, patient.priors[kept[..., 0]], strict=True)
+        return [detect(a[None], b[None], priors)[0] for a, b, priors in rows]
+
+    patient.detect = own
+    findings = seen_in(patient, "detects-the-surest")
+    assert bool(findings) == found
+    assert not findings or "is not detected if it is that of prior" in findings[0].seen
+
+
 def test_two_priors_in_one_place_are_found_where_there_are_some(setup):
     for priors in (setup.priors, SSD_MINI.boxes(), SSD300.boxes()):
         first, second, third = two_in_one_place(priors)

@@ -60,6 +60,33 @@ def test_the_order_of_a_step_is_looked_at(setup, order, words):
     assert (words in findings[0].seen) if words else findings == []
 
 
+def adding_up(patient, passes, clear):
+    """A loop that steps after so many passes; `clear` says before or behind which the gradients are cleared."""
+    count = 0
+
+    def step(batch):
+        nonlocal count
+        if clear == "each pass":
+            patient.optimizer.zero_grad()
+        parts = patient.losses(batch)
+        (losses.total(dict(parts)) / passes).backward()
+        count += 1
+        if count % passes == 0:
+            patient.optimizer.step()
+            if clear == "each step":
+                patient.optimizer.zero_grad()
+        return {}
+
+    patient.step = step
+    return seen_in(patient, "step-is-whole")
+
+
+@pytest.mark.parametrize("passes", [2, 4, 8])
+def test_gradients_of_several_passes_may_add_up_to_one_step(setup, passes):
+    assert adding_up(setup.patient(), passes, "each step") == []
+    has(adding_up(setup.patient(), passes, "each pass"), "fault", f"{passes} passes lead to one step")
+
+
 def test_gradients_that_are_cut_one_by_one_are_named(setup):
     patient = setup.patient()
 
