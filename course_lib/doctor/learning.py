@@ -8,7 +8,7 @@ overlap their objects by 0.92 and more, where they begin at 0.54.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log2
 from statistics import median
 
 import torch
@@ -379,8 +379,9 @@ def gradients_and_clipping(patient: Patient) -> Iterator[Finding]:
             f"({first:.0f} at first), and is shortened to {limit:.3g}",
             "clipping hides a loss that is thousands of times too large: every step has the same length, whatever it "
             "should learn",
-            "find out why the loss is so large (units of the boxes, a sum that is not divided by the positives); clip "
-            "for the odd step only",
+            unscale_first(limit, patient.clip_norm)
+            or "find out why the loss is so large (units of the boxes, a sum that is not divided by the positives); "
+            "clip for the odd step only",
             9,
         )
     elif trial.clipped > 0.5:
@@ -389,6 +390,32 @@ def gradients_and_clipping(patient: Patient) -> Iterator[Finding]:
             f"shortened to {limit:.3g}",
             "the clip, and not the learning rate, decides how far a step goes",
             "nothing in the first hundreds of steps; later, a higher clip_norm or a lower rate",
+            9,
+        )
+
+
+def unscale_first(limit: float, clip_norm: float | None) -> str:
+    """What to do where gradients are clipped while a scaler's factor, a power of two, is still in them."""
+    for usual in [clip_norm] if clip_norm else (0.1, 0.5, 1, 2, 5, 10, 20, 35):
+        doublings = log2(usual / limit)
+        if doublings > 7 and abs(doublings - round(doublings)) < 0.01:
+            return (
+                f"the limit was {usual:g} and 2**{round(doublings)} has been taken out of it afterwards: the gradient "
+                "is clipped while it is still scaled; call scaler.unscale_(optimizer) before clip_grad_norm_"
+            )
+    return ""
+
+
+@check(*NEEDS, learning=True)
+def rate_stays(patient: Patient) -> Iterator[Finding]:
+    """Is the rate still of its size after some tens of steps, where the step itself changes it?"""
+    own = [step.own for step in outcome(patient).trial.steps if step.own > 0]
+    if len(own) >= 8 and own[-1] < max(own) / 50:
+        yield warning(
+            f"over {len(own)} steps the step itself lowers the rate from {max(own):.2g} to {own[-1]:.2g}",
+            "soon the weights stand still, and the loss with them, wherever they are",
+            "a schedule in epochs is stepped once an epoch, behind the loop over batches; else count its numbers in "
+            "steps, and give the patient the schedule",
             9,
         )
 
@@ -514,6 +541,7 @@ CHECKS = (
     evaluation_mode_agrees,
     detects_what_it_has_learned,
     gradients_and_clipping,
+    rate_stays,
     update_to_weight,
     learning_rate_range,
     targets_describe_images,

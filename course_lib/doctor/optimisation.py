@@ -108,6 +108,14 @@ def rates_teach(patient: Patient) -> Iterator[Finding]:
         rate, name = float(group.get("initial_lr", group["lr"])), group.get("name", number)
         if not any(p.requires_grad for p in group["params"]):
             continue
+        if "Adam" in type(patient.optimizer).__name__ and float(group.get("eps", 0)) > 1e-2:
+            yield warning(
+                f"eps of group {name} is {group['eps']:g} with {type(patient.optimizer).__name__}",
+                "it is added to the size of the gradient that the step is divided by: where that is smaller, the rate "
+                "is divided by hundreds",
+                "1e-8 is usual; 1e-4 at most",
+                9,
+            )
         if not isfinite(rate) or rate < 0:
             yield fault(f"the rate of group {name} is {rate}", "weights become NaN, or climb", "set a rate above 0", 9)
         elif rate == 0:

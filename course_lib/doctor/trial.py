@@ -44,6 +44,7 @@ class Taken:
         updates: by group, how far its kernels moved, as a share of their length; empty where nobody looked.
         rate: the highest of all groups; 0 where the optimizer took no step.
         stale: how much of the step before is still in the gradient, as a share of this step's own.
+        own: the highest rate that the patient would have used.
     """
 
     losses: dict[str, float]
@@ -52,6 +53,7 @@ class Taken:
     updates: dict[str, float]
     rate: float
     stale: float = 0.0
+    own: float = 0.0
 
     @property
     def total(self) -> float:
@@ -155,7 +157,7 @@ class Steps:
         """One step at so many times the rate."""
         self.norms.clear()
         self.factor, self.updates, self.long, self.short = factor, {}, float("nan"), float("nan")
-        self.rate, self.stale = 0.0, 0.0
+        self.rate, self.stale, self.own_rates = 0.0, 0.0, []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a schedule that is held says that it stands still
             numbers = self.patient.step(batch)
@@ -163,7 +165,8 @@ class Steps:
                 self.patient.schedule.load_state_dict(self.held)
         self.count += 1
         updates = {name: value for name, value in self.updates.items() if value == value}
-        return Taken(losses_of(numbers), self.long, self.short, updates, self.rate, self.stale)
+        own = max(map(float, self.own_rates), default=0.0)
+        return Taken(losses_of(numbers), self.long, self.short, updates, self.rate, self.stale, own)
 
 
 def peak_rates(patient: Patient) -> list[float] | None:

@@ -147,6 +147,50 @@ def test_a_detection_that_decodes_otherwise_is_named_and_its_owner_is_put_back()
     assert all(torch.equal(value, before[name]) for name, value in patient.model.state_dict().items())
 
 
+def falling(patient, factor, kept):
+    """A step that lowers its rate by a schedule of its own."""
+    schedule = torch.optim.lr_scheduler.ExponentialLR(patient.optimizer, factor)
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        parts = patient.losses(batch)
+        losses.total(dict(parts)).backward()
+        patient.optimizer.step()
+        if not kept:
+            schedule.step()
+        return parts
+
+    patient.step = step
+    return patient
+
+
+@pytest.mark.parametrize(
+    ("factor", "kept", "found"), [(0.5, False, True), (0.1, False, True), (0.999, False, False), (0.1, True, False)]
+)
+def test_a_rate_that_a_step_lowers_by_itself_is_named(factor, kept, found):
+    patient = falling(small_patient(), factor, kept)
+    report = examine(patient, only=["rate-stays", "overfits-one-batch", "learning-rate-range"])
+    assert [one.check for one in report.of("fault", "warning")] == ["rate-stays"] * found, report
+
+
+def test_clipping_before_unscaling_is_named():
+    patient = small_patient(clip_norm=None)
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        parts = patient.losses(batch)
+        (losses.total(dict(parts)) * 2.0**16).backward()
+        torch.nn.utils.clip_grad_norm_(patient.model.parameters(), 5.0)
+        for parameter in patient.model.parameters():
+            parameter.grad.mul_(2.0**-16)
+        patient.optimizer.step()
+        return parts
+
+    patient.step = step
+    (finding,) = examine(patient, only=["gradients-and-clipping"]).of("warning")
+    assert "scaler.unscale_(optimizer)" in finding.cure and "2**16" in finding.cure
+
+
 def test_clipping_that_hides_a_loss_of_thousands_is_a_warning():
     patient = small_patient(clip_norm=10.0)
     usual = patient.losses
