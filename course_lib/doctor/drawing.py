@@ -26,7 +26,7 @@ ImageAt = Callable[[int], np.ndarray | None]  # from the place of an image among
 
 SIDE = 320  # pixels of the longer side that is kept of an image
 INCHES, DPI = 4, 100
-MOST = 20  # boxes that are drawn
+MOST, FEW = 20, 4  # boxes that are drawn, and whose names are given beside the picture too
 AROUND = 0.5  # of the image's sides that are shown around it, where boxes lie there
 TRIES = 50  # images that are read to find one
 
@@ -73,7 +73,7 @@ class BoxesIn:
     def __call__(self, axes: Axes) -> None:
         height, width = self.image.shape[:2]
         size = torch.tensor([width, height] * 2)
-        named = bool(((self.labels > 0) & (self.labels <= len(self.classes))).all())
+        named = self.named()
         shown = slice(None) if named else slice(0)
         viz.draw_boxes(axes, self.image, self.boxes[shown], self.labels[shown], classes=self.classes)
         for box in () if named else self.boxes * size:
@@ -82,7 +82,11 @@ class BoxesIn:
             viz.outline(axes, box, "white", style="--", halo="black", zorder=3)
         x, y = (self.limits(side) for side in (0, 1))
         axes.set(xlim=(x[0] * width, x[1] * width), ylim=(y[1] * height, y[0] * height))
-        axes.set_title(self.caption(), fontsize=9)
+        axes.set_title(self.caption(), fontsize=9, parse_math=False)
+
+    def named(self) -> bool:
+        """Whether each label has a name."""
+        return bool(((self.labels > 0) & (self.labels <= len(self.classes))).all())
 
     def limits(self, side: int) -> tuple[float, float]:
         """What is shown of an axis, in fractions of the image: it, and what is around it as far as there are boxes."""
@@ -97,6 +101,8 @@ class BoxesIn:
 
     def caption(self) -> str:
         words = "boxes as they are"
+        if self.named() and 0 < len(self.labels) <= FEW:  # names may lie one on the other in the picture
+            words += f": {', '.join(self.classes[label - 1] for label in self.labels.tolist())}"
         if beyond := int((~self.near()).sum()):
             words += f" ({beyond} of {len(self.boxes)} too far away to be seen)"
         return words + ("\ndashed: as they would be right" if self.right is not None else "")

@@ -61,8 +61,10 @@ def test_boxes_are_drawn_where_they_are_and_dashed_where_they_would_be_right():
 def test_labels_that_all_have_a_name_are_written_and_others_are_not():
     boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9]] * 2)
     picture = drawing.boxes_in(photo(), boxes, torch.tensor([1, 2]), classes=("a $", "b"))
-    assert [text.get_text() for text in drawn(picture).texts] == ["a $", "b"]
-    assert not drawn(replace(picture, labels=torch.tensor([1, 3]))).texts
+    axes = drawn(picture)
+    assert [text.get_text() for text in axes.texts] == ["a $", "b"] and axes.get_title().endswith(": a $, b")
+    axes = drawn(replace(picture, labels=torch.tensor([1, 3])))
+    assert not axes.texts and "b" not in axes.get_title().removeprefix("boxes")
 
 
 def test_what_lies_around_an_image_is_shown_and_what_is_far_away_is_counted():
