@@ -45,6 +45,8 @@ def doctor(
         refuse("--profile, --run, --data and --devkit are four patients: give one")
     if (year and not devkit) or (on and not (data or devkit)):
         refuse("--year goes with --devkit, and --on with --data or --devkit")
+    if html and not html.parent.is_dir():
+        refuse(f"--html {html}: there is no folder {html.parent}")
     with patient_of(profile, run, data, devkit, year or "2007", on, annotations_only) as patient:
         report = examine(patient, learning, follow=lambda name: None if as_json_text else show_progress(name))
     if html is not None:

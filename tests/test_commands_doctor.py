@@ -49,9 +49,9 @@ def test_the_report_is_written_as_a_page_that_says_what_was_examined(call, small
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_page_that_cannot_be_written_is_said(call, small_devkit, tmp_path):
+def test_a_page_that_has_no_folder_is_refused_before_anything_is_examined(call, small_devkit, tmp_path):
     done = call("doctor", "--devkit", small_devkit, "--annotations-only", "--html", tmp_path / "none" / "report.html")
-    assert done.returncode == 1 and str(tmp_path / "none" / "report.html") in done.stderr
+    assert done.returncode == 2 and "there is no folder" in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize(
