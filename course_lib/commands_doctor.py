@@ -11,7 +11,7 @@ from rich.text import Text
 from course_lib import checkup, profiles
 from course_lib.commands_train import ProfileName
 from course_lib.doctor import Finding, Patient, Report, examine
-from course_lib.files import as_json
+from course_lib.files import as_json, write_whole
 from course_lib.terminal import console, errors, one_line, refuse, warnings_in_lines
 from course_lib.voc import image_sets
 
@@ -32,6 +32,9 @@ def doctor(
     learning: Annotated[
         bool, typer.Option("--learning/--no-learning", help="Also train for some steps; it takes up to two minutes.")
     ] = True,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the report, with its pictures, as a web page in this file.")
+    ] = None,
     as_json_text: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """Find out why a detector does not learn, or would not; exit code 1 if there is a fault.
@@ -42,8 +45,12 @@ def doctor(
         refuse("--profile, --run, --data and --devkit are four patients: give one")
     if (year and not devkit) or (on and not (data or devkit)):
         refuse("--year goes with --devkit, and --on with --data or --devkit")
+    if html and not html.parent.is_dir():
+        refuse(f"--html {html}: there is no folder {html.parent}")
     with patient_of(profile, run, data, devkit, year or "2007", on, annotations_only) as patient:
         report = examine(patient, learning, follow=lambda name: None if as_json_text else show_progress(name))
+    if html is not None:
+        write_whole(html, report.page(f"The doctor's report on {examined(profile, run, data, devkit, year, on)}"))
     if as_json_text:
         print(as_json(report.as_dict()))
     else:
@@ -74,6 +81,19 @@ def patient_of(
     if annotations_only:
         return nullcontext(checkup.of_annotations(chosen.train, chosen.select))
     return checkup.of_profile(chosen)
+
+
+def examined(
+    profile: str | None, run: Path | None, data: Path | None, devkit: Path | None, year: str | None, on: str | None
+) -> str:
+    """The patient in words."""
+    if run is not None:
+        return f"the run {run}"
+    if devkit is not None:
+        return f"{devkit}, VOC{year or '2007'} {on or 'trainval'}"
+    if data is not None:
+        return f"{data}, {on or 'train'}"
+    return f"the profile {profiles.profile(profile).name}"
 
 
 def show_progress(name: str) -> None:

@@ -15,7 +15,7 @@ from course_lib.detect import Detections
 from course_lib.doctor import setups
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
-from course_lib.training import Recipe
+from course_lib.recipes import PHOTOS, Recipe
 from course_lib.voc import Annotation, ImageDataset, ImageSet, common_classes, image_sets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -408,17 +408,7 @@ def photos(
         select=select,
         test=test,
         architecture="ssd_lite0",
-        recipe=Recipe(
-            epochs=12,
-            batch_size=16,
-            optimizer="adamw",
-            learning_rate=1e-3,
-            backbone_factor=0.2,
-            warmup_steps=50,
-            evaluate_every=4,
-            frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, on the largest maps
-            frozen_statistics=True,
-        ),
+        recipe=PHOTOS,
         device="cuda" if torch.cuda.is_available() else "cpu",
         workers=1,
         augmentation=augment.training_photos,

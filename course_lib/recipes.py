@@ -147,3 +147,17 @@ def expected(name: str, kind: Any) -> str:
     bound = "above 0" if name in ABOVE_ZERO else f"of at least {AT_LEAST[name]}"
     most = f" and at most {AT_MOST[name]}" if name in AT_MOST else ""
     return f"{number} {bound}{most}" + (", or none" if get_args(kind) else "")
+
+
+# Photographs of a reader's own, for a light detector whose trunk ImageNet has taught.
+PHOTOS = Recipe(
+    epochs=12,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    backbone_factor=0.2,
+    warmup_steps=50,
+    evaluate_every=4,
+    frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, on the largest maps
+    frozen_statistics=True,
+)

@@ -40,6 +40,20 @@ def test_a_fault_is_exit_code_1_and_json_is_json(call, small_devkit):
     ]
 
 
+def test_the_report_is_written_as_a_page_that_says_what_was_examined(call, small_devkit, tmp_path):
+    file = tmp_path / "report.html"
+    done = call("doctor", "--devkit", small_devkit, "--on", "test", "--annotations-only", "--html", file)
+    page = file.read_text(encoding="utf-8")
+    assert done.returncode == 0 and "note look: 12 [images]" in done.stdout
+    assert "12 [images]" in page and f"<title>The doctor&#x27;s report on {small_devkit}, VOC2007 test</title>" in page
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_page_that_has_no_folder_is_refused_before_anything_is_examined(call, small_devkit, tmp_path):
+    done = call("doctor", "--devkit", small_devkit, "--annotations-only", "--html", tmp_path / "none" / "report.html")
+    assert done.returncode == 2 and "there is no folder" in done.stderr and not done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib import profiles
+from course_lib.doctor import controls
 from course_lib.recipes import ABOVE_ZERO, AT_LEAST, BY_MACHINE, CHOICES, Recipe
 
 RECIPE = Recipe(epochs=3, batch_size=4, optimizer="adamw", learning_rate=1e-3)
@@ -88,3 +89,7 @@ def test_the_profiles_recipes_are_what_they_were_before_a_recipe_had_these_field
     assert (recipe.schedule, recipe.micro_batches, recipe.channels_last, recipe.compile, recipe.workers) == (
         "warmup_cosine", 1, True, False, None,
     )  # fmt: skip
+
+
+def test_photographs_are_learned_by_one_recipe():
+    assert profiles.photos().recipe is controls.PHOTOS

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from course_lib.doctor import box_forms, markers
+from course_lib.doctor import box_forms, drawing, markers
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.markers import Marker, Trial
@@ -65,6 +65,7 @@ def boxes_stay_on_their_objects(patient: Patient) -> Iterator[Finding]:
             "the network is shown one thing and told another place: it learns boxes of no object",
             "give picture and boxes to one transform that knows both, and look at them drawn",
             CHAPTER,
+            drawn(lost[0][0]),
         )
         return
     yield from reaching_out(trials)
@@ -76,6 +77,15 @@ def beside(trials: Sequence[Trial]) -> tuple[list[tuple[Trial, np.ndarray]], lis
     placed = [(trial, box) for trial in trials for box in trial.boxes if trial.visible() and np.isfinite(box).all()]
     lost = [(trial, box) for trial, box in placed if trial.on(box) is None and can_be_judged(trial, box)]
     return placed, lost
+
+
+def drawn(trial: Trial) -> drawing.BoxesIn | None:
+    """A picture that came back with its boxes, and those that its rectangles should have."""
+    found = [marker.found for marker in trial.markers if marker.found is not None]
+    boxes, right = (
+        torch.from_numpy(np.asarray(those, dtype=np.float32).reshape(-1, 4)) for those in (trial.boxes, found)
+    )
+    return drawing.boxes_in(trial.picture, boxes, torch.zeros(len(boxes), dtype=torch.int64), right)
 
 
 def torn(trials: Sequence[Trial]) -> bool:

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course_lib.boxes import to_corners
+from course_lib.doctor import drawing
+from course_lib.doctor.drawing import ImageAt
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.samples import Objects, training_size
@@ -120,7 +122,15 @@ def wrong_in_data(patient: Patient) -> bool:
     return patient.has("data") and wrong_form(objects_of_data(patient), training_size(patient)) is not None
 
 
-def of_form(objects: Objects, side: int | None, where: str, chapter: int) -> Iterator[Finding]:
+def mended(objects: Objects, form: Form, side: int | None) -> Float[Tensor, "N 4"] | None:
+    """The boxes as corners in fractions, read in a form; None where most are none even then."""
+    corners = LAYOUTS[form.layout](objects.boxes) / units(objects, side)[form.unit]
+    return corners if float(sound(corners).double().mean()) >= FITS else None
+
+
+def of_form(
+    objects: Objects, side: int | None, where: str, chapter: int, image_at: ImageAt | None = None
+) -> Iterator[Finding]:
     """A fault where all boxes are written in another form than corners in fractions."""
     form = wrong_form(objects, side)
     if form is None:
@@ -132,6 +142,7 @@ def of_form(objects: Objects, side: int | None, where: str, chapter: int) -> Ite
         "no prior overlaps such a box as it should: objects fall to the wrong priors or to none, and offsets explode",
         f"make {CORNERS} of them and divide by the image's width and height, once, where the annotations are read",
         chapter,
+        drawing.objects_in(objects, torch.ones(len(objects), dtype=torch.bool), image_at, mended(objects, form, side)),
     )
 
 
@@ -207,11 +218,12 @@ def of_counting(objects: Objects, where: str, chapter: int) -> Iterator[Finding]
 FEW_COUNTED = 3
 
 
-def of_damage(objects: Objects, where: str, chapter: int) -> Iterator[Finding]:
+def of_damage(objects: Objects, where: str, chapter: int, image_at: ImageAt | None = None) -> Iterator[Finding]:
     """What is wrong with some of the boxes, kind by kind."""
     for name, which in kinds_of_damage(objects).items():
         if which.any():
             seen, why, cure = DAMAGE[name]
             # VOC's own boxes lie inside; a library that rounds leaves them by less than `BEYOND`.
             says = warning if name == "reaching out" else fault
-            yield says(f"{where}{objects.where(which)} have boxes {seen}", why, cure, chapter)
+            picture = drawing.objects_in(objects, which, image_at)
+            yield says(f"{where}{objects.where(which)} have boxes {seen}", why, cure, chapter, picture)

@@ -14,20 +14,9 @@ import torch
 from course_lib import augment, backbones, losses, schedules, ssd, training, voc, weights
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.setups import RECIPE, STEPS, Changed, InMemory, Setup, fresh, healthy, in_memory
-from course_lib.recipes import Recipe
+from course_lib.recipes import PHOTOS
 
 Control = Callable[[Any, Any, ssd.SSD], Setup]  # from data, held-out data and a trained `ssd_mini`
-
-PHOTOS = Recipe(
-    epochs=12,
-    batch_size=16,
-    optimizer="adamw",
-    learning_rate=1e-3,
-    backbone_factor=0.2,
-    warmup_steps=20,
-    frozen_blocks=6,
-    frozen_statistics=True,
-)
 
 
 def with_recipe(setup: Setup, **changes) -> Setup:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_lib.annotations import nearest
 from course_lib.boxes import box_iou
-from course_lib.doctor import box_forms, leaks, objects_seen, picture_faults
+from course_lib.doctor import box_forms, drawing, leaks, objects_seen, picture_faults
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
@@ -81,7 +81,8 @@ def grouped(problems: Sequence[Exception]) -> list[tuple[Exception, int]]:
 def boxes_are_corners_in_fractions(patient: Patient) -> Iterator[Finding]:
     """Are boxes what everything else takes them for: corners, x first, in fractions of the image?"""
     for part, where in parts(patient):
-        yield from box_forms.of_form(objects(patient, part), training_size(patient), where, CHAPTER)
+        image_at = drawing.image_of_data(patient, part)
+        yield from box_forms.of_form(objects(patient, part), training_size(patient), where, CHAPTER, image_at)
 
 
 @check("data|held_out")
@@ -90,7 +91,7 @@ def boxes_are_sound(patient: Patient) -> Iterator[Finding]:
     for part, where in parts(patient):
         found = objects(patient, part)
         if box_forms.wrong_form(found, training_size(patient)) is None:
-            yield from box_forms.of_damage(found, where, CHAPTER)
+            yield from box_forms.of_damage(found, where, CHAPTER, drawing.image_of_data(patient, part))
             yield from box_forms.of_counting(found, where, CHAPTER)
 
 
@@ -220,7 +221,9 @@ def objects_are_listed_once(patient: Patient) -> Iterator[Finding]:
         if which.any():
             # VOC2007's trainval has 0 and 1 of the two in 15,662 objects; a hundredth is no slip of an annotator.
             says = warning if float(which.double().mean()) > 0.01 else note
-            yield says(f"{found.where(which)} {what}", why, "keep one of each", CHAPTER)
+            together = found.image == found.image[which][0]
+            picture = drawing.objects_in(found, together, drawing.image_of_data(patient), classes=patient.classes)
+            yield says(f"{found.where(which)} {what}", why, "keep one of each", CHAPTER, picture)
 
 
 def doubled(found: Objects) -> tuple[Tensor, Tensor]:
@@ -345,6 +348,7 @@ def outlying_boxes(patient: Patient) -> Iterator[Finding]:
             "some are true; others are slips of an annotator, such as a corner that was missed",
             "look at them",
             CHAPTER,
+            drawing.objects_in(found, odd, drawing.image_of_data(patient), classes=names),
         )
 
 

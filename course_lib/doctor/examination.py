@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from course_lib.doctor import (
+    class_gap,
     data,
     layers,
     learning,
@@ -46,6 +47,7 @@ def every_check() -> tuple[Check, ...]:
             optimisation,
             steps,
             modes,
+            class_gap,
             learning,
         )
         for one in family.CHECKS

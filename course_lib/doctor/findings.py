@@ -1,11 +1,17 @@
 """What the doctor says: one finding, and the report of all of them."""
 
+import base64
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from matplotlib.axes import Axes
+
+from course_lib.doctor import drawing
 
 SEVERITIES = ("fault", "warning", "note")
+STYLE = "body { max-width: 45em; margin: 1em auto; padding: 0 1em; font: 1em/1.5 sans-serif; overflow-wrap: anywhere }"
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class Finding:
         cure: what to do.
         chapter: of the course, which explains it.
         check: the name of the check.
-        picture: draws what was seen on matplotlib axes, where a picture says it better.
+        picture: draws what was seen on matplotlib axes, where a picture says it better. It keeps no data but what it
+            draws.
     """
 
     severity: str
@@ -29,7 +36,7 @@ class Finding:
     cure: str
     chapter: int
     check: str = ""
-    picture: Callable[[Any], None] | None = None
+    picture: Callable[[Axes], None] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
@@ -112,6 +119,17 @@ class Report:
     def _repr_html_(self) -> str:
         return "".join([*map(as_html, self.findings), f"<p>{html.escape(self.verdict())}</p>"])
 
+    def page(self, title: str) -> str:
+        """The report as a file of its own, which needs nothing else to be read."""
+        missing = [f"not examined, {reason}: {', '.join(names)}" for reason, names in self.missing().items()]
+        rest = "".join(f"<p>{html.escape(line)}</p>" for line in missing)
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+            f"<h1>{html.escape(title)}</h1>\n{self._repr_html_()}\n{rest}\n</body>\n</html>\n"
+        )
+
 
 def as_html(finding: Finding) -> str:
     """A finding as a page shows it."""
@@ -119,4 +137,15 @@ def as_html(finding: Finding) -> str:
     return (
         f"<p><strong>{finding.severity}</strong> <code>{html.escape(finding.check)}</code>: {seen}<br>"
         f"<em>Why it matters:</em> {why}<br><em>What to do:</em> {cure} (chapter {finding.chapter})</p>"
+        f"{picture_of(finding)}"
     )
+
+
+def picture_of(finding: Finding) -> str:
+    """A finding's picture as a part of a page; nothing where there is none, or where it cannot be drawn."""
+    if finding.picture is not None:
+        with suppress(Exception):  # it is of a stranger's data: a report without it is better than none
+            png = base64.b64encode(drawing.as_png(finding.picture)).decode()
+            alt = html.escape(finding.seen)
+            return f'<p><img alt="{alt}" style="max-width:100%;height:auto" src="data:image/png;base64,{png}"></p>'
+    return ""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.doctor.checks import check
+from course_lib.doctor.drawing import Bars
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
 from course_lib.losses import total
@@ -210,6 +211,7 @@ def heads_see_one_scale(patient: Patient) -> Iterator[Finding]:
             "at one learning rate the head of the larger maps jumps and that of the smaller stands still",
             "bring the maps to one scale on their way to the heads: L2Norm on conv4_3, or batch norm",
             3,
+            Bars(tuple(sizes), tuple(sizes.values()), "size of what it is given", powers=True),
         )
 
 

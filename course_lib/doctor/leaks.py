@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from course_lib.copies import PIXELS, SIDE, Fingerprint, copies
+from course_lib.doctor import drawing
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
@@ -38,14 +40,24 @@ def held_out_images_are_not_learned_from(patient: Patient) -> Iterator[Finding]:
         return
     pairs, looked_at = copied_pictures(patient)
     if pairs:
-        says = fault if len(pairs) > looked_at / 20 else warning
+        says, (held_one, twin) = fault if len(pairs) > looked_at / 20 else warning, pairs[0]
         yield says(
             f"{len(pairs)} of {looked_at} held-out pictures that were looked at show what a picture that is learned "
-            f"from shows (the first: {pairs[0][0]}, as {pairs[0][1]} among the first)",
+            f"from shows (the first: {held_one.name}, as {twin.name} among the first)",
             CHOSEN_BY_IT,
             APART,
             CHAPTER,
+            both(patient, held_one, twin),
         )
+
+
+def both(patient: Patient, held: "Look", learned: "Look") -> drawing.SideBySide | None:
+    """A held-out picture and its copy."""
+    names = f"{held.name}, held out", f"{learned.name}, learned from"
+    with suppress(Exception):  # a picture that cannot be read again
+        images = (np.asarray(data[one.index][0]) for data, one in ((patient.held_out, held), (patient.data, learned)))
+        return drawing.side_by_side(*images, names)
+    return None
 
 
 def content(target: Target) -> tuple:
@@ -75,7 +87,7 @@ def identities(patient: Patient, part: str) -> list[tuple]:
     return [(str(target.image_id), *content(target)) for target in targets]
 
 
-def copied_pictures(patient: Patient) -> tuple[list[tuple[str, str]], int]:
+def copied_pictures(patient: Patient) -> tuple[list[tuple["Look", "Look"]], int]:
     """Pairs of a held-out picture and its copy among those learned from, in a sample of both; and how many were looked
     at of those held out."""
     if not hasattr(patient.held_out, "__getitem__") or not hasattr(patient.data, "__getitem__"):
@@ -90,15 +102,15 @@ def copied_pictures(patient: Patient) -> tuple[list[tuple[str, str]], int]:
     for one, group in zip(held, together[: len(held)].tolist(), strict=True):
         twin = next((other for other in groups[group] if alike(one.grey, other.grey)), None)
         if twin is not None:
-            pairs.append((one.name, twin.name))
+            pairs.append((one, twin))
     return pairs, len(held)
 
 
 class Look:
-    """A picture as it is compared with others: its name, its hashes, and a small grey square of it."""
+    """A picture as it is compared with others: its place and name, its hashes, and a small grey square of it."""
 
-    def __init__(self, name: str, grey: np.ndarray) -> None:
-        self.name, self.grey = name, grey
+    def __init__(self, index: int, name: str, grey: np.ndarray) -> None:
+        self.index, self.name, self.grey = index, name, grey
         one, other = (
             imagehash.phash(Image.fromarray(square), SIDE).hash.ravel() for square in (grey, np.fliplr(grey).copy())
         )
@@ -120,7 +132,7 @@ def looks(data: Any, most: int) -> list[Look]:
         except Exception:  # what cannot be read is another check's to tell
             continue
         if grey.std() > 4:
-            found.append(Look(name, grey))
+            found.append(Look(index, name, grey))
     return found
 
 

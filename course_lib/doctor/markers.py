@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from course_lib.boxes import box_iou
+from course_lib.doctor import drawing
 from course_lib.doctor.samples import as_rgb
 from course_lib.voc import Target
 
@@ -45,12 +46,18 @@ class Marker:
 
 @dataclass(frozen=True)
 class Trial:
-    """A picture with its markers, and the boxes and labels that came back with it."""
+    """A picture with its markers, and the boxes and labels that came back with it.
+
+    Attributes:
+        size: of the picture that came back, pixels.
+        picture: itself, small; None where it is none.
+    """
 
     markers: tuple[Marker, ...]
     boxes: np.ndarray
     labels: tuple[int, ...]
     size: tuple[int, int]
+    picture: np.ndarray | None
 
     def on(self, box: np.ndarray) -> Marker | None:
         """The marker that a box is on."""
@@ -138,7 +145,8 @@ def trials(transform: Callable, size: tuple[int, int], classes: int | None, coun
             for name, label, box in zip(COLOURS, labels, target.boxes.numpy(), strict=True)
         )
         boxes = np.asarray(told.boxes, dtype=np.float64).reshape(-1, 4)
-        made.append(Trial(markers, boxes, tuple(np.asarray(told.labels).reshape(-1).tolist()), rgb.shape[1::-1]))
+        labels = tuple(np.asarray(told.labels).reshape(-1).tolist())
+        made.append(Trial(markers, boxes, labels, rgb.shape[1::-1], drawing.small(rgb)))
     return made
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from course_lib.doctor import box_forms
+from course_lib.doctor import box_forms, drawing
 from course_lib.doctor.checks import check
+from course_lib.doctor.drawing import Picture
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.samples import as_rgb, loop_batches, pictures, reading
@@ -185,8 +186,14 @@ def verdict(scores: dict[str, np.ndarray]) -> tuple[str, float, float] | None:
     return best
 
 
-def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iterator[Finding]:
-    """A fault where boxes would be on objects if a mistake were taken back; a warning where they are on nothing."""
+def of_readings(
+    scores: dict[str, np.ndarray], where: str, chapter: int, picture_of: Callable[[str], Picture | None]
+) -> Iterator[Finding]:
+    """A fault where boxes would be on objects if a mistake were taken back; a warning where they are on nothing.
+
+    Args:
+        picture_of: gives the picture for the reading under which boxes are on objects; "" for none.
+    """
     found = verdict(scores)
     if found is None:
         return
@@ -199,6 +206,7 @@ def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iter
             why,
             "follow one box from where it is annotated to here, drawn into its picture",
             chapter,
+            picture_of(name),
         )
     else:
         yield warning(
@@ -206,7 +214,20 @@ def of_readings(scores: dict[str, np.ndarray], where: str, chapter: int) -> Iter
             f"if they belong to other pictures or places, {why}",
             "look at some pictures with their boxes drawn",
             chapter,
+            picture_of(name),
         )
+
+
+def drawn(
+    name: str, images: Sequence[np.ndarray], boxes: Sequence[Boxes], further: dict[str, Sequence[Boxes]]
+) -> Picture | None:
+    """The first image that has boxes, with these and those of a reading."""
+    place = next(number for number, those in enumerate(boxes) if len(those))
+    image, own = images[place], boxes[place]
+    right = MISTAKES[name](own, image.shape[1] / image.shape[0]) if name in MISTAKES else None
+    right = further[name][place] if name in further else right
+    none = torch.zeros(len(own), dtype=torch.int64)
+    return drawing.boxes_in(image, torch.from_numpy(own), none, None if right is None else torch.from_numpy(right))
 
 
 @check("pictures")
@@ -230,7 +251,9 @@ def of_data(patient: Patient) -> Iterator[Finding]:
             places = [(one.index + step) % len(targets) for one, _ in usable]
             further[words] = [np.asarray(targets[at].boxes, dtype=np.float64).reshape(-1, 4) for at in places]
     if all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
-        yield from of_readings(readings([View(rgb) for _, rgb in usable], boxes, further), "", 1)
+        images = [rgb for _, rgb in usable]
+        scores = readings([View(rgb) for rgb in images], boxes, further)
+        yield from of_readings(scores, "", 1, lambda name: drawn(name, images, boxes, further))
 
 
 @check("batches")
@@ -248,9 +271,10 @@ def boxes_are_on_objects_in_batches(patient: Patient) -> Iterator[Finding]:
         return
     if box_forms.wrong_in_data(patient) or (patient.has("pictures") and any(boxes_are_on_objects.run(patient))):
         return
-    views, boxes = [View(rgb) for rgb, _ in usable], [boxes for _, boxes in usable]
+    images, boxes = [rgb for rgb, _ in usable], [boxes for _, boxes in usable]
     further = {"those of the image before": boxes[-1:] + boxes[:-1], "those of the image after": boxes[1:] + boxes[:1]}
-    yield from of_readings(readings(views, boxes, further), "in the loop's batches: ", 9)
+    scores = readings([View(rgb) for rgb in images], boxes, further)
+    yield from of_readings(scores, "in the loop's batches: ", 9, lambda name: drawn(name, images, boxes, further))
 
 
 CHECKS = (boxes_are_on_objects,)

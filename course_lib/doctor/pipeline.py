@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 
 from course_lib import machine
-from course_lib.doctor import augmentation, batch_sources, box_forms, network_input, objects_seen
+from course_lib.doctor import augmentation, batch_sources, box_forms, drawing, network_input, objects_seen
 from course_lib.doctor.checks import check
 from course_lib.doctor.data import of_labels
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -65,9 +65,9 @@ def boxes_in_batches(patient: Patient) -> Iterator[Finding]:
     batches, found = read_batches(patient), batch_objects(patient)
     if not batches or box_forms.wrong_in_data(patient):
         return
-    side = int(batches[0].images.shape[-1])
+    side, image_at = int(batches[0].images.shape[-1]), drawing.image_of_batches(loop_batches(patient))
     if box_forms.wrong_form(found, side) is not None:
-        yield from box_forms.of_form(found, side, WHERE, CHAPTER)
+        yield from box_forms.of_form(found, side, WHERE, CHAPTER, image_at)
     else:
         padding = padded(found)
         if padding.any():
@@ -77,7 +77,7 @@ def boxes_in_batches(patient: Patient) -> Iterator[Finding]:
                 "give padded slots label 0, or leave them out of the matching",
                 CHAPTER,
             )
-        yield from box_forms.of_damage(without(found, padding), WHERE, CHAPTER)
+        yield from box_forms.of_damage(without(found, padding), WHERE, CHAPTER, image_at)
 
 
 def padded(found: Objects) -> torch.Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from course_lib.boxes import area, to_corners
 from course_lib.doctor.checks import check
+from course_lib.doctor.drawing import Bars
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
 from course_lib.priors import coverage
@@ -226,19 +227,21 @@ def little_overlap(boxes: Float[Tensor, "N 4"], best: Float[Tensor, " N"]) -> It
     """
     side = area(boxes).sqrt()
     parts = [(name, (side >= low) & (side < high)) for name, low, high in SIZES]
-    table = "; ".join(
-        f"{name} {float(best[some].median()):.2f} ({int(some.sum())})" for name, some in parts if some.any()
+    medians = {name: (float(best[some].median()), int(some.sum())) for name, some in parts if some.any()}
+    table = "; ".join(f"{name} {median:.2f} ({count})" for name, (median, count) in medians.items())
+    picture = Bars(
+        tuple(medians), tuple(iou for iou, _ in medians.values()), "median IoU of an object with its best prior"
     )
     poor, median = float((best < 0.3).float().mean()), float(best.median())
     seen = f"{poor:.0%} of {len(best)} objects overlap no prior by 0.3; the median best IoU by size: {table}"
     why = "such an object gets one prior, by force, that looks at much more or much less than the object"
     cure = "give the finest maps smaller priors, or the image more pixels; `priors.coverage` measures it"
     if median < 0.15:
-        yield fault(seen, "hardly any prior looks at what it is to find", cure, 4)
+        yield fault(seen, "hardly any prior looks at what it is to find", cure, 4, picture)
     elif median < 0.35:
-        yield warning(seen, why, cure, 4)
+        yield warning(seen, why, cure, 4, picture)
     elif poor > 0.1:
-        yield note(seen, why, cure, 4)
+        yield note(seen, why, cure, 4, picture)
 
 
 SIZES = (

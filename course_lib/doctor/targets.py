@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from course_lib.boxes import area, box_iou, encode, to_corners, to_cxcywh
 from course_lib.doctor.checks import check
+from course_lib.doctor.drawing import Bars
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.prior_boxes import BATCHES, levels, shown
@@ -298,6 +299,10 @@ def positives_per_level(patient: Patient) -> Iterator[Finding]:
     priors = patient.priors.detach().float().cpu()
     counts = torch.stack([one.positive for one in every]).float()  # [images, P]
     share = float(counts.mean())
+    parts = levels(priors)
+    table = [(float(priors[part, 2:].prod(dim=1).sqrt().mean()), int(counts[:, part].sum())) for part in parts]
+    sides = tuple(f"priors of side {side:.2f}" for side, _ in table)
+    picture = Bars(sides, tuple(float(number) for _, number in table), f"positive priors in {len(every)} images")
     # 0.1 % to 3 % of the priors on healthy data, most with few priors and large objects.
     if share > 0.25:
         yield fault(
@@ -305,9 +310,8 @@ def positives_per_level(patient: Patient) -> Iterator[Finding]:
             "nearly everything is taught as an object, and mining has no background left",
             "look at the threshold and at what IoU is computed of",
             6,
+            picture,
         )
-    parts = levels(priors)
-    table = [(float(priors[part, 2:].prod(dim=1).sqrt().mean()), int(counts[:, part].sum())) for part in parts]
     if empty := [f"{side:.2f}" for side, number in table if not number]:
         yield note(
             f"{len(empty)} of {len(parts)} levels have no positive in {len(every)} images: those with priors of side "
@@ -315,6 +319,7 @@ def positives_per_level(patient: Patient) -> Iterator[Finding]:
             "a level without positives learns background alone: here no object has such a size",
             "fit the sides of the priors to the objects, or leave the level out",
             4,
+            picture,
         )
 
 

@@ -1,6 +1,10 @@
+import base64
+import io
 import json
+import re
 
 import pytest
+from PIL import Image
 
 from course_lib.doctor.findings import Finding, Report, fault, note, warning
 
@@ -38,3 +42,21 @@ def test_a_report_says_what_was_seen_and_what_was_not_examined():
 def test_a_page_shows_findings_as_text():
     page = report(fault(*SEEN))._repr_html_()
     assert "&lt;b&gt;pixels" in page and "<b>pixels" not in page
+
+
+def test_a_page_shows_a_picture_with_what_was_seen_in_words():
+    page = report(fault(*SEEN, picture=lambda axes: axes.plot([0, 1]))).page("a <run>")
+    assert 'alt="boxes are &lt;b&gt;pixels' in page and page.startswith("<!DOCTYPE html>")
+    assert "<title>a &lt;run&gt;</title>" in page and "without model and step: three, four" in page
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]*)"', page)
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size[0] <= 480
+    assert not re.search(r"https?:|<link|<script", page)
+
+
+def test_a_picture_that_fails_is_left_out():
+    broken = report(fault(*SEEN, picture=lambda axes: axes.no_such_thing()))
+    assert broken._repr_html_() == report(fault(*SEEN))._repr_html_()
+
+
+def test_a_picture_decides_nothing_about_a_finding():
+    assert fault(*SEEN, picture=print) == fault(*SEEN) and "picture" not in fault(*SEEN, picture=print).as_dict()
