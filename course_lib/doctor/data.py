@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_lib.annotations import nearest
 from course_lib.boxes import box_iou
-from course_lib.doctor import box_forms, drawing, leaks, objects_seen, picture_faults
+from course_lib.doctor import box_forms, data_state, drawing, leaks, objects_seen, picture_faults
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
@@ -254,6 +254,25 @@ def images_have_objects(patient: Patient) -> Iterator[Finding]:
         yield says(seen, why, "leave out those that show an object that nobody annotated", CHAPTER)
 
 
+@check("data", "held_out")
+def held_out_images_are_alike(patient: Patient) -> Iterator[Finding]:
+    """Have images that are learned from as many objects as those that are measured on?"""
+    counts = [objects(patient, part).per_image for part in ("data", "held_out")]
+    learned, measured = (one[one > 0].double() for one in counts)
+    if len(learned) < 30 or len(measured) < 30:
+        return
+    a, b = float(learned.mean()), float(measured.mean())
+    error = float(learned.var() / len(learned) + measured.var() / len(measured)) ** 0.5
+    if max(a, b) > 2 * min(a, b) and abs(a - b) > 5 * error:
+        ones = " (each has exactly one)" if bool((learned == 1).all()) else ""
+        yield warning(
+            f"images that are learned from have {a:.1f} objects each{ones}, and held-out ones {b:.1f}",
+            "an object that nobody annotated is learned as background; or the two sets show other things",
+            "are all objects read (findall, and not find), and by one piece of code for both?",
+            CHAPTER,
+        )
+
+
 @check("data", "classes")
 def objects_per_class(patient: Patient) -> Iterator[Finding]:
     """How much is there to learn from of each class?"""
@@ -371,10 +390,12 @@ CHECKS = (
     images_have_objects,
     objects_per_class,
     objects_are_large_enough,
+    held_out_images_are_alike,
     outlying_boxes,
     *picture_faults.CHECKS,
     *objects_seen.CHECKS,
     *leaks.CHECKS,
+    *data_state.CHECKS,
 )
 
 # Those that read no picture: what can be said of annotations alone.

@@ -10,6 +10,7 @@ No single box can be judged so. A hundred can: in EmojiVOC, in VOC2007 and in ph
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import cv2
@@ -22,7 +23,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.drawing import Picture
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, loop_batches, pictures, reading
+from course_lib.doctor.samples import WHERE, as_rgb, loop_batches, objects, pictures, reading, training_size
 
 SIDE = 96  # pixels at which pictures are looked at
 LEAST = 4  # pixels of side below which a box says nothing
@@ -233,27 +234,57 @@ def drawn(
 @check("pictures")
 def boxes_are_on_objects(patient: Patient) -> Iterator[Finding]:
     """Do boxes lie where something differs from its surroundings, more than boxes of other pictures would?"""
-    yield from patient.remembered("boxes on objects", lambda: list(of_data(patient)))
+    for part in ("data", "held_out"):
+        if patient.has(part):
+            yield from patient.remembered(f"boxes of {part} on objects", lambda part=part: list(of_data(patient, part)))
 
 
-def of_data(patient: Patient) -> Iterator[Finding]:
-    """What the pictures of the data say of its boxes."""
-    if box_forms.wrong_in_data(patient):
+def of_data(patient: Patient, part: str = "data") -> Iterator[Finding]:
+    """What the pictures of some data say of its boxes: of all of them, and of those of some kind."""
+    if box_forms.wrong_form(objects(patient, part), training_size(patient)) is not None:
         return
-    found, targets = pictures(patient)[0], reading(patient).targets
+    found, targets = pictures(patient, part)[0], reading(patient, part).targets
     usable = [(one, rgb) for one in found if (rgb := as_rgb(one.image)) is not None]
-    if len(usable) < 8:
-        return
     boxes = [np.asarray(one.target.boxes, dtype=np.float64).reshape(-1, 4) for one, _ in usable]
     further = {}
-    if len(targets) == len(patient.data):
+    if len(targets) == len(getattr(patient, part)):
         for words, step in (("those of the image before", -1), ("those of the image after", 1)):
             places = [(one.index + step) % len(targets) for one, _ in usable]
             further[words] = [np.asarray(targets[at].boxes, dtype=np.float64).reshape(-1, 4) for at in places]
-    if all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
-        images = [rgb for _, rgb in usable]
-        scores = readings([View(rgb) for rgb in images], boxes, further)
-        yield from of_readings(scores, "", 1, lambda name: drawn(name, images, boxes, further))
+    if not all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
+        return
+    images = [rgb for _, rgb in usable]
+    views = [View(rgb) for rgb in images]
+    for words, chosen in kinds(views).items():
+        if len(chosen) >= 8 and sum(len(boxes[at]) for at in chosen) >= ENOUGH:
+            some, own, others = taken(chosen, images, boxes, further)
+            scores = readings([views[at] for at in chosen], own, others)
+            of_kind = list(
+                of_readings(scores, WHERE[part] + words, 1, partial(drawn, images=some, boxes=own, further=others))
+            )
+            yield from of_kind
+            if of_kind:  # what is said of all need not be said of some
+                return
+
+
+def kinds(views: Sequence[View]) -> dict[str, list[int]]:
+    """The places of pictures of some kind, of which all may be read wrongly, by what a finding says of them."""
+    places = range(len(views))
+    return {
+        "": list(places),
+        "upright pictures: ": [at for at in places if views[at].wide < 1],
+        "wide pictures: ": [at for at in places if views[at].wide > 1],
+        "the first half of the list: ": list(places)[: len(views) // 2],
+        "the second half of the list: ": list(places)[len(views) // 2 :],
+    }
+
+
+def taken(
+    chosen: Sequence[int], images: list, boxes: list, further: dict[str, list]
+) -> tuple[list, list, dict[str, list]]:
+    """Images, boxes and further readings at some places."""
+    some = [[those[at] for at in chosen] for those in (images, boxes, *further.values())]
+    return some[0], some[1], dict(zip(further, some[2:], strict=True))
 
 
 @check("batches")

@@ -3,13 +3,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from doctor.planted import findings, with_labels
 from xml_files import dog, with_list, write
 
 from course_lib import voc
-from course_lib.doctor import data, setups
+from course_lib.doctor import data, examine, setups
 from course_lib.doctor.patient import Patient
 from course_lib.voc import ImageDataset, ImageSet, Target
 
@@ -135,3 +136,16 @@ def test_photographs_have_neither_fault_nor_warning():
 def test_nothing_is_said_of_one_picture_that_is_healthy(learned):
     one = setups.InMemory(learned.samples[:1], learned.classes)
     assert findings(Patient(data=one)) == []
+
+
+@pytest.mark.parametrize(("learned", "measured", "found"), [(1, 3, True), (3, 1, True), (3, 3, False), (2, 3, False)])
+def test_other_numbers_of_objects_an_image_are_named(learned, measured, found):
+    def some(objects):
+        boxes = torch.tensor([[0.1, 0.1, 0.3 + 0.1 * number, 0.4] for number in range(objects)])
+        labels, none = torch.ones(objects, dtype=torch.int64), torch.zeros(objects, dtype=torch.bool)
+        return [(np.zeros((8, 8, 3), np.uint8), Target(boxes, labels, none, str(i), (8, 8))) for i in range(40)]
+
+    patient = Patient(data=some(learned), held_out=some(measured), classes=("cat",))
+    report = examine(patient, only=["held-out-images-are-alike"])
+    assert len(report.of("warning")) == found, report
+    assert not found or ("exactly one" in report.findings[0].seen) == (learned == 1)
