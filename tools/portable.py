@@ -92,7 +92,10 @@ def parts(fast: bool, workers: int) -> list[Part]:
     tests = ["-n", str(workers), "--ignore", "tests/book", "tests"]
     chapters = [part for part in every_chapter() if not part.name.startswith("00")]
     if fast:
-        tests, chapters = ["-m", "not slow", *tests], [part for part in chapters if part.name == FAST_CHAPTER]
+        tests, chapters = (
+            ["-m", "not slow", "--hypothesis-profile=quick", *tests],
+            [part for part in chapters if part.name == FAST_CHAPTER],
+        )
     return [Part("fast tests" if fast else "tests", everything(), tests), *chapters]
 
 

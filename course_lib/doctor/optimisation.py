@@ -104,18 +104,21 @@ def rates_teach(patient: Patient) -> Iterator[Finding]:
     """Is the learning rate of each group above 0 and of a usual size?"""
     adaptive = "Adam" in type(patient.optimizer).__name__ or "RMS" in type(patient.optimizer).__name__
     highest = 0.05 if adaptive else 1.0
+    large = [
+        g for g in patient.optimizer.param_groups if "Adam" in type(patient.optimizer).__name__ and g["eps"] > 1e-2
+    ]
+    if large:
+        yield warning(
+            f"eps is {large[0]['eps']:g} in {len(large)} groups of {type(patient.optimizer).__name__}",
+            "it is added to the size of the gradient that the step is divided by: where that is smaller, the rate is "
+            "divided by hundreds",
+            "1e-8 is usual; 1e-4 at most",
+            9,
+        )
     for number, group in enumerate(patient.optimizer.param_groups):
         rate, name = float(group.get("initial_lr", group["lr"])), group.get("name", number)
         if not any(p.requires_grad for p in group["params"]):
             continue
-        if "Adam" in type(patient.optimizer).__name__ and float(group.get("eps", 0)) > 1e-2:
-            yield warning(
-                f"eps of group {name} is {group['eps']:g} with {type(patient.optimizer).__name__}",
-                "it is added to the size of the gradient that the step is divided by: where that is smaller, the rate "
-                "is divided by hundreds",
-                "1e-8 is usual; 1e-4 at most",
-                9,
-            )
         if not isfinite(rate) or rate < 0:
             yield fault(f"the rate of group {name} is {rate}", "weights become NaN, or climb", "set a rate above 0", 9)
         elif rate == 0:

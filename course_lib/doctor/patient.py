@@ -47,7 +47,7 @@ class Patient:
             "loc" and "conf" are the names of the boxes' and the classes' part where there are both.
         optimizer: as it is before the first step.
         schedule: of its rate; its `step` is called once for each step.
-        steps: that the training is to take, in all.
+        steps: of the optimizer, that the training is to take in all.
         clip_norm: gradients longer than this are shortened; None: they are not, or it is not known.
         step: from a batch to the numbers of one step of the loop's own: losses, gradients, optimizer and schedule.
             None: `losses`, `clip_norm`, `optimizer` and `schedule` in the usual order.

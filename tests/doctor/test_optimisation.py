@@ -143,4 +143,4 @@ def test_what_is_not_there_is_not_examined():
 @pytest.mark.parametrize(("eps", "found"), [(1e-8, False), (1e-4, False), (1.0, True)])
 def test_an_eps_that_is_larger_than_gradients_is_named(setup, eps, found):
     setup.optimizer = lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3, eps=eps)
-    assert any("eps of group" in one.seen for one in look(setup, "rates-teach")) == found
+    assert any("eps is" in one.seen for one in look(setup, "rates-teach")) == found
