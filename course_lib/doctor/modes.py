@@ -347,16 +347,17 @@ def detects_the_surest(patient: Patient) -> Iterator[Finding]:
         return
     lost = []
     for place in (inside[0], inside[len(inside) // 2], inside[-1]):
-        seen = []
-        for crowded in (False, True):
-            crowd = torch.full_like(logits, -12.0)
-            crowd[..., 0], crowd[..., 1] = 0.0, -2.2 if crowded else -12.0  # others are a little sure, or not at all
-            crowd[:, place, 0], crowd[:, place, 1] = -8.0, 8.0
-            found = detected(patient, batch, torch.zeros_like(offsets), crowd)
-            if found is None:
-                return
-            seen.append(any(present(boxes[place : place + 1], one)[0] for one in found))
-        if seen[0] and not seen[1]:  # what is not found alone either has another reason
+        crowd = torch.full_like(logits, -12.0)
+        crowd[..., 0], crowd[..., 1] = 0.0, -2.2  # all others are a little sure of the first class
+        crowd[:, place, 0], crowd[:, place, 1] = -8.0, 8.0
+        said = torch.zeros_like(offsets)
+        found = detected(patient, batch, said, crowd)
+        said[:, place, 2:] = 5.0  # what is only too small to be kept is found when it is larger
+        larger = detected(patient, batch, said, crowd)
+        if found is None or larger is None:
+            return
+        here = any(present(boxes[place : place + 1], one)[0] for one in found)
+        if not here and not any((one.scores.cpu() > 0.3).any() for one in larger):
             lost.append(place)
     if lost:
         yield fault(
