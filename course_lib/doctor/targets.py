@@ -217,16 +217,17 @@ def matched_objects(patient: Patient) -> Iterator[Finding]:
     positives = sum(int(one.positive.sum()) for one in every)
     if not positives:
         return
-    yield from objects_without(every)
+    few = every[:16]
+    threshold, other = nearest_threshold(few, patient.priors.detach().float().cpu())
+    share = other / max(1, sum(int(one.positive.sum()) for one in few))
+    ranked = share > 0.1 and by_rank(few)
+    yield from objects_without(every, ranked)
     yield from little_overlapping(every, positives)
-    every = every[:16]
-    positives = max(1, sum(int(one.positive.sum()) for one in every))
-    threshold, other = nearest_threshold(every, patient.priors.detach().float().cpu())
-    share = other / positives
+    every, positives = few, max(1, sum(int(one.positive.sum()) for one in few))
     seen = f"{other} of {positives} positives differ from those of a matching at IoU {threshold:.2f}, the nearest"
     cure = "each object its best free prior, the best pair first; then every prior above the threshold its best object"
     # Where the last of several objects wins a shared best prior, up to 2 % differ.
-    if share > 0.1 and by_rank(every):
+    if ranked:
         yield note(
             f"each object is given its best priors, {positives / objects_in(every):.1f} on average, whatever their "
             f"IoU: {seen}",
@@ -260,8 +261,11 @@ def objects_in(every: list[Matched]) -> int:
     return sum(len(one.labels) for one in every)
 
 
-def objects_without(every: list[Matched]) -> Iterator[Finding]:
-    """Objects that no prior answers for, though one overlaps them."""
+def objects_without(every: list[Matched], ranked: bool) -> Iterator[Finding]:
+    """Objects that no prior answers for, though one overlaps them.
+
+    Where each object has its few best priors, one that stands before a larger one may lose all of them to it.
+    """
     lost = reachable = 0
     overlaps = []
     for one in every:
@@ -280,7 +284,8 @@ def objects_without(every: list[Matched]) -> Iterator[Finding]:
     )
     cure = "give each object its best free prior, whatever its IoU, the best pair first, after the threshold"
     why = "an object without a prior is taught as background"
-    yield (fault if lost > 0.3 * reachable else warning)(seen, why, cure, 6)
+    says = fault if lost > 0.3 * reachable else note if ranked and lost < 0.02 * reachable else warning
+    yield says(seen, why, cure, 6)
 
 
 def little_overlapping(every: list[Matched], positives: int) -> Iterator[Finding]:
@@ -324,10 +329,11 @@ def by_rank(every: list[Matched]) -> bool:
     for one in every:
         which = (one.positive & (one.owner >= 0)).nonzero().flatten()
         owner = one.owner[which]
-        least = 0.1  # two objects that overlap a prior about equally may have it either way
-        others = one.iou[:, which].amax(dim=0) > one.iou[owner, which] + least
-        number = torch.bincount(owner, minlength=len(one.labels))
-        odd += int((others | (rank_of(one)[owner, which] >= (2 * number[owner]).clamp(min=BEST, max=4 * BEST))).sum())
+        overlap, best = one.iou[owner, which], one.iou[:, which].amax(dim=0)
+        few = (2 * torch.bincount(owner, minlength=len(one.labels))[owner]).clamp(min=BEST, max=4 * BEST)
+        far = (rank_of(one)[owner, which] >= few) & (overlap < 0.5 * one.iou.amax(dim=1)[owner])
+        # Two objects that overlap a prior about equally may have it either way.
+        odd += int(((overlap == 0) | (best > overlap + 0.1) | far).sum())
         # The best prior of an object is positive, for this one or for another.
         odd += int((~one.positive[one.iou.argmax(dim=1)]).sum())
         positives += len(which)

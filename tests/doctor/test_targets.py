@@ -4,8 +4,10 @@ import pytest
 import torch
 from small_patient import seen_in, small_setup
 
+from course_lib import augment, ssd
 from course_lib.boxes import area, box_iou, encode, to_corners, to_cxcywh
 from course_lib.doctor.prior_boxes import levels
+from course_lib.doctor.setups import fresh
 from course_lib.doctor.targets import CHECKS
 from course_lib.matching import Matches, match
 
@@ -114,6 +116,13 @@ def adaptive(boxes, labels, priors):
 )
 def test_matchings_by_rank_are_healthy(found, matching):
     assert not [one for one in found(matching) if one.severity != "note"]
+
+
+def test_matchings_by_rank_are_healthy_on_larger_maps(found, setup):
+    model = fresh(ssd.ssd_mini, setup.classes)
+    other = {"priors": model.priors, "transform": augment.training_mini(model.image_size)}
+    for matching in (best_of_each(9), adaptive):
+        assert not [one for one in found(matching, **other) if one.severity != "note"]
 
 
 def the_worst_of_many(boxes, labels, priors):
