@@ -2,23 +2,27 @@
 has done to each."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from course_lib.doctor import box_forms
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import as_rgb, loop_batches, reading
+from course_lib.doctor.samples import as_rgb, loop_batches, objects_in, reading
 from course_lib.voc import Target
 
 CHAPTER = 9
 SAMPLES = 48  # that are looked at, of the first batches
+PARTS = ("images", "boxes", "labels")  # of a batch
+HALF = 0.5  # of the data's objects reach the batches at least: SSD's own augmentation loses a third of VOC's
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,85 @@ def every_pass_differs(patient: Patient) -> Iterator[Finding]:
         )
 
 
+@check("batches")
+def batches_stay_as_they_are(patient: Patient) -> Iterator[Finding]:
+    """Is a batch still the same when the next one is made?"""
+    kept = [memory_of(batch) for batch in loop_batches(patient).raw]
+    if not any(one & other for one, other in pairwise(kept)):
+        return
+    # The same batch may be given twice on purpose, and what never changes may be shared.
+    loop = iter(patient.batches)
+    raw = next(loop)
+    first = patient.read(raw)
+    before = [torch.as_tensor(getattr(first, name)).clone() for name in PARTS]
+    next(loop, None)
+    second = patient.read(raw)
+    after = [torch.as_tensor(getattr(second, name)) for name in PARTS]
+    changed = [name for name, old, new in zip(PARTS, before, after, strict=True) if not torch.equal(old, new)]
+    if changed:
+        yield fault(
+            f"the {' and '.join(changed)} of a batch are others as soon as the next one is made: all batches share one "
+            "memory",
+            "a batch that is made ahead, or kept, shows a later one's pictures with its own boxes, or the reverse",
+            "make new tensors for every batch (torch.stack without out=), or give out a copy of the buffer",
+            CHAPTER,
+        )
+
+
+def memory_of(batch: Any) -> set[int]:
+    """Where the tensors and arrays of a batch are in memory, in whatever form it comes."""
+    if isinstance(batch, torch.Tensor):
+        return {batch.data_ptr()} if batch.numel() else set()
+    if isinstance(batch, np.ndarray):
+        return {batch.ctypes.data} if batch.size else set()
+    if isinstance(batch, Mapping):
+        batch = tuple(batch.values())
+    elif not isinstance(batch, (list, tuple)):
+        batch = tuple(getattr(batch, "__dict__", {}).values())
+    return set().union(*map(memory_of, batch))
+
+
+@check("data", "batches")
+def objects_reach_the_batches(patient: Patient) -> Iterator[Finding]:
+    """Do the batches hold most of the objects that the data has?"""
+    targets = reading(patient).targets
+    batches = loop_batches(patient).read
+    if box_forms.wrong_in_data(patient) or not targets or not batches:
+        return
+    often = Counter(str(target.image_id) for target in targets)
+    # Many a loop leaves out what is difficult.
+    due = np.array([int((~torch.as_tensor(target.difficult)).sum()) for target in targets], dtype=np.float64)
+    known = {
+        str(target.image_id): count
+        for target, count in zip(targets, due, strict=True)
+        if often[str(target.image_id)] == 1
+    }
+    every = objects_in(batches)
+    kept = every.per_image.double().numpy()
+    same = all(image_id in known for image_id in every.ids)
+    if same:
+        own = np.array([known[image_id] for image_id in every.ids])
+        mean, chance = own.mean(), 2 * float((kept - HALF * own).std()) / len(kept) ** 0.5
+    else:
+        # Other images than those of the batches may have more objects; a loop without a shuffle gives the first.
+        mean = min(due.mean(), due[: len(kept)].mean())
+        spread = max(float(kept.std()), HALF * float(due.std()))
+        chance = 2 * spread * (1 / len(kept) + 1 / len(due)) ** 0.5
+    if kept.any() and kept.mean() + chance < HALF * mean:
+        where = "the data has in the same images" if same else "images of the data have"
+        yield warning(
+            f"the first {len(kept)} images of the loop have {kept.sum():.0f} objects, {kept.mean():.1f} each, and "
+            f"{where} {mean:.1f} each",
+            "what is to be seen and has no box is learned as background, and few objects remain to learn from",
+            "look at what filters and crops targets on their way to a batch: one that drops empty boxes drops sound "
+            "ones too where it takes width and height for a corner",
+            CHAPTER,
+        )
+
+
 CHECKS = (
+    batches_stay_as_they_are,
+    objects_reach_the_batches,
     labels_are_those_of_the_data,
     images_are_those_of_their_targets,
     colours_are_those_of_the_data,

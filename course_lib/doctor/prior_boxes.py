@@ -16,6 +16,8 @@ from course_lib.priors import coverage
 
 BATCHES = 3
 MOST_LEVELS = 12
+MOST_SHAPES = 100
+BESIDE = 0.1  # of the image's side
 
 
 def levels(priors: Float[Tensor, "P 4"]) -> list[slice]:
@@ -127,7 +129,42 @@ def priors_on_the_image(patient: Patient) -> Iterator[Finding]:
             4,
         )
 
+    yield from beside_the_middle(priors if beyond.any() else priors[~edge])
     yield from curiosities(priors)
+
+
+def beside_the_middle(priors: Float[Tensor, "P 4"]) -> Iterator[Finding]:
+    """Priors of one shape whose centres are not spread around the middle of the image.
+
+    SSD300's are up to 0.034 beside it (10 * 32 and 5 * 64 pixels, where 300 are due), those of pools that round down
+    0.02; priors that are clipped at an edge have lost their shape, and are not given here.
+    """
+    found = []
+    for group in of_one_shape(priors):
+        middle = group[:, :2].mean(dim=0)
+        if float((middle - 0.5).abs().max()) > BESIDE:
+            found.append((len(group), group[:, 2:].mean(dim=0), middle))
+    if found:
+        _, size, middle = max(found, key=lambda one: float((one[2] - 0.5).abs().max()))
+        yield warning(
+            f"{sum(count for count, _, _ in found)} of {len(priors)} priors do not lie around the middle of the image: "
+            f"the mean centre of those of size {' x '.join(shown(size).split(', '))} is ({shown(middle)}), where "
+            "(0.50, 0.50) is due",
+            "a part of the image has no priors of this size, and what one cell of the map sees is described from "
+            "another place",
+            "the steps are for another image size or another map: step = image size / cells of the map",
+            4,
+        )
+
+
+def of_one_shape(priors: Float[Tensor, "P 4"]) -> Iterator[Float[Tensor, "N 4"]]:
+    """The priors of each width and height; none where nearly all differ."""
+    for _ in range(MOST_SHAPES):
+        if not len(priors):
+            return
+        same = (priors[:, 2:] - priors[0, 2:]).abs().amax(dim=1) < 5e-4
+        yield priors[same]
+        priors = priors[~same]
 
 
 def curiosities(priors: Float[Tensor, "P 4"]) -> Iterator[Finding]:

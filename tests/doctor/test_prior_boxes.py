@@ -1,6 +1,8 @@
 import pytest
 import torch
 from small_patient import seen_in
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
 
 from course_lib import priors
 from course_lib.boxes import to_corners, to_cxcywh
@@ -90,6 +92,46 @@ def test_centres_on_the_edge_are_named(spec):
     for part, side in zip(levels(boxes), spec.maps, strict=True):
         boxes[part, :2] -= 0.5 / side
     assert "where half a cell is due" in "".join(one.seen for one in looked_at(boxes))
+
+
+def of_torchvision(steps, clip, side=96, maps=(12, 6, 3, 1)):
+    ratios, scales = [[2], [2, 3], [2, 3], [2]], [0.15, 0.3, 0.5, 0.75, 0.95]
+    generator = DefaultBoxGenerator(ratios, scales=scales, steps=steps, clip=clip)
+    maps = [torch.zeros(1, 1, cells, cells) for cells in maps]
+    (corners,) = generator(ImageList(torch.zeros(1, 3, side, side), [(side, side)]), maps)
+    return to_cxcywh(corners / side)
+
+
+def beside(boxes):
+    return [one for one in looked_at(boxes) if "around the middle" in one.seen]
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("steps", [None, [8, 16, 32, 96]])
+def test_priors_around_the_middle_are_healthy(steps, clip):
+    assert not beside(of_torchvision(steps, clip))
+    assert not beside(of_torchvision(steps and [8, 16, 32, 100], clip, 100, (13, 7, 3, 1)))  # 13 * 8 is beyond 100
+
+
+@pytest.mark.parametrize("size", [96, 200, 224, 300, 320])
+def test_priors_of_any_size_are_around_the_middle_clipped_or_not(size):
+    boxes = priors.ssd_lite(size).boxes()
+    assert not beside(boxes) and not beside(clipped(boxes)) and not beside(clipped(priors.SSD300.boxes()))
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([8, 16, 32, 64], "4 of 850 priors do not lie around the middle"),
+        ([8, 16, 24, 96], "54 of 850"),
+        ([8, 12, 32, 96], "216 of 850"),
+        ([6, 12, 24, 72], "850 of 850"),
+        ([10, 20, 40, 120], "850 of 850"),
+    ],
+)
+def test_steps_for_another_size_are_named(steps, words):
+    found = beside(of_torchvision(steps, False))
+    assert [one.severity for one in found] == ["warning"] and words in found[0].seen
 
 
 def batches_of(boxes):

@@ -4,7 +4,10 @@ import pytest
 import torch
 from small_patient import seen_in, small_setup
 
-from course_lib.boxes import box_iou, encode, to_corners, to_cxcywh
+from course_lib import augment, ssd
+from course_lib.boxes import area, box_iou, encode, to_corners, to_cxcywh
+from course_lib.doctor.prior_boxes import levels
+from course_lib.doctor.setups import fresh
 from course_lib.doctor.targets import CHECKS
 from course_lib.matching import Matches, match
 
@@ -83,6 +86,101 @@ def the_first_prior(boxes, labels, priors):
     return of_owners(owner, boxes, labels, priors)
 
 
+def best_of_each(count):
+    """Every object is given so many of its best priors, whatever their overlap."""
+
+    def matching(boxes, labels, priors):
+        iou = box_iou(boxes, to_corners(priors)).masked_fill((labels == 0)[..., None], -1)
+        chosen = torch.zeros_like(iou).scatter(2, iou.topk(count, dim=2).indices, 1.0) > 0
+        best, owner = iou.masked_fill(~chosen, -1).max(dim=1)
+        return of_owners(owner.masked_fill(best < 0, -1), boxes, labels, priors)
+
+    return matching
+
+
+def adaptive(boxes, labels, priors):
+    """ATSS: of the priors nearest on each level those that overlap more than their mean and deviation."""
+    iou = box_iou(boxes, to_corners(priors)).masked_fill((labels == 0)[..., None], -1)
+    distance = torch.cdist((boxes[..., :2] + boxes[..., 2:]) / 2, priors[:, :2])
+    near = [part.start + distance[..., part].topk(9, largest=False).indices for part in levels(priors)[:-1]]
+    near = torch.cat([*near, torch.arange(len(priors))[levels(priors)[-1]].expand(*iou.shape[:2], -1)], dim=2)
+    overlap = iou.gather(2, near)
+    enough = overlap >= (overlap.mean(dim=2) + overlap.std(dim=2))[..., None]
+    chosen = torch.zeros_like(iou).scatter(2, near, enough.float()) > 0
+    best, owner = iou.masked_fill(~chosen, -1).max(dim=1)
+    return of_owners(owner.masked_fill(best <= 0, -1), boxes, labels, priors)
+
+
+@pytest.mark.parametrize(
+    "matching", [best_of_each(count) for count in (3, 5, 9, 13)] + [adaptive], ids=["3", "5", "9", "13", "atss"]
+)
+def test_matchings_by_rank_are_healthy(found, matching):
+    assert not [one for one in found(matching) if one.severity != "note"]
+
+
+def test_matchings_by_rank_are_healthy_on_larger_maps(found, setup):
+    model = fresh(ssd.ssd_mini, setup.classes)
+    other = {"priors": model.priors, "transform": augment.training_mini(model.image_size)}
+    for matching in (best_of_each(9), adaptive):
+        assert not [one for one in found(matching, **other) if one.severity != "note"]
+
+
+def the_worst_of_many(boxes, labels, priors):
+    """Ranks from the wrong end, of the priors that overlap at all."""
+    iou = box_iou(boxes, to_corners(priors))
+    iou = torch.where((iou > 0) & (labels > 0)[..., None], 1 - iou, -1)
+    chosen = torch.zeros_like(iou).scatter(2, iou.topk(9, dim=2).indices, 1.0) > 0
+    best, owner = iou.masked_fill(~chosen, -1).max(dim=1)
+    return of_owners(owner.masked_fill(best < 0, -1), boxes, labels, priors)
+
+
+def in_another_order(order, given=False):
+    """The usual matching of boxes that are put in another order, their labels not; `given`: the other way round."""
+
+    def matching(boxes, labels, priors):
+        slots = order(boxes, labels)
+        if given:
+            return usual(boxes, labels.gather(1, slots), priors)
+        return usual(boxes.gather(1, slots[..., None].expand_as(boxes)), labels, priors)
+
+    return matching
+
+
+def by_size(boxes, labels):
+    return area(boxes).argsort(dim=1, descending=True)
+
+
+def by_place(boxes, labels):
+    return torch.where(labels > 0, boxes[..., 0], 9).argsort(dim=1)
+
+
+def by_label(boxes, labels):
+    return labels.argsort(dim=1, descending=True, stable=True)
+
+
+def next_object(boxes, labels):
+    """Each object's label is its neighbour's; padding stays."""
+    slot, count = torch.arange(labels.shape[1]), (labels > 0).sum(dim=1, keepdim=True)
+    return torch.where(slot < count, (slot + 1) % count.clamp(min=1), slot)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("order", [by_size, by_place, by_label, next_object])
+def test_labels_in_another_order_than_boxes_are_named_first_and_alone(found, order, given):
+    faults = [one for one in found(in_another_order(order, given)) if one.severity != "note"]
+    assert "label of one object and the offsets of another" in faults[0].seen
+    assert len(faults) == 1
+
+
+def test_boxes_and_labels_in_another_order_are_healthy(found):
+    def sorted_together(boxes, labels, priors):
+        slots = by_size(boxes, labels)
+        told = usual(boxes.gather(1, slots[..., None].expand_as(boxes)), labels.gather(1, slots), priors)
+        return told._replace(gt_index=slots.gather(1, told.gt_index.clamp(min=0)).masked_fill(told.gt_index < 0, -1))
+
+    assert not [one for one in found(sorted_together) if one.severity != "note"]
+
+
 @pytest.mark.parametrize("threshold", [0.3, 0.35, 0.5, 0.6])
 def test_usual_matchings_are_healthy(found, threshold):
     assert not [one for one in found(partial(match, iou_threshold=threshold)) if one.severity != "note"]
@@ -112,6 +210,7 @@ def test_other_variances_are_named_and_are_a_fault_where_boxes_are_decoded_by_th
         (lambda b, n, p: usual(b * 96, n, p), "fault", "no prior of 24 images is positive"),
         (partial(match, iou_threshold=0.05), "fault", "overlap their object by less than 0.2"),
         (partial(match, iou_threshold=0.95), "warning", "priors are positive for each object"),
+        (the_worst_of_many, "fault", "overlap their object by less than 0.2"),
         (threshold_alone, "warning", "objects have no prior at all"),
         (last_wins, "note", "with the same best prior one gets none"),
         (overlap_of_centre_size, "fault", "differ from those of a matching"),
