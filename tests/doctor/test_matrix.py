@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from course_lib import emoji_voc, profiles, voc, weights
-from course_lib.doctor import controls, examine, museum
+from course_lib.doctor import blind_trial, controls, examine, museum
 
 TRAINED = ("as-it-is", "focal", "sgd", "random-start")
 # What healthy trainings do too, and is only noted.
@@ -49,6 +49,14 @@ def test_an_exhibit_is_caught_by_a_finding_that_names_its_cause(ingredients, nam
     report = examine(setup.patient(), only=exhibit.caught_by)
     assert report.findings, exhibit.title
     assert report.healthy == (name in NOTED), str(report)
+
+
+@pytest.mark.parametrize("name", blind_trial.PLANTED)
+def test_a_fault_of_the_blind_trial_is_named_since_then(ingredients, name):
+    planted, setup = blind_trial.PLANTED[name], museum.healthy(*ingredients)
+    planted.plant(setup)
+    report = examine(setup.patient(), only=planted.caught_by)
+    assert bool(planted.caught_by) != report.healthy, str(report)
 
 
 @pytest.mark.parametrize("name", controls.CONTROLS)
