@@ -31,9 +31,30 @@ def found_heads(patient: Patient) -> dict[str, list[str]]:
     finally:
         for parameter, was in learns:
             parameter.requires_grad_(was)
-    strange = {id(p) for found in last.values() for p in found if id(p) not in names}
-    patient.memory["unregistered"] = len(strange)
+    pixels = {id(p) for p in leaves(*outputs) if p.ndim == 4 and not isinstance(p, nn.Parameter)}
+    patient.memory["unregistered"] = [p for p in leaves(*outputs) if id(p) not in {*names, *pixels}]
     return {name: [names[id(p)] for p in found if id(p) in names] for name, found in last.items()}
+
+
+def unregistered(patient: Patient) -> list[Tensor]:
+    """What learns on the way to the outputs and is no parameter of the model: most often layers in a plain list."""
+    last_layers(patient)
+    return patient.memory["unregistered"]
+
+
+def leaves(*results: Tensor) -> list[Tensor]:
+    """The tensors that want gradients and are the beginnings of the graph of some results, each once."""
+    waiting, seen, found = [one.grad_fn for one in results], set(), {}
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            found[id(leaf)] = leaf
+        waiting += [before for before, _ in node.next_functions]
+    return list(found.values())
 
 
 def last_parameters(output: Tensor) -> list[Tensor]:
