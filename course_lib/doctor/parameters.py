@@ -133,7 +133,7 @@ def parameters_learn(patient: Patient) -> Iterator[Finding]:
 
 
 def outside_of_the_model(patient: Patient) -> Iterator[Finding]:
-    """Tensors that outputs or losses are made of, and that the model does not list among its parameters."""
+    """Tensors that the outputs are made of, and that the model does not list among its parameters."""
     strange = unregistered(patient)
     held = held_by(patient.optimizer)
     if strange:
@@ -148,11 +148,14 @@ def outside_of_the_model(patient: Patient) -> Iterator[Finding]:
             "nn.ModuleList or nn.ModuleDict for layers, nn.Parameter for tensors, as attributes of the module",
             5,
         )
-    if held is None or patient.losses is None:
-        return
+
+
+@check("batches", "model", "outputs", "losses", "optimizer")
+def parameters_of_losses_learn(patient: Patient) -> Iterator[Finding]:
+    """Does the optimizer hold what the losses have of parameters of their own?"""
+    known = held_by(patient.optimizer) | {id(p) for p in [*patient.model.parameters(), *unregistered(patient)]}
     with torch.enable_grad():
         parts = dict(patient.losses(patient.first_batches(1)[0]))
-    known = {id(p) for p in [*patient.model.parameters(), *strange]} | held
     if alone := [p for p in leaves(*parts.values()) if id(p) not in known and isinstance(p, nn.Parameter)]:
         yield warning(
             f"{len(alone)} tensors that the losses are made of, {shapes(alone)}, are parameters neither of the model "
@@ -180,4 +183,4 @@ def accidental(patient: Patient) -> list[str]:
     return [n for n, p in patient.model.named_parameters() if not p.requires_grad and not n.startswith(meant)]
 
 
-CHECKS = (weights_are_sound, pretrained_is_there, parameters_learn)
+CHECKS = (weights_are_sound, pretrained_is_there, parameters_learn, parameters_of_losses_learn)
