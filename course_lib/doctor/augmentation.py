@@ -24,12 +24,7 @@ def marked(patient: Patient) -> list[Trial]:
     """What the patient's transform makes of pictures with markers, of a size that its data has."""
 
     def make() -> list[Trial]:
-        sizes = [USUAL_SIZE]
-        if patient.has("data"):
-            sizes = [tuple(map(int, one.target.size)) for one in pictures(patient)[0]] or sizes
-        width, height = sorted(sizes)[len(sizes) // 2]
-        shrink = min(1.0, LARGEST / max(width, height))
-        size = max(96, round(width * shrink)), max(96, round(height * shrink))
+        size = drawn_size(patient)
         with patient.undisturbed():
             try:
                 return markers.trials(patient.transform, size, number_of_classes(patient))
@@ -38,6 +33,16 @@ def marked(patient: Patient) -> list[Trial]:
                 return []
 
     return patient.remembered("markers", make)
+
+
+def drawn_size(patient: Patient) -> tuple[int, int]:
+    """Width and height of the pictures that are drawn: those of a usual picture of the data, within limits."""
+    sizes = [USUAL_SIZE]
+    if patient.has("data"):
+        sizes = [tuple(map(int, one.target.size)) for one in pictures(patient)[0]] or sizes
+    width, height = sorted(sizes)[len(sizes) // 2]
+    shrink = min(1.0, LARGEST / max(width, height))
+    return max(96, round(width * shrink)), max(96, round(height * shrink))
 
 
 @check("transform")
@@ -228,15 +233,16 @@ def wraps(patient: Patient) -> int:
         with suppress(Exception):  # what cannot be copied is used as it is
             transform = deepcopy(transform)
         with patient.undisturbed():
-            return sum(has_wrapped(shaded(transform, number)) for number in range(RAMPS))
+            size = drawn_size(patient)
+            return sum(has_wrapped(shaded(transform, size, number)) for number in range(RAMPS))
 
     return patient.remembered("wraps", make)
 
 
-def shaded(transform: Any, number: int) -> np.ndarray | None:
+def shaded(transform: Any, size: tuple[int, int], number: int) -> np.ndarray | None:
     """What a transform makes of a picture that goes from dark to bright grey; it ends clear of 0 and 255."""
-    width, height = USUAL_SIZE
-    _, target = markers.drawn(USUAL_SIZE, [1, 1, 1], np.random.default_rng(number))
+    width, height = size
+    _, target = markers.drawn(size, [1, 1, 1], np.random.default_rng(number))
     row = np.linspace(12 + number % 6, 243 - number % 5, width).round().astype(np.uint8)
     if hasattr(transform, "seed"):
         transform.seed(number)

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
 import albumentations as A
+import cv2
 import pytest
 import torch
 from doctor.planted import SIDE, After, Seeded, centred, cropped, findings, mirrored, size
 
 from course_lib import augment
+from course_lib.doctor import setups
 from course_lib.doctor.patient import Patient
 
 OF_TRANSFORM = (
@@ -137,6 +139,19 @@ JUMPS = {
 def test_other_jumps_are_no_numbers_that_wrap_round(name):
     patient = Patient(transform=augment.Augment([*JUMPS[name], A.Resize(SIDE, SIDE)]))
     assert findings(patient, "colours-stay") == []
+
+
+def test_smooth_pictures_are_as_large_as_the_data(learned):
+    """A crop that fits the data's pictures is not asked for more than they have, nor for less."""
+    large = in_memory_of_size(learned, (640, 480))
+    transform = augment.Augment([A.RandomCrop(440, 600), A.Resize(SIDE, SIDE)])
+    assert findings(Patient(data=large, transform=transform), "colours-stay", "boxes-stay-on-their-objects") == []
+
+
+def in_memory_of_size(data, size):
+    """The same pictures, enlarged."""
+    samples = tuple((cv2.resize(image, size), replace(target, size=size)) for image, target in data.samples[:8])
+    return setups.InMemory(samples, data.classes)
 
 
 def test_a_transform_that_fails_on_an_image_names_it(learned):
