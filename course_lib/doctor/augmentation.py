@@ -13,7 +13,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.markers import Marker, Trial
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.samples import number_of_classes, pictures
+from course_lib.doctor.samples import as_rgb, number_of_classes, pictures
 
 CHAPTER = 2
 USUAL_SIZE = 500, 375  # of a picture of VOC
@@ -24,12 +24,7 @@ def marked(patient: Patient) -> list[Trial]:
     """What the patient's transform makes of pictures with markers, of a size that its data has."""
 
     def make() -> list[Trial]:
-        sizes = [USUAL_SIZE]
-        if patient.has("data"):
-            sizes = [tuple(map(int, one.target.size)) for one in pictures(patient)[0]] or sizes
-        width, height = sorted(sizes)[len(sizes) // 2]
-        shrink = min(1.0, LARGEST / max(width, height))
-        size = max(96, round(width * shrink)), max(96, round(height * shrink))
+        size = drawn_size(patient)
         with patient.undisturbed():
             try:
                 return markers.trials(patient.transform, size, number_of_classes(patient))
@@ -38,6 +33,16 @@ def marked(patient: Patient) -> list[Trial]:
                 return []
 
     return patient.remembered("markers", make)
+
+
+def drawn_size(patient: Patient) -> tuple[int, int]:
+    """Width and height of the pictures that are drawn: those of a usual picture of the data, within limits."""
+    sizes = [USUAL_SIZE]
+    if patient.has("data"):
+        sizes = [tuple(map(int, one.target.size)) for one in pictures(patient)[0]] or sizes
+    width, height = sorted(sizes)[len(sizes) // 2]
+    shrink = min(1.0, LARGEST / max(width, height))
+    return max(96, round(width * shrink)), max(96, round(height * shrink))
 
 
 @check("transform")
@@ -57,6 +62,8 @@ def transform_works(patient: Patient) -> Iterator[Finding]:
 def boxes_stay_on_their_objects(patient: Patient) -> Iterator[Finding]:
     """Does the transform do to the boxes what it does to the picture?"""
     trials = marked(patient)
+    if wraps(patient):  # markers are not found where colours are torn
+        return
     placed, lost = beside(trials)
     if torn(trials):
         yield fault(
@@ -137,7 +144,7 @@ def loosely(placed: Sequence[tuple[Trial, np.ndarray]]) -> Iterator[Finding]:
 def labels_stay_with_their_boxes(patient: Patient) -> Iterator[Finding]:
     """Has every box after the transform the label of the object that it is on?"""
     trials = marked(patient)
-    if torn(trials):
+    if torn(trials) or wraps(patient):
         return
     told = sum(len(trial.labels) != len(trial.boxes) for trial in trials)
     if told:
@@ -193,7 +200,17 @@ def colour_order(pairs: Sequence[tuple[Trial, Marker, int]]) -> dict[str, str] |
 
 @check("transform")
 def colours_stay(patient: Patient) -> Iterator[Finding]:
-    """Does the transform leave red red and blue blue?"""
+    """Does the transform leave red red and blue blue, and what is smooth smooth?"""
+    if wraps(patient):
+        yield fault(
+            f"the transform makes black of white: in {wraps(patient)} of {RAMPS} smooth grey pictures neighbouring "
+            "pixels are about 0 and 255",
+            "bright parts turn dark, or dark ones bright, with edges where there are none: uint8 has wrapped round at "
+            "256, as 250 + 20 is 14",
+            "compute in float or int16, clip to 0..255, and only then go back to uint8; cv2.add does so itself",
+            CHAPTER,
+        )
+        return
     pairs = [
         (trial, marker, label)
         for trial in marked(patient)
@@ -213,6 +230,57 @@ def colours_stay(patient: Patient) -> Iterator[Finding]:
         )
 
 
+RAMPS, FEW_PIXELS = 24, 96
+
+
+def wraps(patient: Patient) -> int:
+    """In how many smooth grey pictures the transform makes jumps from white to black, as numbers that wrap round do."""
+
+    def make() -> int:
+        if not marked(patient):
+            return 0
+        transform = patient.transform
+        with suppress(Exception):  # what cannot be copied is used as it is
+            transform = deepcopy(transform)
+        with patient.undisturbed():
+            size = drawn_size(patient)
+            return sum(has_wrapped(shaded(transform, size, number)) for number in range(RAMPS))
+
+    return patient.remembered("wraps", make)
+
+
+def shaded(transform: Any, size: tuple[int, int], number: int) -> np.ndarray | None:
+    """What a transform makes of a picture that goes from dark to bright grey; it ends clear of 0 and 255."""
+    width, height = size
+    _, target = markers.drawn(size, [1, 1, 1], np.random.default_rng(number))
+    row = np.linspace(12 + number % 6, 243 - number % 5, width).round().astype(np.uint8)
+    if hasattr(transform, "seed"):
+        transform.seed(number)
+    return as_rgb(np.asarray(transform(np.tile(row[:, None], (height, 1, 3)), target)[0]))
+
+
+def has_wrapped(image: np.ndarray | None) -> bool:
+    """Whether most jumps from bright to dark go on smoothly where 255 is followed by 0, and both sides are slopes.
+
+    The border of a fill, an erased part or a grain of noise is a jump too: it goes to one colour, or to another number.
+    """
+    if image is None:
+        return False
+    step = max(1, min(image.shape[:2]) // FEW_PIXELS)
+    few = image[::step, ::step].astype(np.int64)
+    jumps = smooth = 0
+    for axis in (0, 1):
+        line = np.moveaxis(few, axis, 0)
+        before, left, right, after = line[:-6], line[2:-4], line[4:-2], line[6:]
+        far = abs(right - left) > 200
+        slopes = np.stack([left - before, after - right]) * np.sign(left - right)
+        slope = slopes.mean(axis=0)
+        going_on = (slopes > 0).all(axis=0) & (slopes < 25).all(axis=0)
+        going_on &= abs(256 - abs(right - left) - slope) < 4 + slope / 2
+        jumps, smooth = jumps + int(far.sum()), smooth + int((far & going_on).sum())
+    return smooth >= 30 and smooth > 0.4 * jumps
+
+
 @check("transform")
 def objects_are_kept(patient: Patient) -> Iterator[Finding]:
     """Does an object that is still to be seen keep its box?"""
@@ -227,7 +295,7 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
             "look for a filter of sizes in pixels that is given fractions, or for boxes that are left behind",
             CHAPTER,
         )
-    elif len(bare) > 0.1 * len(whole) and not torn(trials):
+    elif len(bare) > 0.1 * len(whole) and not torn(trials) and not wraps(patient):
         yield warning(
             f"after the transform {len(bare)} of {len(whole)} objects that are wholly to be seen have no box any more",
             "they are learned as background",

@@ -50,11 +50,15 @@ class Bench:
         with torch.no_grad():
             return float(total(dict(self.call(offsets, logits))))
 
-    def slopes(self, offsets: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients for offsets and for logits; zeros where the loss does not depend on them."""
+    def slopes(self, offsets: Tensor, logits: Tensor, other: Matches | None = None) -> tuple[Tensor, Tensor]:
+        """The gradients for offsets and for logits; zeros where the loss does not depend on them.
+
+        Args:
+            other: matches in place of the bench's own, where it is free.
+        """
         leaves = [values.detach().clone().requires_grad_(True) for values in (offsets, logits)]
         with torch.enable_grad():
-            loss = total(dict(self.call(*leaves)))
+            loss = total(dict(self.call(*leaves) if other is None else self.call(*leaves, other)))
             if not loss.requires_grad:
                 return torch.zeros_like(offsets), torch.zeros_like(logits)
             found = torch.autograd.grad(loss, leaves, allow_unused=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from course_lib.doctor.checks import check
 from course_lib.doctor.drawing import Bars
@@ -32,9 +33,30 @@ def found_heads(patient: Patient) -> dict[str, list[str]]:
     finally:
         for parameter, was in learns:
             parameter.requires_grad_(was)
-    strange = {id(p) for found in last.values() for p in found if id(p) not in names}
-    patient.memory["unregistered"] = len(strange)
+    pixels = {id(p) for p in leaves(*outputs) if p.ndim == 4 and not isinstance(p, nn.Parameter)}
+    patient.memory["unregistered"] = [p for p in leaves(*outputs) if id(p) not in {*names, *pixels}]
     return {name: [names[id(p)] for p in found if id(p) in names] for name, found in last.items()}
+
+
+def unregistered(patient: Patient) -> list[Tensor]:
+    """What learns on the way to the outputs and is no parameter of the model: most often layers in a plain list."""
+    last_layers(patient)
+    return patient.memory["unregistered"]
+
+
+def leaves(*results: Tensor) -> list[Tensor]:
+    """The tensors that want gradients and are the beginnings of the graph of some results, each once."""
+    waiting, seen, found = [one.grad_fn for one in results], set(), {}
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            found[id(leaf)] = leaf
+        waiting += [before for before, _ in node.next_functions]
+    return list(found.values())
 
 
 def last_parameters(output: Tensor) -> list[Tensor]:
@@ -348,9 +370,88 @@ def watched(model: nn.Module) -> Iterator[dict[str, bool]]:
             handle.remove()
 
 
+DROPPING = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"}
+MOST_DROPPED = 0.6  # VGG's own is 0.5, and so is nearly everybody's
+
+
+class Dropping(TorchFunctionMode):
+    """Notes each dropout that is at work while this is entered, whether a layer's or a function's.
+
+    Attributes:
+        found: the chance of each, and the shape of what it was given.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[float, tuple[int, ...]]] = []
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        named = kwargs or {}
+        if getattr(function, "__name__", "").rstrip("_") in DROPPING:
+            given = dict(zip(("input", "p", "training"), args, strict=False)) | named
+            if given.get("training", True):
+                self.found.append((float(given.get("p", 0.5)), tuple(given["input"].shape)))
+        return function(*args, **named)
+
+
+@check("batches", "model", "outputs")
+def dropout_leaves_enough(patient: Patient) -> Iterator[Finding]:
+    """Does dropout leave more than it takes?"""
+    if not patient.model.training:
+        patient.model.train()
+    with Dropping() as dropping, torch.no_grad():
+        patient.outputs(patient.first_batches(1)[0])
+    if many := [(p, shape) for p, shape in dropping.found if p > MOST_DROPPED]:
+        named = [
+            name
+            for name, layer in patient.model.named_modules()
+            if isinstance(layer, DROPOUTS) and layer.training and layer.p > MOST_DROPPED
+        ]
+        where = some(named) if named else "on " + some([" x ".join(map(str, shape)) for _, shape in many])
+        most = max(p for p, _ in many)
+        yield warning(
+            f"{len(many)} dropouts take {most:.0%} of what they are given, and leave {1 - most:.0%}: {where}",
+            "what follows sees hardly anything of an image, and learns far less in each step",
+            f"torch's p is the share that is dropped; a keep probability of {most:.2g}, as TensorFlow 1 had it, is "
+            f"p={1 - most:.2g}",
+            5,
+        )
+
+
+@check("batches", "model", "step")
+def frozen_statistics_stay(patient: Patient) -> Iterator[Finding]:
+    """Do batch norms whose statistics are frozen keep them in a step?"""
+    model = patient.model
+    if not model.training:
+        model.train()
+    frozen = {
+        name: (layer.running_mean.clone(), layer.running_var.clone())
+        for name, layer in model.named_modules()
+        if isinstance(layer, NORMS) and not layer.training and layer.running_var is not None
+    }
+    if not frozen:
+        return
+    patient.step(patient.first_batches(1)[0])
+    layers = dict(model.named_modules())
+    moved = [
+        name
+        for name, (mean, variance) in frozen.items()
+        if not (torch.equal(layers[name].running_mean, mean) and torch.equal(layers[name].running_var, variance))
+    ]
+    if moved:
+        yield warning(
+            f"{len(moved)} of {len(frozen)} batch norms that are in evaluation mode before a step have other "
+            f"statistics after it: {some(moved)}",
+            "the step puts them into training mode: frozen layers are given statistics of the new images, and their "
+            "weights stay",
+            "in the loop put the frozen layers into evaluation mode after each model.train(), or override train()",
+            9,
+        )
+
+
 def some(names: list[str], count: int = 3) -> str:
     """Some of many names."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
-CHECKS = (activations, heads_see_one_scale, gradients_reach_all)
+CHECKS = (activations, heads_see_one_scale, gradients_reach_all, dropout_leaves_enough, frozen_statistics_stay)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
-from course_lib.doctor.layers import last_layers, some
+from course_lib.doctor.layers import last_layers, leaves, some, unregistered
 from course_lib.doctor.patient import Patient
 
 
@@ -91,13 +92,7 @@ def parameters_learn(patient: Patient) -> Iterator[Finding]:
     if patient.outputs is not None and patient.batches is not None:
         with patient.undisturbed():
             heads = last_layers(patient)
-        if strange := patient.memory["unregistered"]:
-            yield fault(
-                f"{strange} tensors that the outputs are made of are no parameters of the model",
-                "optimizer, checkpoint and device pass over layers that stand in a plain list or dict",
-                "nn.ModuleList, nn.ModuleDict, nn.Parameter",
-                5,
-            )
+            yield from outside_of_the_model(patient)
     for part, names in heads.items():
         if frozen := [name for name in names if name in still]:
             yield fault(
@@ -137,10 +132,55 @@ def parameters_learn(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def outside_of_the_model(patient: Patient) -> Iterator[Finding]:
+    """Tensors that the outputs are made of, and that the model does not list among its parameters."""
+    strange = unregistered(patient)
+    held = held_by(patient.optimizer)
+    if strange:
+        learned = held is not None and all(id(tensor) in held for tensor in strange)
+        yield (warning if learned else fault)(
+            f"{len(strange)} tensors that the outputs are made of, {shapes(strange)}, are no parameters of the model: "
+            "layers that stand in a plain list or dict are not registered",
+            "checkpoint, device and eval() pass over them, and their batch norms mix the images of a batch for ever"
+            if learned
+            else "optimizer, checkpoint, device, train() and eval() pass over them: they keep their random weights, "
+            "and their batch norms mix the images of a batch in evaluation mode too",
+            "nn.ModuleList or nn.ModuleDict for layers, nn.Parameter for tensors, as attributes of the module",
+            5,
+        )
+
+
+@check("batches", "model", "outputs", "losses", "optimizer")
+def parameters_of_losses_learn(patient: Patient) -> Iterator[Finding]:
+    """Does the optimizer hold what the losses have of parameters of their own?"""
+    known = held_by(patient.optimizer) | {id(p) for p in [*patient.model.parameters(), *unregistered(patient)]}
+    with torch.enable_grad():
+        parts = dict(patient.losses(patient.first_batches(1)[0]))
+    if alone := [p for p in leaves(*parts.values()) if id(p) not in known and isinstance(p, nn.Parameter)]:
+        yield warning(
+            f"{len(alone)} tensors that the losses are made of, {shapes(alone)}, are parameters neither of the model "
+            "nor of the optimizer",
+            "they are meant to learn, and stay as they are",
+            "give the optimizer the parameters of the loss too",
+            9,
+        )
+
+
+def held_by(optimizer: torch.optim.Optimizer | None) -> set[int] | None:
+    """The ids of all tensors that an optimizer steps."""
+    return None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def shapes(tensors: list[Tensor]) -> str:
+    """The shapes of some tensors, kernels first, and how many numbers there are in all."""
+    told = [" x ".join(map(str, t.shape)) or "a number" for t in sorted(tensors, key=lambda t: -t.numel())]
+    return f"{some(told)}, {sum(t.numel() for t in tensors):,} numbers"
+
+
 def accidental(patient: Patient) -> list[str]:
     """What does not learn and was not meant to be frozen."""
     meant = tuple(patient.frozen or ())
     return [n for n, p in patient.model.named_parameters() if not p.requires_grad and not n.startswith(meant)]
 
 
-CHECKS = (weights_are_sound, pretrained_is_there, parameters_learn)
+CHECKS = (weights_are_sound, pretrained_is_there, parameters_learn, parameters_of_losses_learn)

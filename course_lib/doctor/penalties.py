@@ -1,14 +1,15 @@
 """Checks of the loss: what it is at first, and what it rewards, as a function that is given answers of our own."""
 
 from collections.abc import Iterator
-from math import log
+from math import ceil, log
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.doctor.bench import Bench, bench, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
+from course_lib.doctor.layers import some
 from course_lib.doctor.network import answers
 from course_lib.doctor.patient import Patient
 from course_lib.losses import total
@@ -225,8 +226,13 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
     if not len(positive) or not len(negative):
         return
     told = labels[on.positive]
+    pull = pulls(patient, on)
+    untaught = [label for label in pull if pull[label] == 0]
+    if len(untaught) < len(pull):  # these have a check of their own
+        others = ~torch.isin(told, torch.tensor(untaught, device=told.device))
+        positive, told = positive[others], told[others]
     own = positive.gather(1, told[:, None]).squeeze(1)
-    raised = float((own < 0).float().mean())
+    raised = float((own < 0).float().mean()) if len(own) else 1.0
     if raised < 0.9:
         best = positive.argmin(dim=1)
         shift = (best - told)[positive.abs().amax(dim=1) > 0]
@@ -258,7 +264,80 @@ def loss_teaches_classes(patient: Patient) -> Iterator[Finding]:
         )
     yield from hard_negatives(on)
     yield from positives_compete(on)
-    yield from confident_mistakes(on, float(positive.abs().sum()))
+    yield from confident_mistakes(on, float(slope[on.positive].abs().sum()))
+
+
+@check("batches", "model", "outputs", "priors", "losses")
+def loss_teaches_every_class(patient: Patient) -> Iterator[Finding]:
+    """Do objects of every class count, one class about as much as another?"""
+    on = bench(patient)
+    if on is None:
+        return
+    found = pulls(patient, on)
+    if len(found) < 2 or not max(found.values()) > 0:
+        return
+    names = patient.classes if patient.classes is not None and len(patient.classes) == on.classes - 1 else None
+    told = {label: names[label - 1] if names else f"class {label}" for label in found}
+    if idle := [label for label, pull in found.items() if pull == 0]:
+        where = f", label {idle[0]} of 0 to {on.classes - 1}" if len(idle) == 1 else ""
+        yield fault(
+            f"the class loss teaches nothing of {some([told[label] for label in idle], 5)}{where}: with that target "
+            "the logit of the own class gets no gradient",
+            "objects of this class change nothing: it is never named, and its AP stays 0",
+            "ignore_index is a number that is no class, such as -100; no class has the weight 0; the loss takes all "
+            "columns of the logits",
+            7,
+        )
+    usual = float(torch.tensor([pull for pull in found.values() if pull > 0]).quantile(0.5))
+    # A focal loss and weights between 0.2 and 5 leave 0.1 and more.
+    if light := {label: pull / usual for label, pull in found.items() if 0 < pull < LEAST_PULL * usual}:
+        least = min(light, key=light.__getitem__)
+        yield warning(
+            f"objects of {some([told[label] for label in light], 5)} count {light[least]:.2g} times as much as those "
+            "of a usual class",
+            "a class that weighs so little beside the others is hardly taught",
+            "weights of classes that differ by tens at the most: their frequencies' roots, or bounded",
+            7,
+        )
+
+
+LEAST_PULL = 0.01
+
+
+def pulls(patient: Patient, on: Bench) -> dict[int, float]:
+    """How hard the loss raises the own class at positives that are taken for background, by class; 0: not at all.
+
+    All classes are dealt out to the positives, where the loss takes other matches; else there are those of the batch.
+    """
+    return patient.remembered("pulls", lambda: dict(pulled(on)))
+
+
+def pulled(on: Bench) -> Iterator[tuple[int, float]]:
+    logits = 0.1 * on.noise()
+    logits[..., 0] += 3.0
+    places, classes = on.positive.nonzero(as_tuple=True), on.classes - 1
+    count = len(places[0])
+    if not count or not classes:
+        return
+    own: list[Tensor] = []
+    labels: list[Tensor] = []
+    for turn in range(max(2, ceil(classes / count)) if on.free else 1):
+        told = on.told.labels.clone()
+        if on.free:
+            dealt = (turn * count + torch.arange(count, device=told.device)) % classes + 1
+            told[places] = dealt.to(told.dtype)
+        slope = on.slopes(on.told.offsets, logits, on.told._replace(labels=told) if on.free else None)[1]
+        labels.append(told[places])
+        own.append(-slope[places].gather(1, told[places].long()[:, None]).squeeze(1))
+    taught, pull = torch.cat(labels), torch.cat(own).clamp(min=0)
+    for label in taught.unique().tolist():
+        mine = pull[taught == label]
+        if on.free or len(mine) >= SURE_POSITIVES:  # of a loop's own matching not each positive is known
+            mean = float(mine.mean())
+            yield label, mean if mean > 1e-6 * float(pull.max()) else 0.0
+
+
+SURE_POSITIVES = 3
 
 
 def positives_compete(on: Bench) -> Iterator[Finding]:
@@ -436,6 +515,7 @@ CHECKS = (
     loss_rewards_the_right_class,
     loss_teaches_boxes,
     loss_teaches_classes,
+    loss_teaches_every_class,
     loss_balances_background,
     loss_is_normalised,
     loss_survives,

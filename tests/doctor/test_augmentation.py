@@ -1,11 +1,13 @@
 from dataclasses import replace
 
 import albumentations as A
+import cv2
 import pytest
 import torch
 from doctor.planted import SIDE, After, Seeded, centred, cropped, findings, mirrored, size
 
 from course_lib import augment
+from course_lib.doctor import setups
 from course_lib.doctor.patient import Patient
 
 OF_TRANSFORM = (
@@ -93,6 +95,63 @@ def test_what_a_transform_forgets_is_named(learned, named):
     change, check = SPOILT[named]
     found = findings(Patient(data=learned, transform=After(change)), *OF_TRANSFORM)
     assert [one for one, _ in found] == [check] and named in found[0][1]
+
+
+def rounded(values):
+    """As uint8 keeps what is below 0 or above 255."""
+    return values.round().long().remainder(256).to(torch.uint8)
+
+
+def first_channel(image, number):
+    return torch.cat([rounded(image[:1] + 10.0 * (number % 7)), image[1:]])
+
+
+WRAPPED = {
+    "brightness": lambda image, number: image + torch.tensor(20 * (number % 5), dtype=torch.uint8),
+    "darkness": lambda image, number: image - torch.tensor(20 * (number % 5), dtype=torch.uint8),
+    "contrast": lambda image, number: rounded(image * (0.5 + 0.2 * (number % 6))),
+    "contrast around grey": lambda image, number: rounded((image - 128.0) * (0.5 + 0.2 * (number % 6)) + 128),
+    "one channel": first_channel,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_numbers_that_wrap_round_are_named_and_boxes_are_not_blamed(learned, name):
+    change = WRAPPED[name]
+    found = findings(Patient(data=learned, transform=After(lambda i, t, n: (change(i, n), t))), *OF_TRANSFORM)
+    assert [one for one, _ in found] == ["colours-stay"] and "makes black of white" in found[0][1]
+
+
+JUMPS = {
+    "numbers that are cut off": [A.RandomBrightnessContrast(0.5, 0.5, p=1)],
+    "black and white fills": [A.RandomBrightnessContrast(0.5, 0.5, p=1), A.CoarseDropout(fill=255), A.Rotate(20)],
+    "noise": [A.GaussNoise(std_range=(0.2, 0.4), p=1), A.SaltAndPepper(), A.PixelDropout(0.05)],
+    "noise in a hole": [A.CoarseDropout(fill="random", p=1)],
+    "few or opposite numbers": [A.RandomBrightnessContrast(0.3, p=1), A.Posterize((1, 3)), A.Solarize((0.3, 1))],
+    "an edge that continues at the other": [
+        A.RandomBrightnessContrast(0.2),
+        A.Affine(translate_percent=0.3, border_mode=3),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_other_jumps_are_no_numbers_that_wrap_round(name):
+    patient = Patient(transform=augment.Augment([*JUMPS[name], A.Resize(SIDE, SIDE)]))
+    assert findings(patient, "colours-stay") == []
+
+
+def test_smooth_pictures_are_as_large_as_the_data(learned):
+    """A crop that fits the data's pictures is not asked for more than they have, nor for less."""
+    large = in_memory_of_size(learned, (640, 480))
+    transform = augment.Augment([A.RandomCrop(440, 600), A.Resize(SIDE, SIDE)])
+    assert findings(Patient(data=large, transform=transform), "colours-stay", "boxes-stay-on-their-objects") == []
+
+
+def in_memory_of_size(data, size):
+    """The same pictures, enlarged."""
+    samples = tuple((cv2.resize(image, size), replace(target, size=size)) for image, target in data.samples[:8])
+    return setups.InMemory(samples, data.classes)
 
 
 def test_a_transform_that_fails_on_an_image_names_it(learned):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from small_patient import seen_in, small_setup
 from torch import nn
+from torch.nn import functional as F
 
 from course_lib.doctor.layers import CHECKS, last_layers
 
@@ -95,3 +96,124 @@ def test_looking_leaves_the_model_as_it_is(setup):
     assert not any(layer.training for layer in model.modules())
     assert all(parameter.grad is None and not parameter._backward_hooks for parameter in model.parameters())
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.modules())
+
+
+def before_the_heads(drop):
+    def change(model):
+        usual = model.feature_maps
+        model.feature_maps = lambda images: [drop(features, model.training) for features in usual(images)]
+
+    return change
+
+
+def with_layer(layer):
+    def change(model):
+        model.dropped = layer
+        before_the_heads(lambda features, training: layer(features))(model)
+
+    return change
+
+
+def drop_by_name(model):
+    before_the_heads(lambda features, training: torch.dropout(features, 0.8, training))(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_layer(nn.Dropout(0.5)), None),
+        (with_layer(nn.Dropout2d(0.6)), None),
+        (with_layer(nn.Dropout(0.8).eval()), None),
+        (before_the_heads(lambda features, training: F.dropout(features, 0.5, training)), None),
+        (before_the_heads(lambda features, training: F.dropout(features, 0.8, training=False)), None),
+        (lambda model: setattr(model, "forgotten", nn.Dropout(0.9)), None),
+        (with_layer(nn.Dropout(0.8)), "take 80% of what they are given, and leave 20%: dropped"),
+        (with_layer(nn.Dropout2d(0.9)), "take 90%"),
+        (with_layer(nn.AlphaDropout(0.7)), "take 70%"),
+        (before_the_heads(lambda features, training: F.dropout(features, 0.8, training)), "leave 20%: on 8 x"),
+        (before_the_heads(lambda features, training: F.dropout2d(features, p=0.8, training=training)), "take 80%"),
+        (drop_by_name, "take 80%"),
+    ],
+)
+def test_a_dropout_that_takes_more_than_it_leaves_is_named_where_it_is_used(setup, change, words):
+    change(setup.model)
+    findings = seen_in(setup.patient(), "dropout-leaves-enough")
+    assert [one.severity for one in findings] == ["warning"] * (words is not None)
+    assert all(words in one.seen for one in findings)
+
+
+def test_a_dropout_is_looked_at_as_it_is_in_training(setup):
+    with_layer(nn.Dropout(0.8))(setup.model)
+    setup.model.eval()
+    assert len(seen_in(setup.patient(), "dropout-leaves-enough")) == 1
+    assert not setup.model.training and not setup.model.dropped.training
+
+
+def freeze_statistics(model):
+    """Put the trunk's batch norms into evaluation mode."""
+    for layer in model.backbone.modules():
+        layer.training = not isinstance(layer, nn.BatchNorm2d)
+
+
+def kept_frozen(model):
+    """Let the model's own `train` keep them there."""
+    usual = model.train
+
+    def train(mode=True):
+        usual(mode)
+        freeze_statistics(model)
+        return model
+
+    model.train = train
+    freeze_statistics(model)
+
+
+def still(model):
+    """Batch norms that take nothing of a batch into their statistics."""
+    freeze_statistics(model)
+    for layer in model.backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.0
+
+
+def wake(model):
+    model.train()
+
+
+def wake_by_apply(model):
+    model.apply(lambda layer: setattr(layer, "training", True))
+
+
+def wake_one_by_one(model):
+    for layer in model.backbone.modules():
+        nn.Module.train(layer)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "before_step", "count"),
+    [
+        (freeze_statistics, lambda model: None, 0),
+        (lambda model: None, wake, 0),
+        (nn.Module.eval, wake, 0),
+        (kept_frozen, wake, 0),
+        (still, wake, 0),
+        (freeze_statistics, wake, 1),
+        (freeze_statistics, wake_by_apply, 1),
+        (freeze_statistics, wake_one_by_one, 1),
+        (kept_frozen, wake_by_apply, 1),
+    ],
+)
+def test_frozen_statistics_that_a_step_moves_are_named(setup, freeze, before_step, count):
+    freeze(setup.model)
+
+    def make(patient):
+        def step(batch):
+            before_step(patient.model)
+            return patient.usual_step(batch)
+
+        return step
+
+    setup.made_last["step"] = make
+    findings = seen_in(setup.patient(), "frozen-statistics-stay")
+    assert [one.severity for one in findings] == ["warning"] * count
+    assert all("batch norms that are in evaluation mode" in one.seen for one in findings)

@@ -1,5 +1,7 @@
 import pytest
+import torch
 from small_patient import has, known_trunk, seen_in
+from torch import nn
 
 from course_lib import ssd
 from course_lib.doctor.parameters import CHECKS
@@ -96,9 +98,84 @@ def test_frozen_parts_of_which_nothing_is_known_are_a_note_unless_they_are_heads
     assert look(setup, "parameters-learn")[0].severity == "fault"
 
 
-def test_layers_in_a_plain_list_are_named(setup):
-    model = setup.model
-    heads = list(model.conf_heads)
-    del model.conf_heads
-    model.conf_heads = heads
-    has(look(setup, "parameters-learn"), "fault", "are no parameters of the model")
+def hide(name, keep):
+    """Keep a part of the model in a list or dict of Python, where it is not registered."""
+
+    def change(setup):
+        layers = list(getattr(setup.model, name))
+        delattr(setup.model, name)
+        object.__setattr__(setup.model, name, keep(layers))
+
+    return change
+
+
+def hide_one_layer(setup):
+    extra = setup.model.extras[0]
+    setup.model.extras[0] = nn.Identity()
+    usual = setup.model.extras[0].forward
+    setup.model.extras[0].forward = lambda x: extra(usual(x))
+
+
+def scale_by_a_tensor(setup):
+    scale, usual = torch.ones(1, requires_grad=True), setup.model.feature_maps
+    setup.model.feature_maps = lambda images: [features * scale for features in usual(images)]
+
+
+UNREGISTERED = {
+    "heads in a list": (hide("conf_heads", list), 8),
+    "heads in a tuple": (hide("loc_heads", tuple), 8),
+    "extras in a list": (hide("extras", list), 12),
+    "one layer in a closure": (hide_one_layer, 6),
+    "a tensor that is no parameter": (scale_by_a_tensor, 1),
+}
+
+
+@pytest.mark.parametrize("named", UNREGISTERED)
+def test_layers_that_are_not_registered_are_named_alone(setup, named):
+    change, count = UNREGISTERED[named]
+    change(setup)
+    findings = look(setup, "parameters-learn", "outputs-follow-the-image")
+    assert [one.severity for one in findings] == ["fault"]
+    assert f"{count} tensors that the outputs are made of" in findings[0].seen
+    assert "are no parameters of the model" in findings[0].seen and "nn.ModuleList" in findings[0].cure
+
+
+def test_what_the_optimizer_holds_though_the_model_does_not_is_a_warning(setup):
+    extras, usual = list(setup.model.extras), setup.optimizer
+    hide("extras", list)(setup)
+
+    def optimizer(model):
+        made = usual(model)
+        made.add_param_group({"params": [p for extra in extras for p in extra.parameters()]})
+        return made
+
+    setup.optimizer = optimizer
+    assert [one.severity for one in look(setup, "parameters-learn", "outputs-follow-the-image")] == ["warning"]
+
+
+class Weighted:
+    """A loss that learns how much its parts weigh."""
+
+    def __init__(self, usual):
+        self.usual, self.weights = usual, nn.Parameter(torch.zeros(2))
+
+    def __call__(self, offsets, logits, told):
+        parts = self.usual(offsets, logits, told).items()
+        return {name: value * (-w).exp() + w for (name, value), w in zip(parts, self.weights, strict=True)}
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_learned_weights_of_a_loss_belong_into_the_optimizer(setup, held):
+    setup.loss, usual = Weighted(setup.loss), setup.optimizer
+
+    def optimizer(model):
+        made = usual(model)
+        made.add_param_group({"params": [setup.loss.weights]})
+        return made
+
+    if held:
+        setup.optimizer = optimizer
+    findings = look(setup)
+    assert ["made of, 2, 2 numbers" in one.seen and one.severity == "warning" for one in findings] == (
+        [] if held else [True]
+    )

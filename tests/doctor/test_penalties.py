@@ -94,6 +94,9 @@ def positives_ranked_too(offsets, logits, told):
         losses.MultiBoxLoss(class_weights=torch.tensor([1.0, *[0.2, 5.0] * 10])),
         by_costs(partial(cross_entropy, label_smoothing=0.1)),
         by_costs(binary),
+        by_costs(partial(cross_entropy, ignore_index=-1)),
+        losses.MultiBoxLoss(class_weights=torch.tensor([1.0, *[0.2] * 19, 4.0])),
+        losses.MultiBoxLoss(class_weights=torch.tensor([1.0, 0.05, *[1.0] * 19])),
         scaled(lambda told: 3.0),
     ],
 )
@@ -166,6 +169,88 @@ def test_a_focal_loss_is_healthy_where_the_heads_expect_background_and_else_not(
 def test_other_losses_are_named(found, loss, severity, words):
     findings = found(loss)
     assert any(one.severity == severity and words in one.seen for one in findings), findings
+
+
+EVERY_CLASS = "loss-teaches-every-class"
+
+
+def weighted(places, value, others=1.0):
+    weights = torch.full((21,), others)
+    weights[places] = value
+    return losses.MultiBoxLoss(class_weights=weights)
+
+
+def last_forgotten(logits, labels):
+    """A binary cross entropy of all columns but the last."""
+    wanted = F.one_hot(labels, 21)[..., :-1].float()
+    return F.binary_cross_entropy_with_logits(logits[..., :-1], wanted, reduction="none").sum(dim=-1)
+
+
+class Focal(losses.SoftmaxFocalLoss):
+    """A focal loss that leaves out some labels."""
+
+    def __init__(self, *labels):
+        super().__init__()
+        self.labels = torch.tensor(labels)
+
+    def __call__(self, offsets, logits, told):
+        left = torch.isin(told.labels, self.labels)[..., None]
+        return super().__call__(offsets, torch.where(left, logits.detach(), logits), told)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (by_costs(partial(cross_entropy, ignore_index=20)), "nothing of tvmonitor, label 20"),
+        (by_costs(partial(cross_entropy, ignore_index=1)), "nothing of aeroplane, label 1"),
+        (
+            with_conf(lambda logits, told: cross_entropy(logits, told.labels, ignore_index=15)[told.labels > 0].mean()),
+            "nothing of person, label 15",
+        ),
+        (by_costs(last_forgotten), "nothing of tvmonitor, label 20"),
+        (weighted([3, 7], 0.0), "nothing of bird, car"),
+        (weighted(list(range(2, 21)), 0.0), "nothing of bicycle, bird"),
+        (Focal(20), "nothing of tvmonitor"),
+    ],
+)
+def test_classes_whose_objects_cost_nothing_are_named_once(setup, monkeypatch, loss, words):
+    monkeypatch.setattr(setup, "loss", loss)
+    findings = seen_in(setup.patient(), EVERY_CLASS, "loss-teaches-classes")
+    assert [one.severity for one in findings if one.check == EVERY_CLASS] == ["fault"]
+    assert any(words in one.seen for one in findings), findings
+    assert not any("gradient raises" in one.seen for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("loss", "count"),
+    [
+        (weighted([5], 1e-3), 1),
+        (weighted([5], 0.02), 0),
+        (weighted([0], 1e-3), 0),
+        (multibox, 0),
+        (losses.FocalLoss(), 0),
+        (losses.SoftmaxFocalLoss(), 0),
+    ],
+)
+def test_a_class_that_hardly_counts_is_a_warning(setup, monkeypatch, loss, count):
+    monkeypatch.setattr(setup, "loss", loss)
+    findings = seen_in(setup.patient(), EVERY_CLASS)
+    assert ["objects of bottle count" in one.seen and one.severity for one in findings] == ["warning"] * count
+
+
+@pytest.mark.parametrize("ignored", [-100, 20, 15])
+def test_inside_a_loop_classes_of_the_batch_alone_are_judged(setup, ignored):
+    usual = setup.patient()
+    seen = usual.matches(usual.first_batches(1)[0]).labels
+
+    def losses_of(batch):
+        offsets, logits = usual.outputs(batch)
+        told = usual.matches(batch)
+        return with_classes(offsets, told, cross_entropy(logits, told.labels, ignore_index=ignored))
+
+    parts = {name: getattr(usual, name) for name in ("model", "priors", "batches", "classes", "match")}
+    findings = seen_in(Patient(losses=losses_of, **parts), EVERY_CLASS)
+    assert len(findings) == (int((seen == ignored).sum()) > 10)
 
 
 @pytest.mark.parametrize(("twice", "healthy"), [(False, True), (True, False)])
