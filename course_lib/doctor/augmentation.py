@@ -102,7 +102,16 @@ def torn(trials: Sequence[Trial]) -> bool:
 
 
 def can_be_judged(trial: Trial, box: np.ndarray) -> bool:
-    """Whether a box on no marker says something: not where the marker is too small, or cut to a sliver, to be found."""
+    """Whether a box on no marker says something.
+
+    It does not where the marker is too small, or cut to a sliver, to be found; nor where a marker has lost its colour,
+    and other boxes of the picture lie right.
+    """
+    tight = any(
+        m.found is not None and markers.iou(other, m.found) > 0.8 for other in trial.boxes for m in trial.markers
+    )
+    if tight and any(marker.found is None for marker in trial.markers):
+        return False
     overlapping = [m for m in trial.markers if m.found is not None and markers.iou(box, m.found) > 0.1]
     small = any(marker.side < markers.LEAST for marker in overlapping)
     return not small and len(trial.visible()) == sum(m.found is not None for m in trial.markers)

@@ -259,7 +259,7 @@ def held_out_images_are_alike(patient: Patient) -> Iterator[Finding]:
     """Have images that are learned from as many objects as those that are measured on?"""
     counts = [objects(patient, part).per_image for part in ("data", "held_out")]
     learned, measured = (one[one > 0].double() for one in counts)
-    if len(learned) < 30 or len(measured) < 30:
+    if len(learned) < 20 or len(measured) < 20:
         return
     a, b = float(learned.mean()), float(measured.mean())
     error = float(learned.var() / len(learned) + measured.var() / len(measured)) ** 0.5

@@ -20,6 +20,7 @@ from course_lib.voc import Target
 COLOURS = {"red": (225, 45, 45), "green": (45, 195, 70), "blue": (55, 75, 230)}
 TRIALS = 24
 LEAST = 12  # pixels of side that a rectangle must have in the end to be told apart from the blur of its edges
+RECOLOURED = 45  # degrees of hue from the colour that was drawn, beyond which none is told from another
 SEEN = 0.5  # IoU at least of a box and the rectangle that it is on: blur and a cut corner leave more
 
 
@@ -111,6 +112,8 @@ def extents(image: np.ndarray) -> dict[str, tuple[np.ndarray, bool, float]]:
     found = {}
     for place, name in enumerate(COLOURS):
         mask = ((nearest == place) & (chroma > 0.6 * strongest)).astype(np.uint8)
+        if mask.any() and float(np.median(away[place][mask > 0])) > RECOLOURED:
+            return {}
         count, _, parts, _ = cv2.connectedComponentsWithStats(mask)
         if count < 2:
             continue

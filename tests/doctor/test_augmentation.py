@@ -35,6 +35,26 @@ KEPT = {
 }
 
 
+RECOLOURED = {
+    "inverted": A.InvertImg(p=0.5),
+    "solarised": A.Solarize(p=0.5),
+    "another hue": A.HueSaturationValue(50, 90, 90, p=1),
+    "grey at times": A.ToGray(p=0.5),
+    "equalised": A.Equalize(p=0.5),
+}
+
+
+@pytest.mark.parametrize("name", RECOLOURED)
+def test_colours_that_change_much_are_no_boxes_that_are_beside_their_objects(learned, name):
+    for geometry, seen in ((A.HorizontalFlip(p=0.5), False), (None, True)):
+        steps = [A.Resize(96, 96), RECOLOURED[name], *([geometry] if geometry else [])]
+        transform = augment.Augment(steps)
+        if geometry is None:  # and a fault in the boxes is seen all the same, in the pictures that keep their colours
+            transform = setups.Then(transform, lambda im, t: (im.flip(-1), t))
+        found = findings(Patient(data=learned, transform=transform), "boxes-stay-on-their-objects")
+        assert not found if not seen else (found or name == "another hue"), found
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_a_transform_that_treats_boxes_as_part_of_the_picture_is_healthy(learned, name):
     assert findings(Patient(data=learned, transform=KEPT[name]), *OF_TRANSFORM) == []
