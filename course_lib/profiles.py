@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from course_lib import augment, download, emoji_voc, evaluation, files, losses, machine, priors, runs, ssd, weights
 from course_lib.detect import Detections
-from course_lib.doctor import setups
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
 from course_lib.recipes import PHOTOS, Recipe
@@ -357,7 +356,7 @@ def nano() -> Profile:
         cpu(),
         name="nano",
         architecture="ssd_nano",
-        recipe=setups.RECIPE,
+        recipe=recipes.NANO,
         pretraining_steps=0,
         record=None,
         backbone_weights=RECORD,

@@ -161,3 +161,15 @@ PHOTOS = Recipe(
     frozen_blocks=6,  # the stem and the residuals down to stride 8: edges and textures, on the largest maps
     frozen_statistics=True,
 )
+
+# The doctor's small training: EmojiVOC at 96 pixels on the recorded detector's trunk.
+NANO = Recipe(
+    epochs=6,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=5e-3,
+    backbone_factor=0.4,
+    warmup_steps=20,
+    frozen_blocks=2,
+    match_iou=0.4,
+)

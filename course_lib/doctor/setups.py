@@ -8,22 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib import augment, losses, schedules, ssd, training, voc
+from course_lib import augment, losses, recipes, schedules, ssd, training, voc
 from course_lib.doctor.patient import Patient
 from course_lib.matching import match
-from course_lib.recipes import Recipe
 
 STEPS = 200
-RECIPE = Recipe(
-    epochs=6,
-    batch_size=16,
-    optimizer="adamw",
-    learning_rate=5e-3,
-    backbone_factor=0.4,
-    warmup_steps=20,
-    frozen_blocks=2,
-    match_iou=0.4,
-)
+RECIPE = recipes.NANO
 
 
 usual_match = partial(match, iou_threshold=RECIPE.match_iou)
