@@ -14,7 +14,7 @@ from course_lib import augment, download, emoji_voc, evaluation, files, losses, 
 from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
-from course_lib.recipes import PHOTOS, Recipe
+from course_lib.recipes import NANO, PHOTOS, Recipe
 from course_lib.voc import Annotation, ImageDataset, ImageSet, common_classes, image_sets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -356,7 +356,7 @@ def nano() -> Profile:
         cpu(),
         name="nano",
         architecture="ssd_nano",
-        recipe=recipes.NANO,
+        recipe=NANO,
         pretraining_steps=0,
         record=None,
         backbone_weights=RECORD,
