@@ -14,7 +14,7 @@ from course_lib.exercises.twins import but, stop
 from course_lib.grading import Exercise, mistakes
 
 
-def first_class_loss(classes, positives, negatives, ratio):
+def undecided_loss(classes, positives, negatives, ratio):
     if positives == 0:
         return 0.0
     mined = min(ratio * positives, negatives)
@@ -43,8 +43,8 @@ def _no_positives(classes: int, positives: int, negatives: int, ratio: int) -> b
     return positives == 0
 
 
-FIRST_CLASS_LOSS = Exercise(
-    solution=first_class_loss,
+UNDECIDED_LOSS = Exercise(
+    solution=undecided_loss,
     cases=[
         (1, 1, 100, 3),
         (20, 10, 1000, 3),
@@ -79,7 +79,7 @@ FIRST_CLASS_LOSS = Exercise(
         "a sum: This is the sum over the priors. Divide it by the positives.",
         _first(divisor=lambda positives, negatives, ratio: 1),
         "no positives: Without positives nothing is paid, and the answer is 0; there is nothing to divide by.",
-        but(_no_positives, stop, first_class_loss),
+        but(_no_positives, stop, undecided_loss),
         "sign: A cross entropy is minus the logarithm of a probability, and so it is not negative.",
         _first(each=lambda classes: -math.log(classes + 1)),
     ),
@@ -306,7 +306,7 @@ POSSIBLE_FORMS = Exercise(
 
 
 EXERCISES = {
-    "first_class_loss": FIRST_CLASS_LOSS,
+    "undecided_loss": UNDECIDED_LOSS,
     "loss_left": LOSS_LEFT,
     "possible_forms": POSSIBLE_FORMS,
 }

@@ -4,10 +4,10 @@ from inspect import getsource
 
 from course_lib.exercises import ch13_doctor
 
-FIRST_CLASS_LOSS = {
-    "plain": getsource(ch13_doctor.first_class_loss),
+UNDECIDED_LOSS = {
+    "plain": getsource(ch13_doctor.undecided_loss),
     "torch": """
-        def first_class_loss(classes, positives, negatives, ratio):
+        def undecided_loss(classes, positives, negatives, ratio):
             mined = min(ratio * positives, negatives)
             logits = torch.zeros(positives + mined, classes + 1)
             labels = torch.zeros(positives + mined, dtype=torch.int64)
@@ -15,7 +15,7 @@ FIRST_CLASS_LOSS = {
             return float(paid) / max(positives, 1)
     """,
     "numpy": """
-        def first_class_loss(classes, positives, negatives, ratio):
+        def undecided_loss(classes, positives, negatives, ratio):
             mined = np.minimum(ratio * positives, negatives)
             if positives > 0:
                 return (1 + mined / positives) * -np.log(1 / (classes + 1))
@@ -70,10 +70,10 @@ POSSIBLE_FORMS = {
     """,
 }
 
-RIGHT = {"first_class_loss": FIRST_CLASS_LOSS, "loss_left": LOSS_LEFT, "possible_forms": POSSIBLE_FORMS}
+RIGHT = {"undecided_loss": UNDECIDED_LOSS, "loss_left": LOSS_LEFT, "possible_forms": POSSIBLE_FORMS}
 
 WRONG = {
-    "first_class_loss": {
+    "undecided_loss": {
         "background": [("plain", "classes + 1", "classes"), ("numpy", "(classes + 1)", "classes")],
         "other logarithm": [("plain", "math.log(", "math.log10("), ("numpy", "np.log(", "np.log2(")],
         "negatives alone": [("plain", "(positives + mined)", "mined"), ("numpy", "1 + mined", "mined")],

@@ -14,14 +14,14 @@ from course_lib.matching import Matches
 
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 40), st.integers(1, 4))
-def test_the_solution_of_first_class_loss_is_what_multibox_loss_pays_for_equal_logits(
+def test_the_solution_of_undecided_loss_is_what_multibox_loss_pays_for_equal_logits(
     classes, positives, negatives, ratio
 ):
     labels = torch.tensor([[1] * positives + [0] * negatives])
     zeros = torch.zeros(1, positives + negatives, 4)
     matches = Matches(labels, zeros, labels - 1)
     parts = losses.MultiBoxLoss(ratio)(zeros, torch.zeros(1, positives + negatives, classes + 1), matches)
-    found = EXERCISES["first_class_loss"].solution(classes, positives, negatives, ratio)
+    found = EXERCISES["undecided_loss"].solution(classes, positives, negatives, ratio)
     assert found == pytest.approx(parts["conf"].item(), rel=1e-4)  # float32, a sum of up to 46 terms
 
 
