@@ -1,4 +1,4 @@
-"""The gap between what is learned and what holds: AP by class on images learned from, and on images that were not."""
+"""What a trained model says of the data: AP by class on images learned from and on others, and objects unannotated."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from course_lib import voc
+from course_lib.boxes import box_iou
 from course_lib.detect import Detections
 from course_lib.doctor import box_forms
 from course_lib.doctor.checks import check
-from course_lib.doctor.drawing import Bars
+from course_lib.doctor.drawing import Bars, boxes_in
 from course_lib.doctor.findings import Finding, note, warning
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.samples import WHERE, Picture, as_rgb, objects, pictures, training_size
@@ -55,7 +56,7 @@ def gaps(patient: Patient) -> list[Gap]:
     found, truth = {}, {}
     for part in WHERE:
         seen = pictures(patient, part)[0]
-        found[part], truth[part] = detected(patient, seen, untrained_too=part == "held_out"), [p.target for p in seen]
+        found[part], truth[part] = detected(patient, part), [p.target for p in seen]
         if not found[part]:
             return []
     ap = {part: evaluate_voc(found[part], truth[part], classes=patient.classes).ap for part in WHERE}
@@ -67,8 +68,14 @@ def gaps(patient: Patient) -> list[Gap]:
     return rows
 
 
-def detected(patient: Patient, seen: Sequence[Picture], untrained_too: bool) -> list[Detections]:
-    """What the patient finds in some pictures; nothing where it cannot be asked, or finds next to nothing."""
+def detected(patient: Patient, part: str) -> list[Detections]:
+    """What the patient finds in pictures of some data; nothing where it cannot be asked, or finds next to nothing."""
+    untrained_too, seen = part == "held_out", pictures(patient, part)[0]
+    return patient.remembered(f"detections in {part}", lambda: found_in(patient, seen, untrained_too))
+
+
+def found_in(patient: Patient, seen: Sequence[Picture], untrained_too: bool) -> list[Detections]:
+    """See `detected`; the first images tell whether the model is trained."""
     found: list[Detections] = []
     for start in range(0, len(seen), SIZE):
         part = seen[start : start + SIZE]
@@ -167,4 +174,39 @@ def bars(rows: Sequence[Gap]) -> Bars:
     return Bars(tuple(names), tuple(values), "AP at an IoU of 0.5")
 
 
-CHECKS = (classes_hold_on_held_out_images,)
+@check("data", "classes", "model", "detect", "read")
+def sure_detections_are_annotated(patient: Patient) -> Iterator[Finding]:
+    """Does a trained model see objects that nobody annotated?"""
+    if box_forms.wrong_form(objects(patient), training_size(patient)) is not None:
+        return
+    found: list[Detections] = []
+    with suppress(Exception):  # what cannot be detected is told by the checks of modes
+        found = detected(patient, "data")
+    missing = []  # score, picture, box and label
+    for one, seen in zip(found, pictures(patient)[0], strict=False):
+        if not len(seen.target.labels):
+            continue
+        alone = (box_iou(one.boxes.float(), seen.target.boxes.float()) < 0.1).all(dim=1) & (one.scores >= CERTAIN)
+        missing += [
+            (float(one.scores[at]), seen, one.boxes[at], int(one.labels[at]))
+            for at in alone.nonzero().flatten().tolist()
+        ]
+    if len(missing) < 3:
+        return
+    score, seen, box, label = max(missing, key=lambda row: row[0])
+    annotated = sum(len(one.target.labels) for one in pictures(patient)[0])
+    none = torch.zeros(len(seen.target.labels), dtype=torch.int64)
+    yield note(
+        f"{len(missing)} detections with a score of {CERTAIN} and more lie on no annotated object, beside {annotated} "
+        f"that are annotated in {len(found)} images: the surest, {patient.classes[label - 1]} {score:.2f}, in image "
+        f"{seen.target.image_id}",
+        "if these are objects that nobody annotated, each is learned as background, and counts as false when found",
+        "look at some of them; annotate what is there, or mark it as difficult",
+        1,
+        boxes_in(seen.image, seen.target.boxes, none, box[None]),
+    )
+
+
+CERTAIN = 0.9
+
+CHECKS = (classes_hold_on_held_out_images, sure_detections_are_annotated)

@@ -92,3 +92,25 @@ def test_the_recorded_detector_keeps_each_class(learned, held_out):
     setup = setups.healthy(learned, held_out)
     setup.adopt(weights.load(profiles.RECORD))
     assert not examine(setup.patient(), only=[CHECK]).of("fault", "warning")
+
+
+@pytest.mark.parametrize(("forgotten", "sure", "found"), [((), True, False), ((2,), True, True), ((2,), False, False)])
+def test_objects_that_a_trained_model_is_sure_of_and_nobody_annotated_are_noted(forgotten, sure, found):
+    """The model knows all three objects of an image; those of some label have been left out of the annotations."""
+    whole = data(LEARNED)
+    known = whole.samples[0][1]
+    kept = torch.tensor([int(label) not in forgotten for label in known.labels])
+    target = replace(known, boxes=known.boxes[kept], labels=known.labels[kept], difficult=known.difficult[kept])
+    samples = tuple((image, replace(target, image_id=one.image_id)) for image, one in whole.samples)
+
+    def detect(batch):
+        scores = torch.tensor([1.0, 1.0 if sure else 0.5, 1.0])
+        return [Detections(known.boxes, scores, known.labels) for _ in batch.images]
+
+    learned = setups.InMemory(samples, CLASSES)
+    report = examine(patient(None, data=learned, detect=detect), only=["sure-detections-are-annotated"])
+    assert bool(report.findings) == found, report
+    if found:
+        (finding,) = report.findings
+        assert finding.severity == "note" and "20 detections" in finding.seen and "cat 1.00" in finding.seen
+        assert drawing.as_png(finding.picture).startswith(b"\x89PNG")
