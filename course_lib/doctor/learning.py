@@ -400,8 +400,9 @@ def unscale_first(limit: float, clip_norm: float | None) -> str:
         doublings = log2(usual / limit)
         if doublings > 7 and abs(doublings - round(doublings)) < 0.01:
             return (
-                f"the limit was {usual:g} and 2**{round(doublings)} has been taken out of it afterwards: the gradient "
-                "is clipped while it is still scaled; call scaler.unscale_(optimizer) before clip_grad_norm_"
+                f"the gradient is divided by a power of two behind the clip (2**{round(doublings)} if the limit is "
+                f"{usual:g}): it is clipped while it is still scaled; call scaler.unscale_(optimizer) before "
+                "clip_grad_norm_"
             )
     return ""
 

@@ -148,6 +148,8 @@ def trials(transform: Callable, size: tuple[int, int], classes: int | None, coun
             for name, label, box in zip(COLOURS, labels, target.boxes.numpy(), strict=True)
         )
         boxes = np.asarray(told.boxes, dtype=np.float64).reshape(-1, 4)
+        if len(boxes) > len(target.labels):
+            continue  # other pictures have been mixed in, and their objects are no markers
         labels = tuple(np.asarray(told.labels).reshape(-1).tolist())
         made.append(Trial(markers, boxes, labels, rgb.shape[1::-1], drawing.small(rgb)))
     return made

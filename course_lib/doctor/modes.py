@@ -14,7 +14,7 @@ from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import NORMS, flow, some, watched
 from course_lib.doctor.network import answers, changed_images
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.steps import first_steps
+from course_lib.doctor.steps import first_steps, taken
 
 
 def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -44,7 +44,17 @@ def batch_norm_statistics(patient: Patient) -> Iterator[Finding]:
             cure,
             3,
         )
-    if patient.pretrained is None or fed:
+    standing = {name: layer for name, layer in layers.items() if patient.model.training and not layer.training}
+    none = [name for name, layer in standing.items() if counted[name] == 0 and of_nothing(layer)]
+    if none:
+        yield fault(
+            f"{len(none)} of {len(standing)} batch norms that stay in evaluation mode have statistics of 0 and 1, as "
+            f"they are made: {some(none)}",
+            f"they were never taken nor loaded: {why}",
+            "load running_mean and running_var too (state_dict, and not named_parameters), or let these layers learn",
+            3,
+        )
+    if patient.pretrained is None or fed or none:
         return
     touched = []
     for name, layer in layers.items():
@@ -311,6 +321,33 @@ def detected(patient: Patient, batch: Any, offsets: Tensor, logits: Tensor) -> l
     return found if times == [1] and len(found) == len(logits) else None
 
 
+def of_nothing(layer: nn.Module) -> bool:
+    """Whether batch norm's statistics are those that it is made with."""
+    return bool((layer.running_mean == 0).all() and (layer.running_var == 1).all()) and len(layer.running_var) > 1
+
+
+@check("batches", "model", "optimizer", "step", "detect")
+def detection_follows_training(patient: Patient) -> Iterator[Finding]:
+    """Does detection give other numbers once the network has been trained?"""
+    batch = patient.first_batches(1)[0]
+    before = patient.detect(batch)
+    if not any(len(one.scores) for one in before) or not first_steps(patient).moved:
+        return
+    taken(patient, 2)
+    after = patient.detect(batch)
+    same = all(
+        a.scores.shape == b.scores.shape and torch.equal(a.scores, b.scores) and torch.equal(a.boxes, b.boxes)
+        for a, b in zip(before, after, strict=True)
+    )
+    if same:
+        yield fault(
+            "two steps change the network's weights, and no box or score of what is detected",
+            "what is measured is another network: a copy from before the training, or an average that nobody updates",
+            "detect with the network that is trained, or update its copy behind every step",
+            10,
+        )
+
+
 @check("batches", "model", "outputs", "priors", "detect")
 def classes_keep_their_boxes(patient: Patient) -> Iterator[Finding]:
     """Do two objects of different classes in one place both stay?"""
@@ -428,6 +465,7 @@ CHECKS = (
     step_trains,
     detect_evaluates,
     detection_sees_the_same_pixels,
+    detection_follows_training,
     detections_undo_the_match,
     classes_keep_their_boxes,
     detects_the_surest,

@@ -4,7 +4,6 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -238,14 +237,14 @@ def judged(rates: list[float], planned_steps: int | None) -> Iterator[Finding]:
         )
     if steps < planned_steps or steps < 20:
         return
-    low = [rate < 0.05 * peak for rate in rates]
-    rises = sum(before and not now for before, now in pairwise(low))
+    rises = waves(rates)
     # Restarts that are meant are few: four triangles, three to five cosines.
     if rises > 6:
         yield warning(
-            f"the rate falls to nearly 0 and rises again {rises} times in {steps} steps, every {steps // rises}",
+            f"the rate falls to a third or less and rises again {rises} times in {steps} steps, every {steps // rises}",
             "each rise throws away what was settled, and the training ends wherever the wave stands",
-            "give the schedule its length in steps where its `step` is called each step",
+            "give the schedule its length in steps where its `step` is called each step, and count steps over the "
+            "whole training, not within the epoch",
             9,
         )
     top = rates.index(peak)
@@ -256,6 +255,20 @@ def judged(rates: list[float], planned_steps: int | None) -> Iterator[Finding]:
             "a warmup of 1 to 10 % of the steps, then a decay",
             9,
         )
+
+
+def waves(rates: list[float]) -> int:
+    """How often the rate falls to a third of what it was and then rises threefold."""
+    count, high, low = 0, rates[0], None
+    for rate in rates:
+        if low is None:  # on the way down
+            high = max(high, rate)
+            low = rate if rate < high / 3 else None
+        else:
+            low = min(low, rate)
+            if rate > 3 * low and rate > high / 10:
+                count, high, low = count + 1, rate, None
+    return count
 
 
 CHECKS = (optimizer_holds_all, decay_spares_norms, rates_teach, schedule_teaches)

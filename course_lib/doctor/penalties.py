@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from math import ceil, log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from course_lib.batches import Batch
 from course_lib.doctor.bench import Bench, bench, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import some
 from course_lib.doctor.network import answers
 from course_lib.doctor.patient import Patient
+from course_lib.doctor.trial import images_of
 from course_lib.losses import total
 from course_lib.matching import Matches
 
@@ -510,6 +513,37 @@ def loss_survives(patient: Patient) -> Iterator[Finding]:
         )
 
 
+@check("batches", "losses")
+def loss_ignores_the_order(patient: Patient) -> Iterator[Finding]:
+    """Does the loss stay the same when the images of a batch come in another order?"""
+    batch = patient.first_batches(1)[0]
+    turned = in_reverse(batch)
+    if turned is None:
+        return
+    with torch.no_grad():
+        usual, again, other = (float(total(dict(patient.losses(one)))) for one in (batch, batch, turned))
+    chance = abs(again - usual)  # dropout, and whatever else is drawn
+    if abs(other - usual) > 0.03 * abs(usual) + 3 * chance:
+        yield warning(
+            f"the loss of a batch is {usual:.4g}, and {other:.4g} with its images in reverse order",
+            "one image decides for all: what one teaches is multiplied by what another has",
+            "look for a number of one image that is used for the whole batch, such as the positives of the last one "
+            "in a loop",
+            7,
+        )
+
+
+def in_reverse(batch: Any) -> Any:
+    """A batch with its images in reverse order; None where it is not of one image a row."""
+    if isinstance(batch, Batch):
+        return images_of(batch, torch.arange(len(batch.images)).flip(0))
+    if not isinstance(batch, list | tuple) or len({len(part) for part in batch if hasattr(part, "__len__")}) != 1:
+        return None
+    if not all(isinstance(part, list | tuple | Tensor) for part in batch) or len(batch[0]) < 2:
+        return None
+    return type(batch)(part.flip(0) if isinstance(part, Tensor) else type(part)(part[::-1]) for part in batch)
+
+
 CHECKS = (
     first_loss,
     loss_rewards_the_right_class,
@@ -519,4 +553,5 @@ CHECKS = (
     loss_balances_background,
     loss_is_normalised,
     loss_survives,
+    loss_ignores_the_order,
 )

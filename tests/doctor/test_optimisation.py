@@ -1,3 +1,4 @@
+import math
 from copy import deepcopy
 from functools import partial
 
@@ -144,3 +145,18 @@ def test_what_is_not_there_is_not_examined():
 def test_an_eps_that_is_larger_than_gradients_is_named(setup, eps, found):
     setup.optimizer = lambda model: torch.optim.AdamW(model.parameters(), lr=1e-3, eps=eps)
     assert any("eps is" in one.seen for one in look(setup, "rates-teach")) == found
+
+
+@pytest.mark.parametrize(
+    ("factor", "found"),
+    [
+        (lambda step: min(1.0, (step % 6 + 1) / 20), True),  # a warmup that begins anew in each epoch
+        (lambda step: 0.1 ** (step % 10), True),
+        (lambda step: 1 + (step // 50) % 2, False),
+        (lambda step: 0.5 * (1 + math.cos(math.pi * (step % 50) / 50)) + 0.01, False),  # four warm restarts
+        (lambda step: min(1.0, (step + 1) / 20) * 0.97**step, False),
+    ],
+)
+def test_a_rate_that_falls_and_rises_all_the_time_is_named(setup, factor, found):
+    setup.schedule = lambda optimizer: LambdaLR(optimizer, factor)
+    assert any("and rises again" in one.seen for one in look(setup, "schedule-teaches")) == found

@@ -2,12 +2,12 @@ from functools import partial
 
 import pytest
 import torch
-from small_patient import seen_in, small_setup
+from small_patient import has, seen_in, small_setup
 from torch.nn import functional as F
 
 from course_lib import losses
 from course_lib.doctor import Patient
-from course_lib.doctor.penalties import CHECKS
+from course_lib.doctor.penalties import CHECKS, in_reverse
 
 NAMES = [one.name for one in CHECKS]
 
@@ -267,3 +267,25 @@ def test_a_loss_inside_a_loop_is_examined_through_the_network(setup, twice, heal
     )
     findings = seen_in(hidden, *NAMES)
     assert [one for one in findings if one.severity != "note"] == [] if healthy else "made twice" in findings[0].seen
+
+
+class OfTheLast(losses.MultiBoxLoss):
+    """The positives of the last image divide the sum of all."""
+
+    def __call__(self, offsets, logits, matches):
+        parts = super().__call__(offsets, logits, matches)
+        positives = (matches.labels > 0).sum(dim=1)
+        return {name: value * positives.sum() / positives[-1].clamp(min=1) for name, value in parts.items()}
+
+
+def test_a_loss_in_which_the_last_image_decides_is_named(setup, monkeypatch):
+    assert seen_in(setup.patient(), "loss-ignores-the-order") == []
+    monkeypatch.setattr(setup, "loss", OfTheLast())
+    has(seen_in(setup.patient(), "loss-ignores-the-order"), "warning", "with its images in reverse order")
+
+
+def test_batches_of_other_forms_are_turned_round():
+    images, boxes = torch.arange(3), [[1], [2], [3]]
+    turned = in_reverse((images, boxes))
+    assert turned[0].tolist() == [2, 1, 0] and turned[1] == [[3], [2], [1]]
+    assert in_reverse((images, [1])) is None and in_reverse(images) is None and in_reverse(([1], [2])) is None
