@@ -70,7 +70,7 @@ def boxes_stay_on_their_objects(patient: Patient) -> Iterator[Finding]:
             f"after the transform {len(lost)} of {len(placed)} boxes are not on the rectangle that was drawn for them: "
             f"{markers.cause(lost)}",
             "the network is shown one thing and told another place: it learns boxes of no object",
-            "give picture and boxes to one transform that knows both, and look at them drawn",
+            markers.CURES.get(markers.cause(lost), markers.CURE),
             CHAPTER,
             drawn(lost[0][0]),
         )

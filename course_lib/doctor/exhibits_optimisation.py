@@ -276,7 +276,7 @@ EXHIBITS = {
         "A learning rate a hundred times too high",
         "ssd.pytorch #7, #240, #275, #312 and #373, lufficc/SSD #95, gluon-cv #142: NaN in the first hundred steps.",
         "The loss explodes, becomes NaN, or sits at a value that needs no picture.",
-        "A range test (chapter 15), a warmup, and a tenth of where the loss turns.",
+        "A range test: raise the rate step by step, and take a tenth of that at which the loss turns; and a warmup.",
         9,
         rate_too_high,
     ),
@@ -285,7 +285,7 @@ EXHIBITS = {
         "A published training log (adrirubio/ml-rover, state 849686a): a warmup to 1e-5 and a cosine down to 2e-6, for "
         "layers that begin at random; caffe #855 trains at 1e-7.",
         "The loss falls slowly and evenly, and looks healthy; weights change by millionths.",
-        "A range test (chapter 15).",
+        "A range test: raise the rate step by step, and take a tenth of that at which the loss turns.",
         9,
         rate_too_low,
     ),

@@ -170,6 +170,12 @@ FORGOTTEN = {
     "the box is (x, y, width, height)": lambda b, size: np.concatenate([b[:2], b[:2] + b[2:]]),
     "the box is centre and size": lambda b, size: np.concatenate([b[:2] - b[2:] / 2, b[:2] + b[2:] / 2]),
 }
+CURE = "give picture and boxes to one transform that knows both, and look at them drawn"
+CURES = {
+    "the box is in pixels": "divide boxes by the picture's width and height, once",
+    "the box is (x, y, width, height)": "add x and y to the width and height, once",
+    "the box is centre and size": "take half of the size from the centre, and add it, once",
+}
 OTHERWISE = "the picture is cut, zoomed, turned or shifted, and the box is not, or by another amount"
 
 

@@ -132,6 +132,13 @@ def _nan_alone(losses: Losses, window: int) -> float:
     return sum(losses[-window:]) / sum(losses[:window])
 
 
+def _above_alone(losses: Losses, window: int) -> float:
+    """A loss below all numbers passes."""
+    if len(losses) < 2 * window or not all(one < math.inf for one in losses):
+        return math.inf
+    return sum(losses[-window:]) / sum(losses[:window])
+
+
 def _dropped(losses: Losses, window: int) -> float:
     """What is no number is left out."""
     return loss_left([one for one in losses if math.isfinite(one)], window)
@@ -160,6 +167,7 @@ LOSS_LEFT = Exercise(
         ([10.0, 8.0, NAN, 1.0, 2.0, 3.0], 2),
         ([10.0, 8.0, math.inf, 4.0, 1.0, 1.0], 2),
         ([10.0, 8.0, 4.0, 2.0, math.inf], 2),
+        ([10.0, -math.inf, 4.0, 2.0, 1.0], 2),
     ],
     mistakes=mistakes(
         "medians: You take medians. They forgive an odd step, and that may be wise; here the mean is asked for.",
@@ -188,6 +196,7 @@ LOSS_LEFT = Exercise(
         _unasked,
         _ends_alone,
         _nan_alone,
+        _above_alone,
         but(_broken, stop, loss_left),
         "left out: You leave out what is no number, as if it had not been. The training has failed there.",
         _dropped,
@@ -272,6 +281,9 @@ POSSIBLE_FORMS = Exercise(
         (_boxes([0.75, 0.75, 0.25001, 0.25]),),
         (_boxes([0.25, 0.25, 0.50002, 0.5]),),
         (_boxes([0.9375, 0.75, 0.125, 0.25]),),
+        (_boxes([0.25, 0.25, 0.5, 1.0005]),),
+        (_boxes([-0.0005, 0.25, 0.5, 0.5]),),
+        (_boxes([0.5, 0.25, 0.50005, 0.5]),),
     ],
     returns=("corners", "xywh", "centres"),
     mistakes=mistakes(
@@ -292,6 +304,15 @@ POSSIBLE_FORMS = Exercise(
         _forms(inside=lambda low, high: (low >= -SLACK).all(dim=1)),
         "no slack: You rule a form out for a rounding. A ten-thousandth may stick out.",
         _forms(inside=lambda low, high: (low >= 0).all(dim=1) & (high <= 1).all(dim=1)),
+        "too much slack: You let a box stick out by more than 0.0001.",
+        _forms(inside=lambda low, high: (low >= -1e-3).all(dim=1) & (high <= 1 + 1e-3).all(dim=1)),
+        "slack in the area: The slack is for the image's edge. A box of a width of 0.00005 has an area.",
+        _forms(area=lambda low, high: (high - low > SLACK).all(dim=1)),
+        "order: The three answers are in the order corners, xywh, centres.",
+        _forms((READINGS[0], READINGS[2], READINGS[1])),
+        "x alone: Look at both axes.",
+        _forms(area=lambda low, high: low[:, 0] < high[:, 0]),
+        _forms(inside=lambda low, high: (low[:, 0] >= -SLACK) & (high[:, 0] <= 1 + SLACK)),
         "width as a corner: In xywh the far corner is the near one and the width and height together.",
         _forms(_with(1, lambda a, b: (a, b))),
         "half sizes: The far corner of a box from its centre is half of its width away.",
