@@ -521,8 +521,8 @@ def loss_ignores_the_order(patient: Patient) -> Iterator[Finding]:
     if turned is None:
         return
     with torch.no_grad():
-        usual, again, other = (float(total(dict(patient.losses(one)))) for one in (batch, batch, turned))
-    chance = abs(again - usual)  # dropout, and whatever else is drawn
+        usual, *again, other = (float(total(dict(patient.losses(one)))) for one in (*[batch] * 4, turned))
+    chance = max(usual, *again) - min(usual, *again)  # dropout, and whatever else is drawn
     if abs(other - usual) > 0.03 * abs(usual) + 3 * chance:
         yield warning(
             f"the loss of a batch is {usual:.4g}, and {other:.4g} with its images in reverse order",
