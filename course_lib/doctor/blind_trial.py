@@ -3,7 +3,8 @@
 Each is kept as it was planted, with what the doctor said of it at first sight (commit 66f46d967d09, 29 November 2026).
 What it missed was mended afterwards, by a property that must hold and not by the fault's trace; so this trial is used
 up, as the museum is, and the next one needs other faults. Six more were planted in foreign code; they stand in
-`FOREIGN` with their verdicts.
+`FOREIGN` with their verdicts. `SECOND` is what somebody else planted after that, with what was said at first sight
+(commit d573f78, the same day); what it missed was mended for the next one too.
 """
 
 from collections.abc import Callable
@@ -451,4 +452,23 @@ FOREIGN = {
     "one-sort": Planted("ssd.pytorch: the rank of negatives by one sort", "cause"),
     "no-plus-one": Planted("ssd.pytorch: labels without the one for background", "cause"),
     "one-head-not-permuted": Planted("ssd.pytorch: the class head of one map not permuted", "cause"),
+}
+
+SECOND = {
+    "boxes-sorted-in-data": Planted("boxes sorted by area in the data, labels not", "nothing"),
+    "stale-picture": Planted("each eighth sample shows the picture before it", "nothing"),
+    "overwritten-mirror": Planted("a mirror that overwrites xmin before xmax is computed", "cause"),
+    "jitter-in-place": Planted("a colour jitter that writes into kept pictures", "cause"),
+    "union-of-both": Planted("an IoU whose union counts the intersection twice", "symptom"),
+    "softmax-of-priors": Planted("a focal loss whose softmax is over the priors", "cause"),
+    "one-level-flattened": Planted("the class head of one map flattened without a permute", "cause"),
+    "frozen-without-statistics": Planted("frozen batch norms whose statistics were not loaded", "nothing"),
+    "cleared-every-fourth": Planted("gradients cleared at every fourth step alone", "cause"),
+    "warmup-every-epoch": Planted("a warmup that begins anew in each epoch", "nothing"),
+    "unsorted-candidates": Planted("candidates cut off before they are sorted", "cause"),
+    "stale-copy": Planted("measured is a copy from before the training", "symptom"),
+    "no-second-sort": Planted("ssd.pytorch: mining without the second sort", "cause"),
+    "positives-of-the-last": Planted("ssd.pytorch: divided by the positives of the last image", "symptom"),
+    "last-step-again": Planted("torchvision: the last map's priors at a third of the picture", "cause"),
+    "clipped-while-scaled-again": Planted("ssd.pytorch: clipping before unscaling", "cause"),
 }

@@ -11,9 +11,9 @@ def test_verdicts_are_of_three_kinds_and_checks_exist():
         assert set(one.caught_by) <= names
     with pytest.raises(ValueError, match="at_first is 'perhaps'"):
         blind_trial.Planted("a fault", "perhaps")
-    assert {one.at_first for one in [*blind_trial.PLANTED.values(), *blind_trial.FOREIGN.values()]} == set(
-        blind_trial.VERDICTS
-    )
+    first = [*blind_trial.PLANTED.values(), *blind_trial.FOREIGN.values()]
+    for trial in (first, blind_trial.SECOND.values()):
+        assert {one.at_first for one in trial} == set(blind_trial.VERDICTS)
 
 
 def test_every_fault_can_be_planted(small_devkit):
