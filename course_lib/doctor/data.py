@@ -263,7 +263,7 @@ def held_out_images_are_alike(patient: Patient) -> Iterator[Finding]:
         return
     a, b = float(learned.mean()), float(measured.mean())
     error = float(learned.var() / len(learned) + measured.var() / len(measured)) ** 0.5
-    if max(a, b) > 2 * min(a, b) and abs(a - b) > 5 * error:
+    if max(a, b) > 2 * min(a, b) and abs(a - b) > 4 * error:
         ones = " (each has exactly one)" if bool((learned == 1).all()) else ""
         yield warning(
             f"images that are learned from have {a:.1f} objects each{ones}, and held-out ones {b:.1f}",

@@ -143,6 +143,16 @@ WRONG = {
         "above 1 alone": [("loop", "min(x0, y0) < -0.0001 or ", "")],
         "below 0 alone": [("loop", " or max(x1, y1) > 1.0001", "")],
         "no slack": [("plain", "-1e-4", "0", "1 + 1e-4", "1"), ("loop", "-0.0001", "0", "1.0001", "1")],
+        "too much slack": [
+            ("plain", "-1e-4", "-1e-3", "1 + 1e-4", "1 + 1e-3"),
+            ("loop", "-0.0001", "-0.001", "1.0001", "1.001"),
+        ],
+        "slack in the area": [("plain", "low < high", "high - low > 1e-4")],
+        "order": [("plain", "return tuple(found)", "return found[0], found[2], found[1]")],
+        "x alone": [
+            ("plain", "(low < high)", "(low < high)[:, 0]"),
+            ("plain", "(low >= -1e-4)", "(low >= -1e-4)[:, 0]", "(high <= 1 + 1e-4)", "(high <= 1 + 1e-4)[:, 0]"),
+        ],
         "width as a corner": [("plain", "(a, a + b)", "(a, b)")],
         "half sizes": [("plain", "(a - b / 2, a + b / 2)", "(a - b, a + b)")],
         "centre as a corner": [
