@@ -86,7 +86,7 @@ def main() -> None:
     seconds = sum(report["total_seconds"] for reports in result.values() for report in reports.values())
     result["provenance"] = environment | {"seconds": round(seconds)}
     RESULT.parent.mkdir(exist_ok=True)
-    write_whole(RESULT, json.dumps(result, indent=1) + "\n")
+    write_whole(RESULT, json.dumps(result) + "\n")
     print(f"doctor_matrix: {RESULT}")
 
 
