@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from torch.utils.data import DataLoader
+
 from course_lib import losses, own_tree, profiles, runs, trees, weights
 from course_lib.doctor import Patient
-from course_lib.loaders import Augmented, Shuffled, ending, loader
+from course_lib.loaders import Augmented, Shuffled, loader
 from course_lib.matching import match
 from course_lib.profiles import Profile
 from course_lib.recipes import Recipe
@@ -35,6 +37,27 @@ class AnnotationsOnly:
         return ImageDataset(self.sets).annotations()
 
 
+class AnotherEachTime(Shuffled):
+    """The order of the next epoch, and its augmentation, each time that it is gone through, as in training."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = super().__iter__()
+        self.epoch += 1
+        return order
+
+
+def batches(chosen: Profile) -> DataLoader:
+    """What a profile's trainer would learn from, pass after pass."""
+    data, recipe = chosen.training_set(), chosen.recipe
+    return loader(
+        Augmented(data, chosen.training_transform(), recipe.seed),
+        chosen.spec.image_size,
+        recipe.batch_size,
+        workers=chosen.workers,
+        sampler=AnotherEachTime(len(data), recipe.batch_size, recipe.seed),
+    )
+
+
 def of_annotations(train: Sequence[ImageSet], held_out: Sequence[ImageSet] = ()) -> Patient:
     """The XML files of some image sets, and nothing else."""
     return Patient(data=AnnotationsOnly(tuple(train)), held_out=AnnotationsOnly(tuple(held_out)) if held_out else None)
@@ -46,12 +69,7 @@ def of_sets(chosen: Profile) -> Patient:
         data=chosen.training_set(),
         held_out=ImageDataset(chosen.select) if chosen.select else None,
         transform=chosen.training_transform(),
-        batches=loader(
-            Augmented(chosen.training_set(), chosen.training_transform(), chosen.recipe.seed),
-            chosen.spec.image_size,
-            chosen.recipe.batch_size,
-            sampler=Shuffled(len(chosen.training_set()), chosen.recipe.batch_size, chosen.recipe.seed),
-        ),
+        batches=batches(replace(chosen, workers=0)),
         priors=chosen.spec.boxes(),
         match=partial(match, iou_threshold=chosen.recipe.match_iou),
     )
@@ -59,8 +77,8 @@ def of_sets(chosen: Profile) -> Patient:
 
 @contextmanager
 def of_profile(chosen: Profile, loss: losses.Loss | None = None, model: SSD | None = None) -> Iterator[Patient]:
-    """A profile as it would begin to train: its own trainer, loader, optimizer and schedule, in a folder that is gone
-    afterwards.
+    """A profile as it would begin to train: its own trainer, optimizer and schedule, in a folder that is gone
+    afterwards, and batches as its loader gives them.
 
     Nothing is pretrained: a backbone that a profile would teach first is random here, and not frozen.
 
@@ -80,11 +98,9 @@ def of_profile(chosen: Profile, loss: losses.Loss | None = None, model: SSD | No
             chosen.recipe,
             Path(folder) / "run",
             loss=loss,
-            workers=chosen.workers,
         )
         trainer.prepare()
-        with ending(trainer.loader):
-            yield of_trainer(trainer, chosen, known or None)
+        yield of_trainer(trainer, chosen, known or None)
 
 
 def unfrozen(chosen: Profile) -> Profile:
@@ -105,8 +121,8 @@ def of_trainer(trainer: Trainer, chosen: Profile, pretrained: dict | None = None
     return Patient(
         data=chosen.training_set(),
         held_out=ImageDataset(chosen.select) if chosen.select else None,
-        transform=trainer.loader.dataset.transform,
-        batches=trainer.loader,
+        transform=chosen.training_transform(),
+        batches=batches(chosen),
         read=lambda batch: batch.to(trainer.device),
         model=model,
         match=partial(match, iou_threshold=recipe.match_iou),

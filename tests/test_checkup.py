@@ -19,6 +19,12 @@ def test_a_profile_is_examined_as_it_would_train_and_leaves_no_trace(small, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_each_pass_of_a_profile_is_another_epoch_as_in_training(small):
+    with checkup.of_profile(small) as patient:
+        first, second = (next(iter(patient.batches)) for _ in range(2))
+    assert first.images.shape == second.images.shape and not torch.equal(first.images, second.images)
+
+
 def test_a_trunk_that_is_not_taught_yet_is_not_frozen(small):
     with checkup.of_profile(replace(small, recipe=replace(small.recipe, frozen_blocks=2))) as patient:
         assert patient.frozen == () and patient.pretrained is None
