@@ -14,12 +14,12 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 from xml.parsers.expat import errors as expat
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -46,10 +46,16 @@ def class_names(classes: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(classes, str):
         raise ValueError(f'classes is {classes!r}, a single name: write ("{classes}",)')
-    names: dict[str, int] = {}
     for index, name in enumerate(classes):
         if not isinstance(name, str):
             raise ValueError(f"classes[{index}] is {name!r}: write the name as a string")
+    return _sound_names(tuple(classes))
+
+
+@lru_cache  # each annotation asks
+def _sound_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    names: dict[str, int] = {}
+    for index, name in enumerate(classes):
         if not name or name != name.strip():
             raise ValueError(f"classes[{index}] is {name!r}: write a name, without space around it")
         if name in names:
@@ -226,7 +232,7 @@ def _number(path: Path, field: str, parent: ElementTree.Element | None, tag: str
     text = None if parent is None else parent.findtext(tag)
     try:
         number = float(text)  # type: ignore[arg-type]
-        if not np.isfinite(number):
+        if not isfinite(number):
             raise ValueError
     except (TypeError, ValueError):
         raise DataError(path, f"{field}/{tag}", text, "write a number there") from None

@@ -16,7 +16,8 @@ def test_a_profile_is_examined_as_it_would_train_and_leaves_no_trace(small, tmp_
         assert {"loc", "conf", "grad_norm"} <= patient.step(batch).keys()
         assert any(not torch.equal(a, b) for a, b in zip(before, patient.model.parameters(), strict=True))
         assert patient.steps == small.recipe.epochs * (len(small.training_set()) // small.recipe.batch_size)
-    assert list(tmp_path.iterdir()) == []
+    # torch makes a folder for what it may compile, where it is first asked for an optimizer.
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")] == []
 
 
 def test_each_pass_of_a_profile_is_another_epoch_as_in_training(small):

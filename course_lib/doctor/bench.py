@@ -85,7 +85,7 @@ def bench(patient: Patient) -> Bench | None:
 
 
 def made_bench(patient: Patient) -> Bench | None:
-    batch = patient.first_batches(1)[0]
+    batch = patient.few_images()
     offsets, logits = answers(patient)
     read, priors, classes = patient.read(batch), patient.priors.detach().float(), logits.shape[-1]
     offsets, logits = offsets.to(priors.device), logits.to(priors.device)

@@ -28,7 +28,7 @@ def found_heads(patient: Patient) -> dict[str, list[str]]:
         for parameter, _ in learns:
             parameter.requires_grad_(True)
         with torch.enable_grad():
-            outputs = patient.outputs(patient.first_batches(1)[0])
+            outputs = patient.outputs(patient.few_images())
         last = {n: last_parameters(values) for n, values in zip(("offsets", "logits"), outputs, strict=True)}
     finally:
         for parameter, was in learns:
@@ -144,7 +144,7 @@ def flowed(patient: Patient) -> Flow:
     leaves = [(n, layer) for n, layer in named_layers(patient) if not list(layer.children())]
     handles = [layer.register_forward_hook(after(name)) for name, layer in leaves]
     try:
-        offsets, logits = patient.outputs(patient.first_batches(1)[0])
+        offsets, logits = patient.outputs(patient.few_images())
     finally:
         for handle in handles:
             handle.remove()
@@ -268,13 +268,13 @@ def gradients(patient: Patient) -> Gradients:
         model.zero_grad(set_to_none=True)
         generator = torch.Generator().manual_seed(0)
         with torch.enable_grad():
-            outputs = patient.outputs(patient.first_batches(1)[0])
+            outputs = patient.outputs(patient.few_images())
             some = [(values * torch.randn(values.shape, generator=generator).to(values)).mean() for values in outputs]
             if torch.stack(some).requires_grad:
                 torch.stack(some).sum().backward()
         of_outputs = norms(model)
         of_losses = dict.fromkeys(of_outputs, 0.0)
-        for batch in patient.first_batches(2):
+        for batch in (patient.few_images(), patient.few_images(number=1)):
             model.zero_grad(set_to_none=True)
             loss = total(dict(patient.losses(batch)))
             if loss.requires_grad:
@@ -400,7 +400,7 @@ def dropout_leaves_enough(patient: Patient) -> Iterator[Finding]:
     if not patient.model.training:
         patient.model.train()
     with Dropping() as dropping, torch.no_grad():
-        patient.outputs(patient.first_batches(1)[0])
+        patient.outputs(patient.few_images())
     if many := [(p, shape) for p, shape in dropping.found if p > MOST_DROPPED]:
         named = [
             name
@@ -431,7 +431,7 @@ def frozen_statistics_stay(patient: Patient) -> Iterator[Finding]:
     }
     if not frozen:
         return
-    patient.step(patient.first_batches(1)[0])
+    patient.step(patient.few_images())
     layers = dict(model.named_modules())
     moved = [
         name

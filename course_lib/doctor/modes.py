@@ -124,7 +124,7 @@ MOST_RATIO = 30
 @check("batches", "model", "optimizer", "step")
 def step_trains(patient: Patient) -> Iterator[Finding]:
     """Is the network in training mode when a step is taken, also after it was measured?"""
-    batch, model = patient.first_batches(1)[0], patient.model
+    batch, model = patient.few_images(), patient.model
     was, at_first = model.training, first_steps(patient).modes
     cure = "call model.train() at the beginning of each epoch"
     if at_first and not any(at_first.values()):
@@ -164,7 +164,7 @@ def detect_evaluates(patient: Patient) -> Iterator[Finding]:
     """Is the network in evaluation mode when it detects?"""
     patient.model.train()
     with watched(patient.model) as modes, torch.no_grad():
-        patient.detect(patient.first_batches(1)[0])
+        patient.detect(patient.few_images())
     if training := [name for name, mode in modes.items() if mode]:
         yield fault(
             f"{len(training)} layers of batch norm and dropout are in training mode while the model detects: "
@@ -178,7 +178,7 @@ def detect_evaluates(patient: Patient) -> Iterator[Finding]:
 @check("batches", "model", "outputs", "detect")
 def detection_sees_the_same_pixels(patient: Patient) -> Iterator[Finding]:
     """Does the network get the same pixels in detection as in training?"""
-    batch, got = patient.first_batches(1)[0], []
+    batch, got = patient.few_images(), []
     for call in (patient.outputs, patient.detect):
 
         def keep(pixels: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ def span(pixels: Tensor) -> str:
 @check("batches", "model", "outputs", "priors", "match", "detect")
 def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
     """Do ideal outputs, as the matching asks for them, become detections of the objects?"""
-    batch = patient.first_batches(1)[0]
+    batch = patient.few_images()
     read, told = patient.read(batch), patient.matches(batch)
     found = ideal_detections(patient, batch, told)
     if found is None:
@@ -329,7 +329,7 @@ def of_nothing(layer: nn.Module) -> bool:
 @check("batches", "model", "optimizer", "step", "detect")
 def detection_follows_training(patient: Patient) -> Iterator[Finding]:
     """Does detection give other numbers once the network has been trained?"""
-    batch = patient.first_batches(1)[0]
+    batch = patient.few_images()
     before = patient.detect(batch)
     if not any(len(one.scores) for one in before) or not first_steps(patient).moved:
         return
@@ -348,11 +348,17 @@ def detection_follows_training(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def scenes(patient: Patient) -> tuple[Any, list[Tensor]]:
+    """A batch for detections that are made up, the same in all its images: few are enough; and outputs of its shape."""
+    batch = patient.few_images(2)
+    images = len(patient.read(batch).images)
+    return batch, [values[:1].repeat(images, 1, 1) for values in answers(patient)]
+
+
 @check("batches", "model", "outputs", "priors", "detect")
 def classes_keep_their_boxes(patient: Patient) -> Iterator[Finding]:
     """Do two objects of different classes in one place both stay?"""
-    batch = patient.first_batches(1)[0]
-    offsets, logits = answers(patient)
+    batch, (offsets, logits) = scenes(patient)
     scene = two_in_one_place(patient.priors.detach().float().cpu())
     if scene is None or logits.shape[2] < 3 or logits.shape[1] != len(patient.priors):
         return
@@ -376,8 +382,7 @@ def classes_keep_their_boxes(patient: Patient) -> Iterator[Finding]:
 @check("batches", "model", "outputs", "priors", "detect")
 def detects_the_surest(patient: Patient) -> Iterator[Finding]:
     """Is a box that is surer than all others detected, wherever its prior stands in the list?"""
-    batch = patient.first_batches(1)[0]
-    offsets, logits = answers(patient)
+    batch, (offsets, logits) = scenes(patient)
     boxes = to_corners(patient.priors.detach().float().cpu())
     inside = ((boxes >= 0) & (boxes <= 1)).all(dim=1).nonzero().flatten().tolist()
     if len(inside) < 3 or logits.shape[1] != len(boxes):
@@ -433,7 +438,7 @@ def detection_scores_as_the_loss_does(patient: Patient) -> Iterator[Finding]:
 
     A softmax stays as it is where all logits of a prior rise alike; a sigmoid does not.
     """
-    on, batch = bench(patient), patient.first_batches(1)[0]
+    on, (batch, (offsets, logits)) = bench(patient), scenes(patient)
     if on is None:
         return
     boxes, noise = on.told.offsets, on.noise()
@@ -442,7 +447,6 @@ def detection_scores_as_the_loss_does(patient: Patient) -> Iterator[Finding]:
     cost = on.cost(boxes, noise)
     of_all = abs(on.cost(boxes, noise + 3) - cost) < 1e-3 * cost
     of_each = abs(on.cost(boxes, noise + background) - cost) < 1e-3 * cost
-    offsets, logits = answers(patient)
     said = spoken(torch.arange(logits.shape[1]).expand(logits.shape[:2]) % logits.shape[2], logits.shape[2], 1.0)
     found = [detected(patient, batch, torch.zeros_like(offsets), said + rise) for rise in (0.0, 2.0)]
     if None in found or not all(len(one.scores) for both in found for one in both):

@@ -141,7 +141,7 @@ def probing(patient: Patient) -> Probing | None:
 
 @torch.no_grad()
 def probed(patient: Patient) -> Probing | None:
-    batch, found = patient.first_batches(1)[0], Probing()
+    batch, found = patient.few_images(), Probing()
     generator = torch.Generator().manual_seed(0)
     patient.model.eval()
     plain = dict(zip(found.moved, patient.outputs(batch), strict=True))
@@ -213,7 +213,7 @@ def outputs_follow_the_image(patient: Patient) -> Iterator[Finding]:
 
 def same_for_all_images(patient: Patient) -> Iterator[Finding]:
     """Different images that have the same outputs."""
-    images = patient.read(patient.first_batches(1)[0]).images.float()
+    images = patient.read(patient.few_images()).images.float()
     if len(images) < 2 or float(images.std(dim=0).mean()) < 1:
         return
     for name, values in zip(("offsets", "logits"), answers(patient), strict=True):
@@ -294,7 +294,7 @@ def moved_by_cells(patient: Patient) -> Iterator[tuple[str, Tensor, Tensor]]:
     Yields:
         "offsets" or "logits"; which outputs move, `[K, P]`; the places of the cells, `[K, 2]`, in fractions.
     """
-    modules, batch, heads = dict(patient.model.named_modules()), patient.first_batches(1)[0], last_layers(patient)
+    modules, batch, heads = dict(patient.model.named_modules()), patient.few_images(), last_layers(patient)
     patient.model.eval()
     plain = patient.outputs(batch)
     places = torch.tensor([place(number) for number in range(len(plain[0]))])

@@ -155,7 +155,7 @@ def parameters_of_losses_learn(patient: Patient) -> Iterator[Finding]:
     """Does the optimizer hold what the losses have of parameters of their own?"""
     known = held_by(patient.optimizer) | {id(p) for p in [*patient.model.parameters(), *unregistered(patient)]}
     with torch.enable_grad():
-        parts = dict(patient.losses(patient.first_batches(1)[0]))
+        parts = dict(patient.losses(patient.few_images()))
     if alone := [p for p in leaves(*parts.values()) if id(p) not in known and isinstance(p, nn.Parameter)]:
         yield warning(
             f"{len(alone)} tensors that the losses are made of, {shapes(alone)}, are parameters neither of the model "

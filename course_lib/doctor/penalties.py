@@ -13,8 +13,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import some
 from course_lib.doctor.network import answers
-from course_lib.doctor.patient import Patient
-from course_lib.doctor.trial import images_of
+from course_lib.doctor.patient import Patient, images_of
 from course_lib.losses import total
 from course_lib.matching import Matches
 
@@ -23,7 +22,7 @@ from course_lib.matching import Matches
 def first_loss(patient: Patient) -> Iterator[Finding]:
     """Is the loss of the first batch a number of a usual size, with a way back to the weights?"""
     with torch.enable_grad():
-        parts = dict(patient.losses(patient.first_batches(1)[0]))
+        parts = dict(patient.losses(patient.few_images()))
     values = {name: float(value.detach().sum()) for name, value in parts.items()}
     told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     if bad := [name for name, value in values.items() if not abs(value) < float("inf")]:
@@ -516,7 +515,7 @@ def loss_survives(patient: Patient) -> Iterator[Finding]:
 @check("batches", "losses")
 def loss_ignores_the_order(patient: Patient) -> Iterator[Finding]:
     """Does the loss stay the same when the images of a batch come in another order?"""
-    batch = patient.first_batches(1)[0]
+    batch = patient.few_images()
     turned = in_reverse(batch)
     if turned is None:
         return

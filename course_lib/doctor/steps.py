@@ -54,7 +54,7 @@ class Taken:
 
 def taken(patient: Patient, count: int) -> Taken:
     """Step on the first batch until the optimizer has stepped so often; the caller puts everything back."""
-    batch, named = patient.first_batches(1)[0], dict(patient.model.named_parameters())
+    batch, named = patient.few_images(), dict(patient.model.named_parameters())
     before = {name: p.detach().clone() for name, p in named.items()}
     gradients: list[Tensor | None] = []
     factors: list[dict[str, float]] = []

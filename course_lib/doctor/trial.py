@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from course_lib.batches import Batch
-from course_lib.doctor.patient import Patient
+from course_lib.doctor.patient import Patient, images_of
 
 IMAGES = 8  # of a batch of this course
 STEPS, RISE, FALL = 90, 8, 15  # of a trial: the most, and those of its begin and end
@@ -205,13 +205,6 @@ def usual_batch(patient: Patient) -> Any:
         return best
     order = (best.labels > 0).sum(dim=1).clamp(max=1).argsort(descending=True, stable=True)[:IMAGES]
     return images_of(best, order.sort().values)
-
-
-def images_of(batch: Batch, rows: Tensor) -> Batch:
-    """Some images of a batch."""
-    names = {"image_ids": batch.image_ids, "sizes": batch.sizes}
-    tensors = {name: getattr(batch, name)[rows] for name in ("images", "boxes", "labels", "difficult")}
-    return Batch(**tensors, **{name: [values[row] for row in rows.tolist()] for name, values in names.items()})
 
 
 def objects_in(patient: Patient, batch: Any) -> int:
