@@ -44,8 +44,8 @@ book: notebooks  ## execute every notebook and build the book
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	@echo "The book is at _build/html/index.html; open it in a browser, or: make serve"
 
-test: notebooks  ## every test and every notebook
-	@$(BIN)/pytest -n $(WORKERS) tests
+test: notebooks  ## every test and every notebook; REPORT=FILE also keeps what each took
+	@$(BIN)/pytest -n $(WORKERS) $(if $(REPORT),--junitxml=$(REPORT)) tests
 
 portable: data  ## tests and chapters with the kernels of other processors; goes on where it was interrupted
 	@$(BIN)/python -m tools.portable --workers $(WORKERS)

@@ -27,6 +27,7 @@ from PIL import Image
 from xml_files import dog, write
 
 from course_lib import emoji_voc
+from tools import dear_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +36,15 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 # For `make check`: a quarter of the examples, where a test names no number of its own.
 settings.register_profile("quick", settings.get_profile("any machine"), max_examples=25)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a measured run found dear is slow."""
+    dear = dear_tests.DEAR.read_text().split("\n")
+    for item, slow in zip(items, dear_tests.slow_ones([item.nodeid for item in items], dear), strict=True):
+        if slow:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")
