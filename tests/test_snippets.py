@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
+from torchvision import transforms as T
 
 from course_lib import augment, backbones, losses, priors, schedules, snippets, ssd, viz, voc
 from course_lib.matching import Matches
@@ -257,7 +258,7 @@ def test_boxes_of_pictures_cannot_be_stacked_unless_there_are_as_many_and_are_pa
 
 def test_the_flip_is_gone_and_a_crop_does_not_fit():
     assert not hasattr(A, "Flip") and hasattr(A, "HorizontalFlip")
-    with pytest.raises(Exception, match="[Cc]rop size"):
+    with pytest.raises(Exception, match="Crop size"):
         A.Compose([A.RandomCrop(640, 640)])(image=IMAGE)
 
 
@@ -315,6 +316,12 @@ def test_a_white_picture_becomes_partly_black_as_found_and_nowhere_darker_than_t
     assert blackest < -2
     assert darkest > -0.02  # the mean in whole steps of 255
     assert 2 < erased < 18
+
+
+def test_contrast_is_taken_around_a_mean_that_black_filling_is_in():
+    half_black = torch.cat([torch.ones(3, 4, 8), torch.zeros(3, 4, 8)], dim=1)
+    assert T.functional.adjust_contrast(half_black, 0.5).max().item() == pytest.approx(0.75, abs=1e-3)
+    assert T.functional.adjust_contrast(torch.ones(3, 8, 8), 0.5).max().item() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_bias_before_batch_norm_learns_nothing_and_the_library_has_none():
