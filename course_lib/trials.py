@@ -191,4 +191,6 @@ def trial(setup: Setup, test: InMemory, choosing: bool = False) -> dict:
         "longest_gradient"; "moments", with the losses on the held-out images; "seconds" of this process, of training
         alone; and with `choosing` "map_by_loss" and "map_by_map".
     """
-    return Trial(setup, test, choosing).run()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(setup.seed)  # dropout draws from torch's own generator
+        return Trial(setup, test, choosing).run()
