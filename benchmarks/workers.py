@@ -52,15 +52,11 @@ def main() -> None:
     patient = healthy(few, few, weights.load(profiles.RECORD)).patient()
     steps = {"loading": lambda batch: None, "loading and training": patient.step}
     seconds: dict[str, dict[int, list[float]]] = {name: {count: [] for count in WORKERS} for name in steps}
-    for count in WORKERS:
-        batches = loaded(data, profile.training_transform(), count)
-        with ending(batches):
-            epoch(batches, lambda batch: None)  # the workers start, and the files come into memory
     for _ in range(ROUNDS):
         for count in WORKERS:
             batches = loaded(data, profile.training_transform(), count)
             with ending(batches):
-                epoch(batches, lambda batch: None)
+                epoch(batches, lambda batch: None)  # workers start here, and files come into memory
                 for name, step in steps.items():
                     seconds[name][count].append(epoch(batches, step))
     medians = {name: {n: statistics.median(times) for n, times in some.items()} for name, some in seconds.items()}

@@ -5,12 +5,12 @@ own words; what each arm of a question changes stands in `arms`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean, stdev
 
 from course_lib import trials
-from course_lib.arms import ARMS, OPTIMISERS, RARE, Arm
+from course_lib.arms import ARMS, RARE, RATES, Arm
 from course_lib.effects import Effect, paired
 
 PAGES = {
@@ -37,7 +37,7 @@ class Question:
         family: of `FAMILIES`.
         asks: what is asked, in a sentence.
         sources: the page, and what it says there, in our words.
-        arms: names of `ARMS` or `OPTIMISERS`, each compared with `against`.
+        arms: names of `ARMS`, each compared with `against`.
         against: the arm that they are compared with.
         measure: of `MEASURES`: mAP, the mean over rare or over frequent classes, or the mAP of the moment that was
             chosen by held-out loss or by held-out mAP.
@@ -153,6 +153,14 @@ QUESTIONS = (
         },
         ("adam", "rmsprop", "sgd-0.9"),
         against="adamw",
+    ),
+    Question(
+        "optimizers-not-augmented",
+        "optimiser",
+        "Is SGD the better choice where there is little augmentation?",
+        {3: "SGD is robust, which is an advantage with limited augmentation"},
+        ("sgd-not-augmented",),
+        against="adamw-not-augmented",
     ),
     Question(
         "momentum",
@@ -440,26 +448,38 @@ def scan_of(optimiser: str, rate: float) -> str:
 
 def chosen_rate(optimiser: str, records: Sequence[dict]) -> float | None:
     """The rate whose mean mAP over `SCAN_SEEDS` is highest; None while the scan is not complete."""
-    known = {rate: values(records, scan_of(optimiser, rate)) for rate in OPTIMISERS[optimiser][1]}
+    known = {rate: values(records, scan_of(optimiser, rate)) for rate in RATES[optimiser]}
     if any(set(one) != set(SCAN_SEEDS) for one in known.values()):
         return None
     return max(known, key=lambda rate: fmean(known[rate].values()))
 
 
+SCANS = {scan_of(optimiser, rate): (optimiser, rate) for optimiser, rates in RATES.items() for rate in rates}
+
+
+def is_ready(arm: str, records: Sequence[dict]) -> bool:
+    """Whether all is known that an arm needs."""
+    scan = ARMS[arm].scan
+    return scan is None or chosen_rate(scan, records) is not None
+
+
 def arm_of(name: str, records: Sequence[dict]) -> tuple[Arm, dict]:
-    """An arm by its name, and what its record should say besides: an optimizer's rate is chosen by its scan.
+    """An arm or a scan's by its name, and what its record should say besides: the rate, where a scan has it.
 
     Raises:
         ValueError: there is no such arm, or its scan is not complete.
     """
-    if name in ARMS:
-        return ARMS[name], {}
-    for optimiser, (arm, rates) in OPTIMISERS.items():
-        rate = chosen_rate(optimiser, records) if name == optimiser else None
-        rate = next((one for one in rates if name == scan_of(optimiser, one)), rate)
-        if rate is not None:
-            return Arm(arm.label, partial(arm.change, learning_rate=rate)), {"learning_rate": rate}
-    raise ValueError(f"arm is {name!r}: there is none, or the scan of its rate is not complete")
+    if name in SCANS:
+        optimiser, rate = SCANS[name]
+        arm = ARMS[optimiser]
+    elif name not in ARMS or not is_ready(name, records):
+        raise ValueError(f"arm is {name!r}: there is none, or the scan of its rate is not complete")
+    else:
+        arm = ARMS[name]
+        rate = chosen_rate(arm.scan, records) if arm.scan else None
+    if rate is None:
+        return arm, {}
+    return replace(arm, change=partial(arm.change, learning_rate=rate)), {"learning_rate": rate}
 
 
 def arms_asked_for() -> list[str]:
@@ -470,8 +490,7 @@ def arms_asked_for() -> list[str]:
 
 def every_arm() -> list[str]:
     """What can be trained without a record: every arm that a question asks for, and every rate of every scan."""
-    scans = [scan_of(one, rate) for one, (_, rates) in OPTIMISERS.items() for rate in rates]
-    return [arm for arm in arms_asked_for() if arm in ARMS] + scans
+    return [arm for arm in arms_asked_for() if is_ready(arm, [])] + list(SCANS)
 
 
 def left(records: Sequence[dict]) -> list[str]:
@@ -487,8 +506,8 @@ def left(records: Sequence[dict]) -> list[str]:
 def planned(records: Sequence[dict]) -> Iterator[str]:
     """All runs, in their order, as far as the records tell."""
     for seed in SCAN_SEEDS:
-        yield from (name_of(scan_of(one, rate), seed) for one, (_, rates) in OPTIMISERS.items() for rate in rates)
-    ready = [arm for arm in arms_asked_for() if arm in ARMS or chosen_rate(arm, records) is not None]
+        yield from (name_of(scan, seed) for scan in SCANS)
+    ready = [arm for arm in arms_asked_for() if is_ready(arm, records)]
     for seed in SEEDS:
         yield from (name_of(arm, seed) for arm in ready)
     for seed in MORE_SEEDS:
@@ -519,7 +538,7 @@ class Answer:
     @property
     def label(self) -> str:
         """What was changed, and what was measured where that is not mAP."""
-        arm = ARMS[self.arm] if self.arm in ARMS else OPTIMISERS[self.arm][0]
+        arm = ARMS[self.arm]
         words = {
             "rare": "rare classes",
             "frequent": "frequent classes",
@@ -566,3 +585,16 @@ def spread(records: Sequence[dict], arm: str = "baseline") -> float:
     if len(found) < 2:
         raise ValueError(f"{arm} has {len(found)} runs: two or more have a spread")
     return stdev(found)
+
+
+USUAL_LOSS = ("rate", "optimiser", "data", "augmentation", "network", "duration")
+
+
+def losses_and_map(records: Sequence[dict]) -> list[tuple[str, float, float]]:
+    """Arm, last held-out loss and mAP of every training that ended and has the baseline's loss and images to measure.
+
+    "A steadily falling loss suggests appropriate hyperparameters": whether the lower loss is the better detector.
+    """
+    arms = {arm for one in QUESTIONS if one.family in USUAL_LOSS for arm in (*one.arms, one.against)}
+    ended = [one for one in records if one["arm"] in arms and one["diverged"] is None]
+    return [(one["arm"], one["moments"][-1]["loc"] + one["moments"][-1]["conf"], one["map"]) for one in ended]

@@ -39,11 +39,13 @@ class Arm:
         label: what it changes, in a few words.
         change: the set-up of the baseline, in place.
         choosing: see `trials.Trial`.
+        scan: of `RATES`: the rate that it chose is `change`'s `learning_rate`.
     """
 
     label: str
-    change: Callable[[Setup], None]
+    change: Callable[..., None]
     choosing: bool = False
+    scan: str | None = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,12 @@ def augmented_as_published(setup: Setup) -> None:
     )
 
 
+def optimised_not_augmented(setup: Setup, **options) -> None:
+    """Another optimizer, and no transform."""
+    optimised(setup, **options)
+    augmented(setup)
+
+
 # The network, and what it starts from.
 
 
@@ -425,14 +433,14 @@ def overfitting(setup: Setup) -> None:
 
 SGD, Adam, AdamW, RMSprop = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop
 
-# Optimizers that a question compares, each at the rate of its own scan; the rates are a factor of about 3 apart.
-OPTIMISERS: dict[str, tuple[Arm, tuple[float, ...]]] = {
-    "adamw": (Arm("AdamW", partial(optimised, kind=AdamW)), (5e-4, 1.5e-3, 5e-3, 1.5e-2)),
-    "adam": (Arm("Adam", partial(optimised, kind=Adam)), (5e-4, 1.5e-3, 5e-3, 1.5e-2)),
-    "rmsprop": (Arm("RMSprop", partial(optimised, kind=RMSprop)), (1.5e-4, 5e-4, 1.5e-3, 5e-3)),
-    "sgd-0": (Arm("SGD, momentum 0", partial(optimised, kind=SGD)), (3e-2, 0.1, 0.3, 1.0)),
-    "sgd-0.9": (Arm("SGD, momentum .9", partial(optimised, kind=SGD, momentum=0.9)), (3e-3, 1e-2, 3e-2, 0.1)),
-    "sgd-0.99": (Arm("SGD, momentum .99", partial(optimised, kind=SGD, momentum=0.99)), (3e-4, 1e-3, 3e-3, 1e-2)),
+# The rates among which a scan chooses for an arm of that name, a factor of about 3 apart.
+RATES: dict[str, tuple[float, ...]] = {
+    "adamw": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "adam": (5e-4, 1.5e-3, 5e-3, 1.5e-2),
+    "rmsprop": (1.5e-4, 5e-4, 1.5e-3, 5e-3),
+    "sgd-0": (3e-2, 0.1, 0.3, 1.0),
+    "sgd-0.9": (3e-3, 1e-2, 3e-2, 0.1),
+    "sgd-0.99": (3e-4, 1e-3, 3e-3, 1e-2),
 }
 
 
@@ -464,6 +472,16 @@ ARMS: dict[str, Arm] = {
     "page-adam": Arm("page 4: Adam, 0.96 every 10,000 steps", partial(all_alike, kind=Adam, learning_rate=1e-3)),
     "page-clipping": Arm("page 4: Adam, clipnorm 1", clipped_as_published),
     # what is optimised, and how
+    "adamw": Arm("AdamW", partial(optimised, kind=AdamW), scan="adamw"),
+    "adam": Arm("Adam", partial(optimised, kind=Adam), scan="adam"),
+    "rmsprop": Arm("RMSprop", partial(optimised, kind=RMSprop), scan="rmsprop"),
+    "sgd-0": Arm("SGD, momentum 0", partial(optimised, kind=SGD), scan="sgd-0"),
+    "sgd-0.9": Arm("SGD, momentum .9", partial(optimised, kind=SGD, momentum=0.9), scan="sgd-0.9"),
+    "sgd-0.99": Arm("SGD, momentum .99", partial(optimised, kind=SGD, momentum=0.99), scan="sgd-0.99"),
+    "adamw-not-augmented": Arm("AdamW, no augmentation", partial(optimised_not_augmented, kind=AdamW), scan="adamw"),
+    "sgd-not-augmented": Arm(
+        "SGD .9, no augmentation", partial(optimised_not_augmented, kind=SGD, momentum=0.9), scan="sgd-0.9"
+    ),
     "decay-0": Arm("no weight decay", partial(with_recipe, weight_decay=0.0)),
     "decay-10": Arm("weight decay x 10", partial(with_recipe, weight_decay=10 * RECIPE.weight_decay)),
     "decay-100": Arm("weight decay x 100", partial(with_recipe, weight_decay=100 * RECIPE.weight_decay)),

@@ -23,13 +23,13 @@ def test_there_are_enough_questions_and_each_is_whole():
         assert {one.measure, one.usual or one.measure} <= set(advice.MEASURES)
         assert one.against not in one.arms or one.usual, one.name
         for arm in (*one.arms, one.against):
-            assert arm in arms.ARMS or arm in arms.OPTIMISERS, arm
+            assert arm in arms.ARMS, arm
     assert {one.family for one in advice.QUESTIONS} == set(advice.FAMILIES)
     assert {page for one in advice.QUESTIONS for page in one.sources} == set(advice.PAGES)
 
 
 def test_every_arm_answers_some_question():
-    assert set(advice.arms_asked_for()) == {*arms.ARMS, *arms.OPTIMISERS}
+    assert set(advice.arms_asked_for()) == set(arms.ARMS)
 
 
 def test_what_is_measured_by_moments_is_asked_of_arms_that_keep_them():
@@ -59,7 +59,7 @@ def scanned():
     """All scans, where the second rate is always best."""
     return [
         record(advice.scan_of(one, rate), seed, 0.4 if rate == rates[1] else 0.2)
-        for one, (_, rates) in arms.OPTIMISERS.items()
+        for one, rates in arms.RATES.items()
         for rate in rates
         for seed in advice.SCAN_SEEDS
     ]
@@ -72,12 +72,13 @@ def test_an_optimizer_waits_for_its_scan_and_takes_the_best_rate():
     names = advice.left(records)
     assert not [name for name in names if name.startswith("scan-")]
     assert {"adamw-seed-0", "sgd-0.9-seed-2", "rmsprop-seed-1"} <= set(names)
-    for one, (arm, rates) in arms.OPTIMISERS.items():
+    for one, rates in arms.RATES.items():
         assert advice.chosen_rate(one, records) == rates[1]
         made, besides = advice.arm_of(one, records)
-        assert made.label == arm.label and besides == {"learning_rate": rates[1]}
+        assert made.label == arms.ARMS[one].label and besides == {"learning_rate": rates[1]}
         assert advice.arm_of(advice.scan_of(one, rates[3]), [])[1] == {"learning_rate": rates[3]}
     assert advice.arm_of("focal", []) == (arms.ARMS["focal"], {})
+    assert advice.arm_of("sgd-not-augmented", records)[1] == {"learning_rate": arms.RATES["sgd-0.9"][1]}
     with pytest.raises(ValueError, match="arm is 'adam': there is none, or the scan"):
         advice.arm_of("adam", records[:3])
 
@@ -153,3 +154,10 @@ def test_labels_fit_a_narrow_picture():
     for question in advice.QUESTIONS:
         for arm in question.arms:
             assert len(advice.Answer(question, arm, None).label) <= 36, arm
+
+
+def test_losses_and_map_are_of_trainings_with_the_usual_loss():
+    moments = [{"step": 1, "loc": 3.0, "conf": 4.0}, {"step": 2, "loc": 1.0, "conf": 2.0}]
+    records = [record(arm, 0, 0.3, moments=moments) for arm in ("baseline", "focal", "imbalanced-focal", "rate-3")]
+    records.append(record("rate-30", 0, 0.0, diverged=3, moments=[]))
+    assert advice.losses_and_map(records) == [("baseline", 3.0, 0.3), ("rate-3", 3.0, 0.3)]
