@@ -466,10 +466,10 @@ ARMS: dict[str, Arm] = {
     "no-warmup": Arm("no warmup", partial(with_rate_at_once, factor=1)),
     "rate-3-no-warmup": Arm("rate x 3, no warmup", partial(with_rate_at_once, factor=3)),
     "rate-10-no-warmup": Arm("rate x 10, no warmup", partial(with_rate_at_once, factor=10)),
-    "page-cyclical": Arm("page 1: AdamW, cycles of 4000 steps", cyclical_as_published),
+    "page-cyclical": Arm("page 1: AdamW, cycles of 4000", cyclical_as_published),
     "page-plateau-of-batches": Arm("page 2: AdamW, plateau by batch", plateau_of_batches_as_published),
     "page-plateau": Arm("page 3: Adam, plateau", plateau_as_published),
-    "page-adam": Arm("page 4: Adam, 0.96 every 10,000 steps", partial(all_alike, kind=Adam, learning_rate=1e-3)),
+    "page-adam": Arm("page 4: Adam, stairs of 10,000", partial(all_alike, kind=Adam, learning_rate=1e-3)),
     "page-clipping": Arm("page 4: Adam, clipnorm 1", clipped_as_published),
     # what is optimised, and how
     "adamw": Arm("AdamW", partial(optimised, kind=AdamW), scan="adamw"),
