@@ -193,8 +193,9 @@ def test_frozen_blocks_are_those_asked_for(setup):
 
 
 def test_a_network_with_other_extra_layers_keeps_the_taught_trunk_and_the_priors(setup):
-    priors, known = setup.priors, setup.pretrained
+    priors, known, stays = setup.priors, setup.pretrained, setup.frozen
     arms.ARMS["extras-half"].change(setup)
+    assert setup.frozen == stays
     state = setup.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in known.items())
     assert torch.equal(priors, setup.priors) and setup.model.extras[0][0].out_channels == 32
