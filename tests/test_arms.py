@@ -53,9 +53,9 @@ def test_the_baseline_is_the_recipe_on_so_many_images(setup, parts, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if not arm.scan])
 def test_every_arm_can_be_trained(name, setup, monkeypatch):
-    """One step, of as many images as there are here."""
+    """One step, of few images."""
     arms.ARMS[name].change(setup)
-    setup.batch_size = min(setup.batch_size, len(setup.data), 16)
+    setup.batch_size = 4
     record = trained(setup)
     assert record["diverged"] is None and record["steps"] == 1
 
