@@ -616,4 +616,7 @@ def losses_and_map(records: Sequence[dict]) -> list[tuple[str, float, float]]:
     """
     arms = {arm for one in QUESTIONS if one.family in USUAL_LOSS for arm in (*one.arms, one.against)}
     ended = [one for one in records if one["arm"] in arms and one["diverged"] is None]
-    return [(one["arm"], one["moments"][-1]["loc"] + one["moments"][-1]["conf"], one["map"]) for one in ended]
+    last = [(one["moments"][-1]["loc"], one["moments"][-1]["conf"]) for one in ended]
+    return [
+        (one["arm"], sum(losses), one["map"]) for one, losses in zip(ended, last, strict=True) if None not in losses
+    ]
