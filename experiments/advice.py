@@ -54,6 +54,8 @@ def run(name: str, parts: Ingredients, records: list[dict], steps: int | None = 
 
 def main() -> None:
     torch.set_num_threads(1)
+    if len(sys.argv) == 1 and not advice.left(queues.read(RESULT)):
+        return
     parts = ingredients()
     if len(sys.argv) > 1:
         for arm in sys.argv[2:] or advice.every_arm():

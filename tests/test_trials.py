@@ -46,6 +46,7 @@ def test_a_trial_tells_all_that_happened(setup, parts):
     assert json.loads(as_json(record)) == record
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_record_and_another_seed_another(parts):
     records = []
     for seed in (0, 0, 1):
@@ -97,6 +98,7 @@ def test_outputs_that_are_not_finite_are_a_divergence_too(setup, parts):
     assert (record["diverged"], record["map"]) == (1, 0.0)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_measured_before_it_is_shortened(parts):
     lengths = []
     for clip_norm in (None, 1e-3):
@@ -124,6 +126,7 @@ def test_a_plateau_hears_of_the_held_out_loss(setup, parts, monkeypatch):
     assert heard == pytest.approx([-total for total in totals], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_best_moments_are_measured_where_they_are_asked_for(setup, parts):
     record = trials.trial(setup, parts[1], choosing=True)
     assert {"map_by_loss", "map_by_map"} <= record.keys()
