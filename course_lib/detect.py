@@ -15,6 +15,10 @@ from course_lib.ssd import SCORINGS
 from course_lib.voc import Batch
 
 
+class NotFinite(ValueError):
+    """A network gives NaN or infinity: its weights are spoilt, or its activations overflow."""
+
+
 class Detections(NamedTuple):
     """What was found in one image, by falling score.
 
@@ -138,7 +142,7 @@ def check_finite(**outputs: Float[Tensor, "B P _"]) -> None:
         bad = ~values.isfinite()
         if bad.any():
             images = bad.flatten(1).any(dim=1).nonzero().flatten().tolist()
-            raise ValueError(
+            raise NotFinite(
                 f"the outputs are not finite: {int(bad.sum())} of {bad.numel()} {name} are NaN or infinite, in "
                 f"images {images} of the batch: look for NaN in the weights, and take a checkpoint from before"
             )
@@ -166,7 +170,7 @@ def detect(
         scoring: a name of `ssd.SCORINGS`; that of the model, and of the loss that trained it.
 
     Raises:
-        ValueError: an output is NaN or infinite.
+        NotFinite: an output is NaN or infinite.
 
     Source: Liu et al. 2016, section 3.7; the defaults are the original's.
     """

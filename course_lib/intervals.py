@@ -78,7 +78,7 @@ def bootstrap(
     judged = judge(detections, ground_truth, iou_threshold, classes)
     draws = _draws(len(ground_truth), len(judged.objects.images), rounds, seed)
     mean_ap = np.concatenate([_mean_ap(judged, times, method) for times in draws])
-    return Bootstrap(mean_ap, _interval(mean_ap, coverage))
+    return Bootstrap(mean_ap, percentile_interval(mean_ap, coverage))
 
 
 def compare(
@@ -112,7 +112,9 @@ def compare(
     differences = np.concatenate(
         [_mean_ap(judged[1], times, method) - _mean_ap(judged[0], times, method) for times in draws]
     )
-    return Comparison(difference, differences, _interval(differences, coverage), float(np.mean(differences > 0)))
+    return Comparison(
+        difference, differences, percentile_interval(differences, coverage), float(np.mean(differences > 0))
+    )
 
 
 def _check(rounds: int, coverage: float, method: str, images: int) -> None:
@@ -182,7 +184,8 @@ def _sums(
     return F.embedding_bag(*map(torch.from_numpy, (images, times, starts)), mode="sum").numpy()
 
 
-def _interval(values: Float[np.ndarray, " rounds"], coverage: float) -> tuple[float, float]:
+def percentile_interval(values: Float[np.ndarray, " rounds"], coverage: float = 0.95) -> tuple[float, float]:
+    """The bounds that hold `coverage` of some values in the middle, those left out that are NaN; NaN of none."""
     measured = values[~np.isnan(values)]
     if not len(measured):
         return float("nan"), float("nan")

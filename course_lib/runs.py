@@ -433,14 +433,19 @@ def environment(device: torch.device | str = "cpu") -> dict:
 
 
 def commit() -> str:
-    """The commit of the course that runs, "+" behind it where files were changed since."""
+    """The commit of the course that runs, "+" behind it where files were changed since.
+
+    Recorded results do not count: an experiment that adds to its own goes on from them as from those of the commit.
+    """
     folder = Path(__file__).parent
+    code = ["--", ":/", *(f":(top,exclude){name}/results" for name in ("experiments", "benchmarks"))]
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*"],
             cwd=folder, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return described.stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", *code], cwd=folder, check=False).returncode
+        return described.stdout.strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

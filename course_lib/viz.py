@@ -9,10 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from course_lib.detect import Detections
+from course_lib.effects import Effect
 from course_lib.files import write_whole
 from course_lib.metrics import Curve
 from course_lib.voc import VOC_CLASSES, Annotation, Target
@@ -175,6 +177,56 @@ def history(records: Sequence[Mapping[str, float | None]]) -> Figure:
 
 def is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
+
+
+# One colour and one mark for each family: no two look alike in grey either.
+FAMILY_STYLES = tuple(
+    zip(
+        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"),
+        "osD^vP*X",
+        strict=True,
+    )
+)
+
+
+def forest(labels: Sequence[str], families: Sequence[str], effects: Sequence[Effect], unit: str = "mAP") -> Figure:
+    """Effects with their intervals, the best on top: a line each, in a column as narrow as a phone.
+
+    A mark is filled where its interval leaves 0 out. An interval that is wider than the picture ends at its edge.
+
+    Args:
+        labels: of the effects; at most some 34 letters.
+        families: of the effects; at most eight, in the order of their first.
+        unit: of the effects.
+
+    Raises:
+        ValueError: there is no effect, or there are more families than `FAMILY_STYLES`.
+    """
+    names = list(dict.fromkeys(families))
+    if not effects or len(names) > len(FAMILY_STYLES):
+        raise ValueError(f"{len(effects)} effects of {len(names)} families: draw one or more, of at most 8 families")
+    styles = dict(zip(names, FAMILY_STYLES, strict=False))
+    order = sorted(range(len(effects)), key=lambda index: effects[index].mean)
+    figure = Figure(figsize=(4.3, 1.4 + 0.19 * len(effects)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.8)
+    for row, index in enumerate(order):
+        effect, (colour, mark) = effects[index], styles[families[index]]
+        axes.plot(effect.interval, [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
+        face = colour if effect.is_told_apart else "white"
+        axes.plot(effect.mean, row, mark, color=colour, markerfacecolor=face, markersize=5.5)
+    means = [effect.mean for effect in effects]
+    margin = 0.02 + 0.15 * (max(means) - min(means))
+    axes.set(xlim=(min(*means, 0) - margin, max(*means, 0) + margin), ylim=(-0.8, len(order) - 0.2))
+    axes.set_yticks(range(len(order)), [labels[index].replace("$", r"\$") for index in order], fontsize=9)
+    axes.tick_params(axis="x", labelsize=9, top=True, labeltop=True)
+    axes.grid(axis="x", linewidth=0.4, alpha=0.6)
+    axes.set_xlabel(f"difference in {unit}", fontsize=9)
+    keys = [
+        Line2D([], [], linestyle="", marker=mark, color=colour, label=name) for name, (colour, mark) in styles.items()
+    ]
+    figure.legend(handles=keys, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    return figure
 
 
 def figure_of(

@@ -106,7 +106,7 @@ def run(name: str) -> dict:
     record = convergence.learned(plan, pictures, int(seed), LOOKED_AT if seed == "0" else ())
     print(f"convergence: {name}: accuracy {record['accuracy']:.3f}, {record['seconds']} s", flush=True)
     about = {"name": name, "problem": problem, "arm": arm, "pictures": [len(part) for part in pictures]}
-    return about | files.plain(rounded(record)) | {"provenance": runs.environment()}
+    return about | files.plain(rounded(record))
 
 
 def rounded(value: object) -> object:
@@ -129,7 +129,12 @@ def main() -> None:
         there = {one["name"] for one in records}
         return [name for name in names() if name not in there]
 
-    made = queues.work(RESULTS, CLAIMS, left, run)
+    commit = runs.commit()  # of the code that this process has read, whatever is committed while it runs
+
+    def kept(name: str) -> dict:
+        return run(name) | {"provenance": runs.environment() | {"commit": commit}}
+
+    made = queues.work(RESULTS, CLAIMS, left, kept)
     print(f"convergence: {made} runs; {RESULTS}")
 
 

@@ -35,9 +35,10 @@ from course_lib import (
     weights,
 )
 from course_lib.convergence import flowing
-from course_lib.doctor.practice import batches_of
-from course_lib.doctor.setups import Setup, healthy
+from course_lib.doctor.practice import batches_of, batches_to_measure
+from course_lib.doctor.setups import InMemory, Setup, healthy
 from course_lib.priors import ssd_lite
+from course_lib.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "mobilenet.jsonl"
 RUNS = profiles.RUNS / "mobilenet"
@@ -76,15 +77,15 @@ def small(name: str, seed: int) -> dict:
     setup = stagnation.learning(data, held_out, trunk(), seed)
     stagnation.ARMS[name](setup)
     record = trials.trial(setup, test)
-    learned_from = setup.data[: len(test)] if name.startswith("few-pictures") else None
-    return record | ({} if learned_from is None else {"map_of_the_few": own_map(setup, learned_from)})
+    if not name.startswith("few-pictures") or record["diverged"]:
+        return record
+    return record | {"map_of_the_few": map_on(setup, setup.data)}
 
 
-def own_map(setup: Setup, data: tuple) -> float:
-    """mAP on the very pictures that were learned from."""
-    patient = setup.patient()
-    batches = trials.batches_to_measure(replace(setup, held_out=data), trials.AT_ONCE)
-    return trials.mean_of(trials.average_precisions(patient, batches, data))
+def map_on(setup: Setup, pictures: InMemory) -> float:
+    """mAP of a trained model on other pictures."""
+    batches = batches_to_measure(replace(setup, held_out=pictures), trials.AT_ONCE)
+    return trials.mean_of(trials.average_precisions(setup.patient(), batches, pictures))
 
 
 def flows(name: str, seed: int) -> dict:
@@ -130,7 +131,7 @@ def on_photographs(name: str, seed: int) -> dict:
     return found | {"animals": statistics.fmean(found["ap"][animal] for animal in ANIMALS)}
 
 
-def fitted(profile, model: ssd.SSD, recipe, run: Path, size: int | None = None) -> list[dict]:
+def fitted(profile: profiles.Profile, model: ssd.SSD, recipe: Recipe, run: Path, size: int | None = None) -> list[dict]:
     """Train to the end, in a folder where an interrupted run goes on."""
     trainer = training.Trainer(
         model,
@@ -146,7 +147,7 @@ def fitted(profile, model: ssd.SSD, recipe, run: Path, size: int | None = None) 
     return trainer.fit()
 
 
-def measured(profile, model: ssd.SSD, recipe, history: list[dict]) -> dict:
+def measured(profile: profiles.Profile, model: ssd.SSD, recipe: Recipe, history: list[dict]) -> dict:
     """What the last epoch's weights are worth, and what they cost."""
     found = evaluation.selector(voc.ImageDataset(profile.test))(model)
     return {
@@ -198,7 +199,7 @@ def run(name: str) -> dict:
     record = KINDS[kind](arm, int(seed))
     if "map" in record:
         print(f"mobilenet: {name}: mAP {record['map']:.3f}, {record['seconds']} s", flush=True)
-    return {"name": name, "kind": kind, "arm": arm, "seed": int(seed)} | record | {"provenance": runs.environment()}
+    return {"name": name, "kind": kind, "arm": arm, "seed": int(seed)} | record
 
 
 def main() -> None:
@@ -211,7 +212,12 @@ def main() -> None:
         there = {one["name"] for one in records}
         return [name for name in names() if name not in there]
 
-    made = queues.work(RESULTS, RUNS / "claims", left, run)
+    commit = runs.commit()  # of the code that this process has read, whatever is committed while it runs
+
+    def kept(name: str) -> dict:
+        return run(name) | {"provenance": runs.environment() | {"commit": commit}}
+
+    made = queues.work(RESULTS, RUNS / "claims", left, kept)
     print(f"mobilenet: {made} runs; {RESULTS}")
 
 

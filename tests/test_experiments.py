@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import re
 from dataclasses import asdict, fields
 
 import pytest
 import torch
 from own_pictures import kitchen
 
-from course_lib import own_tree, profiles
+from course_lib import advice, arms, own_tree, profiles, queues, trials, voc, weights
 from course_lib.detect import Detections
 from course_lib.doctor.case_study import repairs_of
 
@@ -154,3 +155,67 @@ def test_the_record_of_the_case_study_is_of_its_repairs_as_they_are(case_study):
     for name in "AB":  # as the log: the loss falls by more than half, and nothing is found
         ill, well = runs[f"{name}0"][0], runs[f"{name}{len(repairs_of(name))}"][0]
         assert ill["first"] > 1000 and ill["last"] < ill["first"] / 2 and ill["map"] < 0.02 < well["map"]
+
+
+@pytest.fixture
+def advice_experiment(root):
+    return experiment(root, "advice")
+
+
+@pytest.mark.slow
+def test_the_advice_experiment_keeps_every_run_once_with_its_provenance(
+    advice_experiment, small_devkit, tmp_path, monkeypatch
+):
+    """The thinnest queue: two arms, two seeds, one of them recorded already."""
+    pool, held_out = (
+        trials.shrunk(voc.ImageDataset(voc.image_sets(small_devkit, "2007", name)), 96, images)
+        for name, images in (("trainval", 16), ("test", 4))
+    )
+    result = tmp_path / "advice.jsonl"
+    result.write_text('{"arm": "baseline", "seed": 0, "map": 0.5, "diverged": null}\n')
+    for name, value in {
+        "RESULT": result,
+        "CLAIMS": tmp_path / "claims",
+        "ingredients": lambda: (pool, held_out, held_out, weights.load(profiles.RECORD)),
+    }.items():
+        monkeypatch.setattr(advice_experiment, name, value)
+    names = [advice.name_of(arm, seed) for seed in (0, 1) for arm in ("baseline", "focal")]
+
+    def left(records):
+        done = {advice.name_of(one["arm"], one["seed"]) for one in records}
+        return [name for name in names if name not in done]
+
+    monkeypatch.setattr(advice, "left", left)
+    monkeypatch.setattr(arms, "STEPS", 2)
+    monkeypatch.setattr(arms, "scheduled", lambda setup, schedule: setattr(setup, "schedule", None))
+    monkeypatch.setattr("sys.argv", ["advice.py"])
+    advice_experiment.main()
+    written = result.read_text()
+    records = queues.read(result)
+    assert [(one["arm"], one["seed"]) for one in records] == [
+        ("baseline", 0),
+        ("focal", 0),
+        ("baseline", 1),
+        ("focal", 1),
+    ]
+    assert written.startswith('{"arm": "baseline", "seed": 0, "map": 0.5, "diverged": null}\n')
+    for one in records[1:]:
+        assert one["steps"] == 2 and {"commit", "date", "device", "cores", "torch"} <= one["provenance"].keys()
+        assert len(json.dumps(one)) < 4000
+    advice_experiment.main()
+    assert result.read_text() == written
+
+
+def test_the_record_of_the_advice_is_of_its_arms_and_of_clean_commits(advice_experiment):
+    """Every run once; its seconds, its curve and the code it is of."""
+    if not advice_experiment.RESULT.exists():
+        pytest.skip("the advice is not measured: python experiments/advice.py")
+    records = queues.read(advice_experiment.RESULT)
+    keys = [(one["arm"], one["seed"]) for one in records]
+    assert len(set(keys)) == len(keys)
+    for one in records:
+        assert re.fullmatch("[0-9a-f]{12}", one["provenance"]["commit"]), one["arm"]
+        advice.arm_of(one["arm"], records)
+        assert one["diverged"] or (0 < len(one["loss"]) <= trials.POINTS and 0 <= one["map"] <= 1)
+    baseline = advice.values(records, "baseline")
+    assert baseline and min(baseline.values()) > 0.25

@@ -1,6 +1,7 @@
 import errno
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -366,6 +367,24 @@ def test_the_command_in_the_provenance_can_be_pasted(monkeypatch):
     given = ["train", "--run", "runs/my 'first' run"]
     monkeypatch.setattr("sys.argv", ["/x/course_lib/__main__.py", *given])
     assert shlex.split(runs.environment()["command"]) == ["python", "-m", "course_lib", *given]
+
+
+def test_a_commit_has_a_mark_where_code_was_changed_and_none_where_results_were(tmp_path, monkeypatch):
+    """An experiment adds to its recorded results: that is no other code."""
+    code, result = tmp_path / "course_lib" / "runs.py", tmp_path / "experiments" / "results" / "advice.jsonl"
+    for path in (code, result):
+        path.parent.mkdir(parents=True)
+        path.write_text("1\n")
+    who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(runs, "__file__", str(code))
+    clean = runs.commit()
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    result.write_text("2\n")
+    assert runs.commit() == clean
+    code.write_text("2\n")
+    assert runs.commit() == f"{clean}+"
 
 
 def test_two_runs_moved_aside_in_one_second_are_both_kept(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 
 from course_lib import metrics, viz
 from course_lib.detect import Detections
+from course_lib.effects import paired
 
 IMAGE = np.full((60, 100, 3), 255, np.uint8)
 BOXES = torch.tensor([[0.1, 0.2, 0.6, 0.9], [0.5, 0.1, 0.9, 0.5]])
@@ -132,3 +135,45 @@ def test_a_history_without_measurements_is_an_empty_picture(records):
     figure = viz.history(records)
     assert not any(axis.lines or axis.get_legend() for axis in figure.axes)
     pixels(figure)
+
+
+def some_effects():
+    usual = dict.fromkeys(range(3), 0.3)
+    changes = {"rate x 30": (-0.3, -0.28, -0.31), "focal $loss$": (0.01, -0.02, 0.0), "longer": (0.1, 0.11, 0.12)}
+    found = [paired(dict(enumerate(0.3 + d for d in differences)), usual) for differences in changes.values()]
+    return list(changes), ["rate", "loss", "rate"], found
+
+
+def test_a_forest_is_sorted_with_one_style_a_family_and_hollow_where_nothing_is_told():
+    labels, families, found = some_effects()
+    (axes,) = viz.forest(labels, families, found).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["rate x 30", r"focal \$loss\$", "longer"]
+    marks = [line for line in axes.lines if line.get_marker() not in (None, "None", "")]
+    assert [float(mark.get_xdata()[0]) for mark in marks] == sorted(one.mean for one in found)
+    styles = [(mark.get_color(), mark.get_marker()) for mark in marks]
+    assert styles[0] == styles[2] != styles[1]
+    assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True, False]
+
+
+def test_a_forest_is_drawn_whole_and_not_wider_than_a_phone():
+    labels, families, found = some_effects()
+    labels[0] = "random trunk, four times as long on"  # as long as one may be
+    figure = viz.forest(labels, families, found)
+    pixels(figure)
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.get_yticklabels()]
+    assert min(box.x0 for box in boxes) >= 0 and figure.get_figwidth() <= 4.5
+    assert axes.get_window_extent().width > 0.3 * figure.bbox.width
+    heights = sorted(box.y0 for box in boxes)
+    assert all(high - low > boxes[0].height for low, high in pairwise(heights))
+
+
+def test_a_forest_of_nothing_or_of_too_many_families_is_refused():
+    labels, _, found = some_effects()
+    for some in (([], [], []), (labels * 3, list("abcdefghi"), found * 3)):
+        with pytest.raises(ValueError, match="effects of"):
+            viz.forest(*some)
+
+
+def test_families_can_be_told_apart_without_colour():
+    assert len({mark for _, mark in viz.FAMILY_STYLES}) == len({colour for colour, _ in viz.FAMILY_STYLES}) == 8

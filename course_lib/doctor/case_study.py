@@ -3,22 +3,19 @@
 The log is adrirubio/ml-rover's, states 6e5d2f7 (run A) and 849686a (run B); chapter 14 tells the story.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from course_lib import augment, losses, metrics, ssd
+from course_lib import losses, ssd
 from course_lib.boxes import decode
-from course_lib.detect import Detections
 from course_lib.doctor import controls, exhibits_loss, exhibits_matching, exhibits_model, exhibits_optimisation
 from course_lib.doctor.exhibits_detection import detecting
-from course_lib.doctor.patient import Patient, evaluating
-from course_lib.doctor.setups import Setup, Then, healthy
-from course_lib.voc import Batch, Target
+from course_lib.doctor.practice import batches_of, batches_to_measure, measured
+from course_lib.doctor.setups import Setup, healthy
 
 SMALLEST = 9.6  # pixels of 96: the published code's smallest prior is a tenth of the image wide too
 LOUDER = 4.0  # conv4_3, beside the other maps; at the museum's 30 the first class loss would drown the boxes'
@@ -189,48 +186,6 @@ def ill_with(
     return setup
 
 
-def batches_of(setup: Setup, steps: int) -> Iterator[Batch]:
-    """Batches to learn from: every epoch in another order, and every image augmented anew."""
-    images, generator = len(setup.data), torch.Generator().manual_seed(0)
-    whole = images - images % setup.batch_size
-    orders = (torch.randperm(images, generator=generator)[:whole].split(setup.batch_size) for _ in count())
-    numbered = ((epoch, rows.tolist()) for epoch, order in enumerate(orders) for rows in order)
-    for epoch, rows in islice(numbered, steps):
-        samples = []
-        for row in rows:
-            setup.transform.seed(epoch * images + row)
-            samples.append(setup.transform(*setup.data[row]))
-        yield setup.collate(samples)
-
-
-def batches_to_measure(setup: Setup) -> list[Batch]:
-    """The held-out images, with boxes in the unit that the run has for them."""
-    transform: Any = augment.evaluation(setup.model.image_size)
-    if isinstance(setup.transform, Then):
-        transform = Then(transform, setup.transform.change)
-    size = setup.batch_size
-    samples = [transform(*setup.held_out[index]) for index in range(len(setup.held_out) // size * size)]
-    return [setup.collate(samples[start : start + size]) for start in range(0, len(samples), size)]
-
-
-@torch.no_grad()
-def measured(patient: Patient, batches: Sequence[Batch], truth: Sequence[Target]) -> tuple[dict, list[Detections]]:
-    """Losses, mAP and recall on held-out images, and what is found in them.
-
-    Args:
-        batches: see `batches_to_measure`; of equal size.
-        truth: of the same images, in fractions.
-    """
-    found = [one for batch in batches for one in patient.detect(batch)]
-    with evaluating(patient.model):
-        parts = [patient.losses(batch) for batch in batches]
-    result = metrics.evaluate_voc(found, truth, classes=patient.classes)
-    curves = result.curves.values()
-    hits = sum(float(one.recall[-1]) * one.objects for one in curves if len(one.recall))
-    numbers = {f"val_{name}": sum(float(one[name]) for one in parts) / len(parts) for name in parts[0]}
-    return numbers | {"map": result.mean_ap, "recall": hits / sum(one.objects for one in curves)}, found
-
-
 def train(setup: Setup, steps: int | None = None, every: int = 50) -> dict:
     """Train a set-up, and measure it on the way.
 
@@ -244,7 +199,7 @@ def train(setup: Setup, steps: int | None = None, every: int = 50) -> dict:
     """
     steps = steps or setup.steps
     patient, held_out = setup.patient(), batches_to_measure(setup)
-    truth = [setup.held_out[index][1] for index in range(len(held_out) * setup.batch_size)]
+    truth = [setup.held_out[index][1] for index in range(len(setup.held_out))]
     numbers, found = measured(patient, held_out, truth)
     history, steps_taken = [{"step": 0} | numbers], []
     for step, batch in enumerate(batches_of(setup, steps), start=1):

@@ -199,7 +199,7 @@ def two_heads_at_one_stride(setup: Setup, smallest: float = SSD_NANO.sides[0]) -
     sides = (smallest, *SSD_NANO.sides[1:])
     spec = replace(SSD_NANO, maps=(12, 6, 6, 4), steps=(8, 16, 16, 24), sides=sides)
     extras = ((64, 128, 1, 1), (64, 128, 1, 0))
-    setup.adopt(fresh(replace(ssd.ssd_nano, extras=extras, spec=spec), setup.classes))
+    setup.adopt(fresh(replace(ssd.ssd_nano, extras=extras, spec=spec), setup.classes, setup.seed))
 
 
 EXHIBITS = {

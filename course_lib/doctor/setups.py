@@ -44,6 +44,7 @@ class Setup:
         optimizer: from the model to one.
         schedule: from the optimizer to one; None: the rate stays.
         clip_norm: None: gradients are never shortened.
+        seed: of the order of the images, their augmentation, and whatever else a change of the set-up draws.
         images: what the network is given of a batch: by default its pixels.
         further: more parts of the patient, by name: they replace what would be put together.
         made_last: parts that need the others, by name: from the finished patient to the part. `step` is one.
@@ -65,6 +66,7 @@ class Setup:
     clip_norm: float | None = RECIPE.clip_norm
     batch_size: int = RECIPE.batch_size
     steps: int = STEPS
+    seed: int = 0
     images: Callable[[voc.Batch], Tensor] = pixels
     further: dict[str, Any] = field(default_factory=dict)
     made_last: dict[str, Callable[[Patient], Any]] = field(default_factory=dict)
@@ -209,6 +211,7 @@ def healthy(data: Any, held_out: Any, trunk: ssd.SSD | None = None, seed: int = 
     Args:
         trunk: a detector with `ssd_nano`'s backbone, such as the recorded `ssd_mini`; None: the trunk is random, and
             nothing is frozen.
+        seed: of the weights that are random, and the set-up's own.
     """
     classes = tuple(data.classes)
     model = fresh(ssd.ssd_nano, classes, seed)
@@ -223,6 +226,7 @@ def healthy(data: Any, held_out: Any, trunk: ssd.SSD | None = None, seed: int = 
         priors=model.priors,
         pretrained=known,
         frozen=frozen,
+        seed=seed,
     )
 
 

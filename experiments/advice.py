@@ -1,0 +1,73 @@
+"""What is each piece of advice worth? For chapter 15.
+
+Every arm of every question in `course_lib.advice` is trained for some 40 seconds from three seeds, and from two more
+where its effect is still unclear, on 600 images of EmojiVOC at 96 pixels; 96 held-out ones tell losses on the way, 256
+test images tell mAP at the end. Start it in as many processes as there are cores to spare: they share the runs. What
+is finished stands in experiments/results/advice.jsonl, one run a line, and is not run again.
+`python experiments/advice.py STEPS [ARM ...]` tries arms with so few steps, and keeps nothing.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from course_lib import advice, arms, profiles, queues, runs, trials, voc, weights
+from course_lib.doctor.setups import InMemory
+from course_lib.ssd import SSD
+
+RESULT = Path(__file__).parent / "results" / "advice.jsonl"
+CLAIMS = profiles.RUNS / "advice"
+HELD_OUT, TEST = 96, 256  # images
+
+Ingredients = tuple[InMemory, InMemory, InMemory, SSD]
+
+
+def ingredients() -> Ingredients:
+    """The pool of images to learn from, the held-out ones, those of the test, and a trained trunk."""
+    profile = profiles.nano()
+    profile.prepare(show_progress=True)
+    pool = trials.shrunk(profile.training_set(), arms.SIDE)
+    held_out = trials.shrunk(voc.ImageDataset(profile.select), arms.SIDE, HELD_OUT)
+    test = trials.shrunk(voc.ImageDataset(profile.test), arms.SIDE, TEST)
+    return pool, held_out, test, weights.load(profiles.RECORD)
+
+
+def run(name: str, parts: Ingredients, records: list[dict], steps: int | None = None) -> dict:
+    """One run by its name, as it is kept.
+
+    Args:
+        records: of the runs so far, which choose rates.
+        steps: in place of the arm's own.
+    """
+    pool, held_out, test, trunk = parts
+    arm_name, seed = advice.arm_and_seed(name)
+    arm, besides = advice.arm_of(arm_name, records)
+    setup = arms.baseline(pool, held_out, trunk, seed)
+    arm.change(setup)
+    setup.steps = steps or setup.steps
+    result = trials.trial(setup, test, arm.choosing)
+    end = f"diverged at step {result['diverged']}" if result["diverged"] else f"mAP {result['map']:.3f}"
+    print(f"advice: {name}: {end}, {result['seconds']:.1f} s", flush=True)
+    return {"arm": arm_name, "seed": seed} | besides | result
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parts = ingredients()
+    if len(sys.argv) > 1:
+        for arm in sys.argv[2:] or advice.every_arm():
+            run(advice.name_of(arm, 0), parts, [], int(sys.argv[1]))
+        return
+    commit = runs.commit()  # of the code that this process has read, whatever is committed while it runs
+
+    def kept(name: str) -> dict:
+        provenance = runs.environment() | {"commit": commit}
+        return run(name, parts, queues.read(RESULT)) | {"provenance": provenance}
+
+    made = queues.work(RESULT, CLAIMS, advice.left, kept)
+    print(f"advice: {made} runs made, {len(queues.read(RESULT))} recorded in {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
