@@ -43,7 +43,10 @@ def as_batch(images: Tensor, labels: Tensor) -> Batch:
 
 
 def patient(learner: Learner) -> Patient:
-    """A network that learns by a plan, as it is before its first step."""
+    """A network that learns by a plan, as it is before its first step.
+
+    Fresh weights are made for pixels of mean 0 and deviation 1, which are those of the pictures that it learns from.
+    """
 
     def outputs(batch: Batch) -> tuple[Tensor, Tensor]:
         logits = learner.network((batch.images.float() - learner.mean) / learner.std)
@@ -62,4 +65,5 @@ def patient(learner: Learner) -> Patient:
         schedule=learner.schedule,
         steps=learner.plan.epochs * learner.steps_an_epoch,
         clip_norm=learner.plan.clip_norm,
+        expects=tuple(values.tolist() for values in learner.pictures.colours()),
     )
