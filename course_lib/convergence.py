@@ -6,7 +6,7 @@ changed at a time.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import isfinite, pi
@@ -230,7 +230,7 @@ class Plan:
         """A fresh network; its weights depend on the seed alone."""
         network = SmallVGG(classes, self.width, self.norm)
         initialise(network, self.initialisation, torch.Generator().manual_seed(seed))
-        return network
+        return network.to(memory_format=torch.channels_last)
 
     def colours(self, pictures: Crops) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
         """What is subtracted from pixels, and what they are then divided by."""
@@ -253,11 +253,12 @@ class Flow:
 
 
 @contextmanager
-def flowing(layers: Sequence[nn.Module]) -> Iterator[Flow]:
+def flowing(layers: Iterable[nn.Module]) -> Iterator[Flow]:
     """See what flows through some layers in the passes that are made within, forward and back; of each the last.
 
     Each layer is called once a pass, in the order in which they are given.
     """
+    layers = list(layers)
     found = Flow([float("nan")] * len(layers), [float("nan")] * len(layers))
 
     def after(index: int) -> Callable:

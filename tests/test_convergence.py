@@ -44,6 +44,7 @@ def test_layer_by_layer_it_is_torchvisions_vgg(norm):
                 assert (one.bias is None) == (norm == "before")
             else:
                 nn.init.uniform_(other.running_var, 0.5, 2)
+                nn.init.uniform_(other.running_mean, -1, 1)  # around 0 it would matter little on which side ReLU is
             one.load_state_dict(
                 {name: t for name, t in other.state_dict().items() if one.bias is not None or name != "bias"}
             )
@@ -103,8 +104,8 @@ def test_hes_weights_keep_the_scale_and_others_lose_it_as_their_variance_says():
             network(x)
         assert all(map(isfinite, flow.activations)) and not any(map(isfinite, flow.gradients))
         ends[name] = flow.activations[-1] / flow.activations[0]
-    # Max pooling between the layers raises the scale; twelve layers lie between both ends.
-    assert 1 < ends["he"] < 100
+    # Max pooling between the layers raises the scale, and padding lowers it; twelve layers lie between both ends.
+    assert 0.1 < ends["he"] < 10
     assert ends["too small"] / ends["he"] == pytest.approx(1e-12, rel=1e-2)
     assert ends["too large"] / ends["he"] == pytest.approx(1e12, rel=1e-2)
     assert ends["pytorch"] / ends["he"] == pytest.approx(6**-6, rel=0.5)  # a sixth of the variance, twelve times
