@@ -209,9 +209,9 @@ class Plan:
     weight_decay: float = 0.0
     schedule: str = "constant"
     clip_norm: float | None = None
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 64
-    width: float = 0.25
+    width: float = 0.125
 
     def __post_init__(self) -> None:
         known = {

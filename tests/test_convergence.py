@@ -108,7 +108,8 @@ def test_hes_weights_keep_the_scale_and_others_lose_it_as_their_variance_says():
     assert 0.1 < ends["he"] < 10
     assert ends["too small"] / ends["he"] == pytest.approx(1e-12, rel=1e-2)
     assert ends["too large"] / ends["he"] == pytest.approx(1e12, rel=1e-2)
-    assert ends["pytorch"] / ends["he"] == pytest.approx(6**-6, rel=0.5)  # a sixth of the variance, twelve times
+    # A sixth of the variance, twelve times; other random numbers, so a few tens of percent a layer.
+    assert 6**-6 / 5 < ends["pytorch"] / ends["he"] < 6**-6 * 5
 
 
 def test_what_flows_is_what_autograd_and_plain_numbers_say():

@@ -661,7 +661,10 @@ def test_only_what_a_classifier_has_is_filled_with_mobilenet_v2(mobilenet, mobil
         ),
         ({"features.0.0.weight": torch.zeros(32, 3, 5, 5)}, r"misshapen: features\.0\.0\.weight \[32, 3, 5, 5\], not"),
         ({"features.17.conv.4.bias": torch.zeros(3)}, r"unknown: features\.17\.conv\.4\.bias"),
-        ({"features.1.conv.2.running_var": torch.full((16,), torch.nan)}, r"conv\.2\.running_var hold NaN or infinity"),
+        (
+            {"features.1.conv.2.running_var": torch.full((16,), torch.nan)},
+            r"features\.1\.conv\.2\.running_var hold NaN or infinity",
+        ),
     ],
 )
 def test_a_mobilenet_that_is_not_whole_changes_nothing_and_is_named(change, message, mobilenet, mobile):
