@@ -63,7 +63,7 @@ def arms() -> dict[str, Plan]:
 # Those that are made on real pictures too, for the record.
 ON_REAL = (
     "baseline", "no-augmentation", "all-augmentation", "cosine", "plateau", "cyclical", "sgd-3e-2", "adam-1e-2",
-    *(f"{start}-norm-{norm}" for start in ("he", "too-small", "too-large") for norm in NORMS),
+    "he-norm-after", "he-norm-none", *(f"too-{size}-norm-{norm}" for size in ("small", "large") for norm in NORMS),
     "pytorch-norm-none", "xavier-norm-none", "pixels-raw-norm-none", "pixels-cifar10-norm-before",
 )  # fmt: skip
 

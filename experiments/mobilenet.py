@@ -106,7 +106,7 @@ def flows(name: str, seed: int) -> dict:
 
 def large(name: str, seed: int) -> dict:
     """A detector by the cpu profile, trained to its end and measured on the test set."""
-    architecture, size = name.split("+")
+    architecture, _, size = name.rpartition("-")
     profile = replace(profiles.cpu(), architecture=architecture, record=None)
     profile.prepare(show_progress=True)
     recipe = replace(profile.recipe, epochs=profile.recipe.epochs * SIZES[size], seed=seed)
@@ -186,9 +186,9 @@ def names() -> list[str]:
     """All runs: kind, name and seed. First what is short, seed by seed, then what is long."""
     short = [f"small.{arm}" for arm in stagnation.ARMS]
     found = [f"flow.{name}.0" for name in ("mobilenet", "mini")] + [f"{one}.{seed}" for seed in SEEDS for one in short]
-    large = [f"emoji.{name}+{size}.0" for size in SIZES for name in ("ssd_mobilenet_v2", "ssd_mini")]
+    large = [f"emoji.{name}-{size}.0" for size in SIZES for name in ("ssd_mobilenet_v2", "ssd_mini")]
     real = [f"photos.{name}.0" for name in ("ssd_mobilenet_v2", "ssd_lite0")] if os.environ.get("PHOTOS") else []
-    again = [f"emoji.{name}+short.{seed}" for seed in SEEDS[1:] for name in ("ssd_mobilenet_v2", "ssd_mini")]
+    again = [f"emoji.{name}-short.{seed}" for seed in SEEDS[1:] for name in ("ssd_mobilenet_v2", "ssd_mini")]
     return found + large + real + again
 
 
