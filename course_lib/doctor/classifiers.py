@@ -17,6 +17,7 @@ CHECKS = (
     "weights-are-sound",
     "parameters-learn",
     "activations",
+    "scale-is-kept",
     "gradients-reach-all",
     "pixels-are-normalised-as-the-weights-expect",
     "optimizer-holds-all",

@@ -53,6 +53,8 @@ def test_a_classifier_learns_a_few_pictures_by_heart():
     ("plan", "check"),
     [
         (replace(SMALL, initialisation="too large", norm="none"), "activations"),
+        (replace(SMALL, initialisation="too small", norm="none"), "scale-is-kept"),
+        (replace(SMALL, initialisation="pytorch", norm="none"), "scale-is-kept"),
         (replace(SMALL, learning_rate=1.0), "rates-teach"),
         (replace(SMALL, learning_rate=1e-7), "rates-teach"),
         (replace(SMALL, normalisation="raw"), "pixels-are-normalised-as-the-weights-expect"),
