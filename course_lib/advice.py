@@ -319,7 +319,7 @@ QUESTIONS = (
         "network",
         "How much of a taught trunk should be frozen?",
         {5: "the published code freezes ten layers"},
-        ("frozen-0", "frozen-4", "frozen-5"),
+        ("frozen-0", "frozen-2", "frozen-5"),
     ),
     Question(
         "random-trunk",
@@ -426,6 +426,25 @@ QUESTIONS = (
         measure="map_by_map",
         usual="map",
     ),
+)
+
+# What the pages say besides: page, in our words, and where it is answered.
+ELSEWHERE = (
+    (1, "load with several worker processes", "benchmarks/workers.py: time alone"),
+    (1, "with too little memory take smaller batches or a smaller VGG", "batch-size, smaller-trunk"),
+    (1, "watch the loss: a steady fall suggests suitable hyperparameters", "losses_and_map: all runs of this chapter"),
+    (1, "verify loss, metrics and implementation", "chapter 13: the doctor"),
+    (2, "print loss and rate at every step", "every record's curves"),
+    (2, "look at a hundred images with their boxes", "chapter 13: the doctor draws what it finds"),
+    (2, "a plateau whatever the rate points to data or architecture", "chapter 13: the doctor"),
+    (2, "BboxParams, Flip and RandomCrop(640) of the snippet", "the page of repaired recipes; page-transforms"),
+    (3, "He or Xavier initialisation of all layers", "chapter 16; initialisation for the heads"),
+    (3, "batch norm before the activation", "chapter 16"),
+    (3, "stronger augmentation for small data sets", "each-transform here, chapter 16 for CIFAR-10"),
+    (4, "depthwise convolutions and many scales dilute gradients", "chapter 16"),
+    (4, "high training accuracy and poor validation: overfitting", "stopped-by-loss, images; every record's losses"),
+    (5, "a loss of 1741 is 70 to 73 % mAP, one of 1928 is 82 to 84 %", "chapter 14; losses_and_map"),
+    (5, "checks for images without objects", "chapters 7 and 13"),
 )
 
 
@@ -597,4 +616,7 @@ def losses_and_map(records: Sequence[dict]) -> list[tuple[str, float, float]]:
     """
     arms = {arm for one in QUESTIONS if one.family in USUAL_LOSS for arm in (*one.arms, one.against)}
     ended = [one for one in records if one["arm"] in arms and one["diverged"] is None]
-    return [(one["arm"], one["moments"][-1]["loc"] + one["moments"][-1]["conf"], one["map"]) for one in ended]
+    last = [(one["moments"][-1]["loc"], one["moments"][-1]["conf"]) for one in ended]
+    return [
+        (one["arm"], sum(losses), one["map"]) for one, losses in zip(ended, last, strict=True) if None not in losses
+    ]

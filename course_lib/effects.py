@@ -4,7 +4,7 @@ Two runs of one seed start from the same weights and see the same images in the 
 less than either does. With three to five pairs the spread itself is hardly known, and Student's t is made for that. The
 bootstrap over seeds stands beside it: drawn from three numbers it knows nothing beyond them, and its interval is far
 too narrow. In `tests/test_effects.py` both meet differences whose truth is known: of the intervals that are to hold it
-95 times in 100, those of the bootstrap hold it 75 times with three seeds and 84 times with five; Student's, 95 times.
+95 times in 100, those of the bootstrap hold it 68 times with three seeds and 84 times with five; Student's, 95 times.
 """
 
 from collections.abc import Mapping, Sequence

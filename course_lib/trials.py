@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import isfinite
 from statistics import fmean
+from typing import Any
 
 import cv2
 import torch
@@ -24,12 +25,13 @@ POINTS = 12  # of a curve, and moments at which the held-out losses are measured
 AT_ONCE = 32  # images in a batch that is measured
 
 
-def shrunk(data: Sequence, side: int, images: int | None = None) -> InMemory:
+def shrunk(data: Any, side: int, images: int | None = None) -> InMemory:
     """The first images of a data set, squares of `side` pixels in memory: read once, a loader costs nothing.
 
     Boxes are fractions, and stay. The size that a target names is that of the file.
 
     Args:
+        data: `data[i]` is an image `uint8 [H, W, 3]` and its target; it has `classes`.
         images: how many; None: all.
     """
     count = len(data) if images is None else min(images, len(data))

@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 
 from course_lib import advice, arms
+from course_lib.effects import paired
 
 CLASSES = [f"class {number}" for number in range(20)]
 
@@ -151,9 +152,10 @@ def test_the_spread_is_the_baselines():
 
 
 def test_labels_fit_a_narrow_picture():
+    nothing = paired({0: 0.0}, {0: 0.0})
     for question in advice.QUESTIONS:
         for arm in question.arms:
-            assert len(advice.Answer(question, arm, None).label) <= 36, arm
+            assert len(advice.Answer(question, arm, nothing).label) <= 36, arm
 
 
 def test_losses_and_map_are_of_trainings_with_the_usual_loss():
@@ -161,3 +163,9 @@ def test_losses_and_map_are_of_trainings_with_the_usual_loss():
     records = [record(arm, 0, 0.3, moments=moments) for arm in ("baseline", "focal", "imbalanced-focal", "rate-3")]
     records.append(record("rate-30", 0, 0.0, diverged=3, moments=[]))
     assert advice.losses_and_map(records) == [("baseline", 3.0, 0.3), ("rate-3", 3.0, 0.3)]
+
+
+def test_what_is_answered_elsewhere_is_of_a_page():
+    for page, says, where in advice.ELSEWHERE:
+        assert page in advice.PAGES and says and where
+    assert all(name in {one.name for one in advice.QUESTIONS} for name in ("batch-size", "smaller-trunk", "images"))

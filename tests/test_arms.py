@@ -53,9 +53,9 @@ def test_the_baseline_is_the_recipe_on_so_many_images(setup, parts, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, arm in arms.ARMS.items() if not arm.scan])
 def test_every_arm_can_be_trained(name, setup, monkeypatch):
-    """One step, of as many images as there are here."""
+    """One step, of few images."""
     arms.ARMS[name].change(setup)
-    setup.batch_size = min(setup.batch_size, len(setup.data), 16)
+    setup.batch_size = 4
     record = trained(setup)
     assert record["diverged"] is None and record["steps"] == 1
 
@@ -100,7 +100,7 @@ def test_each_parameter_is_clipped_by_itself_and_nothing_else(setup):
         )
     )
     patient.step(patient.first_batches(1)[0])
-    assert max(seen) <= 1 + 1e-5 and sum(one**2 for one in seen) ** 0.5 > 1.5
+    assert max(seen) <= 1 + 1e-3 and sum(one**2 for one in seen) ** 0.5 > 1.5
     assert sum(one > 0.999 for one in seen) > 1
 
 
@@ -193,13 +193,15 @@ def test_frozen_blocks_are_those_asked_for(setup):
 
 
 def test_a_network_with_other_extra_layers_keeps_the_taught_trunk_and_the_priors(setup):
-    priors, known = setup.priors, setup.pretrained
+    priors, known, stays = setup.priors, setup.pretrained, setup.frozen
     arms.ARMS["extras-half"].change(setup)
+    assert setup.frozen == stays
     state = setup.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in known.items())
     assert torch.equal(priors, setup.priors) and setup.model.extras[0][0].out_channels == 32
 
 
+@pytest.mark.slow
 def test_an_untaught_trunk_depends_on_the_seed_and_nothing_of_it_is_frozen(parts):
     trunks = []
     for seed in (0, 0, 1):
@@ -255,11 +257,12 @@ def test_heads_begin_louder_and_by_the_seed(change, parts):
         before = torch.get_rng_state()
         change(setup)
         assert torch.equal(before, torch.get_rng_state())
-        found.append(setup.model.conf_heads[0].weight)
+        found.append(setup.model.conf_heads[0].weight.detach())
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     assert float(found[0].std()) > 0.012
 
 
+@pytest.mark.slow
 def test_sixteen_bits_are_in_the_convolutions_alone(setup):
     arms.in_bf16(setup)
     patient = setup.patient()

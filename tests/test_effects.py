@@ -69,13 +69,13 @@ def covered(count, interval_of, rounds=4000):
     chance = np.random.default_rng(1)
     held = 0
     for sample in chance.normal(0.02, 0.015, (rounds, count)):
-        low, high = interval_of(sample)
+        low, high = interval_of(sample.tolist())
         held += low <= 0.02 <= high
     return held / rounds
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "bootstrap"), [(3, 0.75), (5, 0.84)])
+@pytest.mark.parametrize(("seeds", "bootstrap"), [(3, 0.68), (5, 0.84)])
 def test_few_seeds_are_too_few_for_the_bootstrap(seeds, bootstrap):
     """The shares that the module's text gives; a standard error of 4000 rounds is 0.7 points."""
     assert covered(seeds, lambda sample: effects.student(sample)[0]) == pytest.approx(0.95, abs=0.012)
