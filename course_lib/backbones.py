@@ -16,20 +16,19 @@ PIXEL_MEAN = (123, 117, 104)
 # are not divided by it.
 PIXEL_STD = (58.0, 58.0, 58.0)
 
-# Pixels from -1 to 1: what TensorFlow's classifiers see.
-TENSORFLOW_MEAN, TENSORFLOW_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
-
 # Channels in VGG's five blocks, and how many convolutions each block has: configurations A, B and D.
 VGG_CHANNELS = (64, 128, 256, 512, 512)
 VGG_DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 
 
-def convolution(channels_in: int, channels_out: int, batch_norm: bool, **shape: int) -> list[nn.Module]:
+def convolution(
+    channels_in: int, channels_out: int, batch_norm: bool, rectifier: type[nn.Module] = nn.ReLU, **shape: int
+) -> list[nn.Module]:
     """Convolution, batch norm where asked for, ReLU. A bias before batch norm would do nothing."""
     layers: list[nn.Module] = [nn.Conv2d(channels_in, channels_out, bias=not batch_norm, **shape)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(channels_out))
-    return [*layers, nn.ReLU(inplace=True)]
+    return [*layers, rectifier(inplace=True)]
 
 
 class L2Norm(nn.Module):
@@ -210,13 +209,8 @@ class VGG(Backbone):
         return self.l2_norm(conv4_3), fc7
 
 
-class SameConvolution(nn.Conv2d):
-    """A convolution with TensorFlow's padding "same": the map's side is divided by the stride, rounded up.
-
-    What has to be added is spread over both ends, and where it is odd the end gets one more. So it depends on the
-    side: three taps at stride 2 need a row before and one behind where the side is odd, and one behind alone where it
-    is even. PyTorch's `padding=1` gives maps of the same side there, half a cell away.
-    """
+class Convolution(nn.Conv2d):
+    """A convolution that can be asked what it would give with other numbers; by itself it is PyTorch's."""
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         return self.with_weight(x, self.weight, self.bias)
@@ -225,6 +219,20 @@ class SameConvolution(nn.Conv2d):
         self, x: Float[Tensor, "B I H W"], weight: Float[Tensor, "O i k k"], bias: Float[Tensor, " O"] | None
     ) -> Float[Tensor, "B O h w"]:
         """What it would give if these were its weight and bias."""
+        return nn.functional.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
+
+
+class SameConvolution(Convolution):
+    """A convolution with TensorFlow's padding "same": the map's side is divided by the stride, rounded up.
+
+    What has to be added is spread over both ends, and where it is odd the end gets one more. So it depends on the
+    side: three taps at stride 2 need a row before and one behind where the side is odd, and one behind alone where it
+    is even. PyTorch's `padding=1` gives maps of the same side there, half a cell away.
+    """
+
+    def with_weight(
+        self, x: Float[Tensor, "B I H W"], weight: Float[Tensor, "O i k k"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "B O h w"]:
         sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
         (top, first_row), (left, first_column) = (same_padding(*axis) for axis in sides)
         maps = nn.functional.conv2d(x, weight, bias, self.stride, (top, left), 1, self.groups)
@@ -244,19 +252,51 @@ def same_padding(side: int, taps: int, stride: int) -> tuple[int, int]:
     return missing // 2 + missing % 2 * stride, missing % 2
 
 
+class Conventions(NamedTuple):
+    """In what two libraries differ where they write down the same network; weights are for one of them.
+
+    Attributes:
+        same_padding: TensorFlow's padding; False: PyTorch's, half the taps at both ends.
+        eps, momentum: batch norm's. At a momentum of 0.01 statistics follow the weights over hundreds of steps.
+        pixel_mean, pixel_std: see `Backbone`.
+    """
+
+    same_padding: bool
+    eps: float
+    momentum: float
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+
+
+# Pixels from -1 to 1, and pixels of ImageNet's mean and deviation.
+TENSORFLOW = Conventions(True, 1e-3, 0.01, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+TORCHVISION = Conventions(False, 1e-5, 0.1, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
 class Normed(nn.Module):
-    """A convolution, batch norm with the numbers of TensorFlow's classifiers, and ReLU6 unless it is left out.
+    """A convolution, batch norm, and ReLU6 unless it is left out.
 
     Where batch norm's statistics stand still it only scales and shifts: there the convolution's weights do that too,
     and the two passes over the map are saved. Gradients reach all the same parameters.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, relu: bool = True
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
+        conventions: Conventions = TENSORFLOW,
     ) -> None:
         super().__init__()
-        self.convolve = SameConvolution(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01)
+        shape = {"kernel_size": kernel, "stride": stride, "groups": groups, "bias": False}
+        if conventions.same_padding:
+            self.convolve = SameConvolution(channels_in, channels_out, **shape)
+        else:
+            self.convolve = Convolution(channels_in, channels_out, padding=kernel // 2, **shape)
+        self.norm = nn.BatchNorm2d(channels_out, conventions.eps, conventions.momentum)
         self.relu = nn.ReLU6(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
@@ -281,13 +321,21 @@ class InvertedResidual(nn.Module):
     Source: Sandler et al. 2018, section 3.3 and table 1.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, expansion: int, kernel: int, stride: int) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        expansion: int,
+        kernel: int,
+        stride: int,
+        conventions: Conventions = TENSORFLOW,
+    ) -> None:
         super().__init__()
         wide = channels_in * expansion
         self.layers = nn.Sequential(
-            *([Normed(channels_in, wide)] if expansion != 1 else []),
-            Normed(wide, wide, kernel, stride, groups=wide),
-            Normed(wide, channels_out, relu=False),
+            *([Normed(channels_in, wide, conventions=conventions)] if expansion != 1 else []),
+            Normed(wide, wide, kernel, stride, groups=wide, conventions=conventions),
+            Normed(wide, channels_out, relu=False, conventions=conventions),
         )
         self.adds = stride == 1 and channels_in == channels_out
 
@@ -316,6 +364,17 @@ EFFICIENTNET_LITE0 = (
     Stage(6, 3, 1, 320, 1),
 )
 
+# Sandler et al. 2018, table 2, in the rows that a detector needs.
+MOBILENET_V2 = (
+    Stage(1, 3, 1, 16, 1),
+    Stage(6, 3, 2, 24, 2),
+    Stage(6, 3, 2, 32, 3),
+    Stage(6, 3, 2, 64, 4),
+    Stage(6, 3, 1, 96, 3),
+    Stage(6, 3, 2, 160, 3),
+    Stage(6, 3, 1, 320, 1),
+)
+
 
 class InvertedResiduals(Backbone):
     """A stem at stride 2 and inverted residuals by a table: EfficientNet-Lite0, or MobileNetV2 by another table.
@@ -328,21 +387,28 @@ class InvertedResiduals(Backbone):
     Args:
         stages: the table.
         stem: channels of the first convolution.
+        conventions: of the library whose weights it is to understand.
 
     Source: Sandler et al. 2018 (MobileNetV2); Tan and Le 2019 (EfficientNet); the "lite" form, without
     squeeze-and-excitation and with ReLU6, is TensorFlow's `efficientnet/lite`.
     """
 
-    pixel_mean, pixel_std = TENSORFLOW_MEAN, TENSORFLOW_STD
-
-    def __init__(self, stages: Sequence[Stage] = EFFICIENTNET_LITE0, stem: int = 32) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage] = EFFICIENTNET_LITE0,
+        stem: int = 32,
+        conventions: Conventions = TENSORFLOW,
+    ) -> None:
         super().__init__()
-        self.stem = Normed(3, stem, kernel=3, stride=2)
+        self.conventions = conventions
+        self.pixel_mean, self.pixel_std = conventions.pixel_mean, conventions.pixel_std
+        self.stem = Normed(3, stem, kernel=3, stride=2, conventions=conventions)
         self.residuals = nn.ModuleList()
         channels, reached, last = stem, 2, {}
         for stage in stages:
             for stride in (stage.stride, *[1] * (stage.count - 1)):
-                self.residuals.append(InvertedResidual(channels, stage.channels, stage.expansion, stage.kernel, stride))
+                shape = stage.expansion, stage.kernel, stride
+                self.residuals.append(InvertedResidual(channels, stage.channels, *shape, conventions))
                 channels, reached = stage.channels, reached * stride
                 last[reached] = len(self.residuals) - 1, channels
         self.seen, self.channels = zip(*(last[stride] for stride in sorted(last) if stride >= 8), strict=True)

@@ -22,6 +22,7 @@ from course_lib import (
     profiles,
     runs,
     splits,
+    ssd,
     training,
     trees,
     weights,
@@ -37,6 +38,7 @@ from course_lib.voc import Annotation, ImageDataset, LeftOut, require_objects
 
 ProfileName = StrEnum("ProfileName", {name: name for name in profiles.PROFILES})
 LossName = StrEnum("LossName", {name.replace("-", "_"): name for name in losses.LOSSES})
+ArchitectureName = StrEnum("ArchitectureName", {name: name for name in ssd.ARCHITECTURES})
 NO_LIST = "none"  # for --select-on
 RECIPE = tuple(one.name for one in fields(Recipe))
 
@@ -48,6 +50,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of first weights, order and augmentation.")] = None,
     loss: Annotated[LossName, typer.Option(help="The class loss; the boxes' is the same in all.")] = LossName.multibox,
+    architecture: Annotated[
+        ArchitectureName | None,
+        typer.Option(help="Another detector than the profile's; its backbone starts from random weights."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,7 +89,7 @@ def train(
     warmup_steps, clip_norm) or more --epochs goes on from the last good state.
     """
     require_run(run, fresh, start)
-    chosen = on_data(profile, data, train_on, select_on)
+    chosen = with_architecture(on_data(profile, data, train_on, select_on), architecture)
     chosen = with_recipe(chosen, settings or [], {"epochs": epochs, "seed": seed})
     if data and not any(setting.startswith("warmup_steps=") for setting in settings or []):
         chosen = replace(chosen, recipe=warmed(chosen, run, fresh))
@@ -139,6 +145,17 @@ def on_data(name: ProfileName | None, data: Path | None, train_on: str | None, s
             refuse(f"{option} is {one}, and {there}: name one, or make them with {command('split', data)}{instead}")
     chosen = profiles.profile(name or "photos")
     return own_tree.profile_on(chosen, data, train_on, None if select_on == NO_LIST else select_on)
+
+
+def with_architecture(chosen: Profile, name: ArchitectureName | None) -> Profile:
+    """The profile with another detector. Weights that are for the first one's backbone are of no use to it."""
+    if name is None or name.value == chosen.architecture:
+        return chosen
+    other = replace(chosen, architecture=name.value, backbone_weights=None, record=None)
+    if chosen.backbone_weights is None:
+        return other
+    # What has learned nothing is not frozen, nor are its statistics.
+    return replace(other, recipe=replace(chosen.recipe, frozen_blocks=0, frozen_statistics=False))
 
 
 def warmed(chosen: Profile, run: Path, fresh: bool) -> Recipe:

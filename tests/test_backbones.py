@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_backbone import Strides
 from torch import nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 from torchvision.models.vgg import cfgs, make_layers
 
 from course_lib.backbones import (
+    MOBILENET_V2,
     PIXEL_MEAN,
     PIXEL_STD,
+    TENSORFLOW,
+    TORCHVISION,
     VGG,
     Backbone,
     Classifier,
@@ -24,14 +27,6 @@ from course_lib.backbones import (
     skeleton,
 )
 from course_lib.ssd import xavier
-
-# Sandler et al. 2018, table 2, in the rows that a detector needs.
-MOBILENET_V2 = tuple(
-    Stage(expansion, 3, stride, channels, count)
-    for expansion, channels, count, stride in (
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)
-    )
-)  # fmt: skip
 
 
 def thin_residuals():
@@ -237,9 +232,10 @@ def test_same_padding_is_tensorflows(height, width, taps, stride):
 
 
 @pytest.mark.parametrize("relu", [True, False])
-def test_batch_norm_that_stands_still_is_folded_into_the_convolution(relu):
+@pytest.mark.parametrize("conventions", [TENSORFLOW, TORCHVISION], ids=["tensorflow", "torchvision"])
+def test_batch_norm_that_stands_still_is_folded_into_the_convolution(relu, conventions):
     """The values and all gradients; in float64."""
-    layer = Normed(6, 8, kernel=3, stride=2, relu=relu).double()
+    layer = Normed(6, 8, kernel=3, stride=2, relu=relu, conventions=conventions).double()
     for tensor in (layer.norm.weight, layer.norm.bias, layer.norm.running_mean, layer.norm.running_var):
         nn.init.uniform_(tensor, 0.5, 2)
     x = torch.randn(2, 6, 9, 8, dtype=torch.float64, requires_grad=True)
@@ -303,18 +299,35 @@ def test_block_by_block_it_is_efficientnet_lite0(side):
     )
 
 
-def test_with_another_table_it_is_mobilenet_v2():
-    """torchvision's; where every side is odd, PyTorch's padding and TensorFlow's are the same."""
+@pytest.mark.parametrize("side", [64, 65])
+def test_with_another_table_it_is_mobilenet_v2(side):
+    """torchvision's, at any size; by TensorFlow's conventions where every side is odd, and pads the same."""
     theirs = mobilenet_v2(weights=None).double().eval()
-    for layer in modules_of(theirs, nn.BatchNorm2d):
-        layer.eps = 1e-3
     give_statistics(theirs)
-    ours = InvertedResiduals(MOBILENET_V2).double().eval()
+    ours = InvertedResiduals(MOBILENET_V2, conventions=TORCHVISION).double().eval()
     take_over(ours, theirs)
-    x = torch.rand(1, 3, 65, 65, dtype=torch.float64)
+    x = torch.rand(1, 3, side, side, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours.features(x)[-1], theirs.features[:-1](x), rtol=1e-9, atol=1e-9)
+        expected = theirs.features[:-1](x)
+        torch.testing.assert_close(ours.features(x)[-1], expected, rtol=1e-9, atol=1e-9)
+        for layer in modules_of(theirs, nn.BatchNorm2d):
+            layer.eps = 1e-3
+        other = InvertedResiduals(MOBILENET_V2).double().eval()
+        take_over(other, theirs)
+        same = torch.allclose(other.features(x)[-1], theirs.features[:-1](x), rtol=1e-9, atol=1e-9)
+    assert same == (side == 65)
     assert ours.channels == (32, 96, 320) and len(ours.blocks()) == 18
+    statistics = {(layer.eps, layer.momentum) for layer in modules_of(ours, nn.BatchNorm2d)}
+    assert statistics == {(layer.eps, layer.momentum) for layer in modules_of(mobilenet_v2(), nn.BatchNorm2d)}
+
+
+def test_pixels_are_seen_as_each_library_gives_them():
+    ours = InvertedResiduals(MOBILENET_V2, conventions=TORCHVISION)
+    weights = torch.tensor(MobileNet_V2_Weights.IMAGENET1K_V1.transforms().mean) * 255
+    assert ours.pixel_mean == pytest.approx(weights.tolist(), rel=1e-6)
+    deviation = torch.tensor(MobileNet_V2_Weights.IMAGENET1K_V1.transforms().std) * 255
+    assert ours.pixel_std == pytest.approx(deviation.tolist(), rel=1e-6)
+    assert (InvertedResiduals().pixel_mean, InvertedResiduals().pixel_std) == ((127,) * 3, (128,) * 3)
 
 
 def test_statistics_that_are_frozen_stand_still_while_the_weights_learn():

@@ -51,6 +51,27 @@ def test_a_machine_that_is_taken_away_gets_one_line_and_the_same_command_goes_on
     assert changes == [{"epochs_done": 1, "batches_done": 0, "was": {"epochs": 1, "learning_rate": 1e-5}, "now": now}]
 
 
+@pytest.mark.parametrize(
+    ("profile", "name", "frozen", "random"),
+    [("cpu", "ssd_mobilenet_v2", 2, True), ("photos", "ssd_mobilenet_v2", 0, True), ("photos", "ssd_lite0", 6, False)],
+)
+def test_another_architecture_leaves_the_weights_of_the_first_and_freezes_nothing_that_is_random(
+    profile, name, frozen, random
+):
+    usual = profiles.PROFILES[profile]()
+    chosen = commands_train.with_architecture(usual, commands_train.ArchitectureName(name))
+    assert chosen.architecture == name and (chosen.backbone_weights is None) == random
+    assert (chosen.recipe.frozen_blocks, chosen.recipe.frozen_statistics) == (frozen, name == "ssd_lite0")
+    assert chosen.pretraining_steps == usual.pretraining_steps
+    assert commands_train.with_architecture(usual, None) is usual
+
+
+def test_an_architecture_that_there_is_not_is_refused_with_those_that_there_are(call, small, tmp_path):
+    done = call("train", "--run", tmp_path / "run", "--architecture", "ssd_mobilenet")
+    assert done.returncode == 2 and "ssd_mobilenet_v2" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_the_command_at_the_end_of_training_can_be_pasted(call, small, tmp_path, monkeypatch):
     monkeypatch.setattr(terminal.console, "width", 20)

@@ -3,15 +3,17 @@
 import importlib.util
 import json
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 from own_pictures import kitchen
 
 from course_lib import advice, arms, own_tree, profiles, queues, trials, voc, weights
+from course_lib.crops import Crops, Problem
 from course_lib.detect import Detections
 from course_lib.doctor.case_study import repairs_of
+from course_lib.files import as_json
 
 
 def experiment(root, name):
@@ -155,6 +157,38 @@ def test_the_record_of_the_case_study_is_of_its_repairs_as_they_are(case_study):
     for name in "AB":  # as the log: the loss falls by more than half, and nothing is found
         ill, well = runs[f"{name}0"][0], runs[f"{name}{len(repairs_of(name))}"][0]
         assert ill["first"] > 1000 and ill["last"] < ill["first"] / 2 and ill["map"] < 0.02 < well["map"]
+
+
+@pytest.mark.parametrize("name", ["convergence", "mobilenet"])
+def test_the_runs_of_chapter_16_have_names_of_their_own_that_a_file_can_have(root, name, monkeypatch):
+    for folder in ("PHOTOS", "CIFAR10"):
+        monkeypatch.setenv(folder, "there")
+    names = experiment(root, name).names()
+    assert len({*names}) == len(names) and all(re.fullmatch(r"\w+\.[\w-]+\.\d", one) for one in names)
+    seeds = [int(one[-1]) for one in names if not one.startswith(("emoji.ssd", "photos.ssd"))]
+    assert seeds == sorted(seeds), "a queue that is interrupted is to be a whole experiment with fewer seeds"
+
+
+def test_arms_of_convergence_are_plans_of_their_own_and_those_on_real_pictures_are_among_them(root):
+    script = experiment(root, "convergence")
+    arms = script.arms()
+    assert len({*arms.values()}) == len(arms) and {*script.ON_REAL} <= {*arms}
+    assert arms["baseline"] == script.BASE and next(iter(arms)) == "baseline"
+
+
+def test_a_run_of_convergence_is_a_line_of_plain_numbers(root, monkeypatch):
+    script = experiment(root, "convergence")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 32, 32), generator=generator).to(torch.uint8)
+    crops = Crops(images, torch.randint(0, 3, (64,), generator=generator), ("a", "b", "c"))
+    monkeypatch.setattr(script, "problems", lambda: {"emoji": lambda: Problem(crops, crops)})
+    short = replace(script.BASE, epochs=1, batch_size=16, width=1 / 32)
+    monkeypatch.setattr(script, "arms", lambda: {"baseline": short, "too-large": replace(short, learning_rate=1e30)})
+    record = script.run("emoji.baseline.0")
+    assert record["name"] == "emoji.baseline.0" and record["pictures"] == [64, 64]
+    assert [one["step"] for one in record["flow"]] == [0, 1, 2]
+    assert json.loads(json.dumps(record, allow_nan=False)) == json.loads(as_json(record))
+    assert json.dumps(script.run("emoji.too-large.1"), allow_nan=False)
 
 
 @pytest.fixture

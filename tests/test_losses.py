@@ -252,9 +252,10 @@ def test_a_focal_gradient_is_finite_however_sure_an_answer_is(focal, gamma):
     assert logits.grad[7, 1] < 0  # the worst answer is still pulled up
 
 
-def test_a_loss_prepares_a_fresh_network_as_it_needs():
+@pytest.mark.parametrize("architecture", [ssd.ssd_mini, ssd.ssd_mobilenet_v2], ids=lambda one: one.name)
+def test_a_loss_prepares_a_fresh_network_as_it_needs(architecture):
     for loss, bias in ((MultiBoxLoss(), 0.0), (FocalLoss(), -math.log(99)), (SoftmaxFocalLoss(), -math.log(99))):
-        model = ssd.ssd_mini()
+        model = architecture()
         loss.prepare(model)
         for head in model.conf_heads:
             rows = head.bias.view(-1, model.num_classes)

@@ -6,14 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import RECIPE
 from small_backbone import SMALL, Strides
+from torch import nn
+from torchvision.models.detection import ssdlite
 
-from course_lib import augment, ssd, weights
+from course_lib import augment, losses, ssd, weights
 from course_lib.backbones import Backbone
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
 from course_lib.priors import PriorSpec, ssd_lite
-from course_lib.training import Trainer
-from course_lib.voc import VOC_CLASSES, VOCDetection
+from course_lib.training import Trainer, compute, parameter_groups
+from course_lib.voc import VOC_CLASSES, Batch, VOCDetection
 
 
 def test_ssd300_has_the_original_number_of_parameters_and_priors():
@@ -56,6 +58,135 @@ def test_ssd_lite0_looks_at_strides_8_16_32_and_two_maps_more_of_an_image_of_any
         offsets, logits = model(images)
     assert shapes == [(width, m, m) for width, m in zip((40, 112, 320, 256, 256), maps, strict=True)]
     assert offsets.shape == (1, len(model.priors), 4) and logits.shape == (1, len(model.priors), 4)
+
+
+@pytest.mark.parametrize(("side", "maps"), [(160, (20, 10, 5, 3, 2)), (96, (12, 6, 3, 2, 1)), (97, (13, 7, 4, 2, 1))])
+def test_ssd_mobilenet_v2_looks_at_strides_8_16_32_and_two_maps_more_of_an_image_of_any_size(side, maps):
+    assert ssd.ssd_mobilenet_v2.spec == ssd_lite(160)
+    model = replace(ssd.ssd_mobilenet_v2, spec=ssd_lite(side))(num_classes=4).eval()
+    images = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    with torch.no_grad():
+        shapes = [tuple(one.shape[1:]) for one in model.feature_maps(images)]
+        offsets, logits = model(images)
+    assert shapes == [(width, m, m) for width, m in zip((32, 96, 320, 256, 256), maps, strict=True)]
+    assert offsets.shape == (1, len(model.priors), 4) and logits.shape == (1, len(model.priors), 4)
+
+
+def test_ssd_mobilenet_v2_has_as_many_parameters_as_its_layers_have_by_hand():
+    """Counted from the tables alone: of a convolution inputs times outputs times taps, of batch norm two a channel."""
+
+    def normed(inputs, outputs, taps):
+        return inputs * outputs * taps + 2 * outputs
+
+    count, channels = normed(3, 32, 9), 32
+    for expansion, width, blocks in (
+        (1, 16, 1),
+        (6, 24, 2),
+        (6, 32, 3),
+        (6, 64, 4),
+        (6, 96, 3),
+        (6, 160, 3),
+        (6, 320, 1),
+    ):
+        for _ in range(blocks):
+            wide = channels * expansion
+            count += normed(channels, wide, 1) if expansion > 1 else 0
+            count += normed(1, wide, 9) + normed(wide, width, 1)
+            channels = width
+    count += 2 * (32 + 96 + 320)  # batch norm on the way to the heads
+    for inputs in (320, 256):
+        count += normed(inputs, 128, 1) + normed(1, 128, 9) + normed(128, 256, 1)
+    for width, shapes in zip((32, 96, 320, 256, 256), (4, 6, 6, 6, 4), strict=True):
+        for values in (4, 21):
+            count += normed(1, width, 9) + (width + 1) * shapes * values
+    assert sum(p.numel() for p in ssd.ssd_mobilenet_v2().parameters()) == count
+
+
+def with_numbers(network):
+    """Random weights and batch norm's numbers, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) + 0.5)
+    return network.double().eval()
+
+
+@pytest.mark.parametrize("of", ["head", "extra block"])
+def test_separable_parts_are_torchvisions_ssdlite(of):
+    """Tensor by tensor in their order, and by what they give."""
+    if of == "head":
+        ours, theirs = ssd.SeparableHead(6, 10), ssdlite._prediction_block(6, 10, 3, nn.BatchNorm2d)
+    else:
+        ours, theirs = ssd.separable_block(6, 5, 10, 2, 1), ssdlite._extra_block(6, 10, nn.BatchNorm2d)
+    theirs = with_numbers(theirs)
+    tensors = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
+    ours.double().eval().load_state_dict(dict(tensors))
+    x = torch.randn(2, 6, 9, 9, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+
+
+def small_mobile(classes=("cat", "hat")):
+    """SSD-MobileNetV2 for images of 64 pixels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return replace(ssd.ssd_mobilenet_v2, spec=ssd_lite(64))(len(classes) + 1, classes)
+
+
+def two_objects(side, count=2):
+    """A batch in which each image has a large object and a small one."""
+    images = torch.randint(
+        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9], [0.4, 0.4, 0.6, 0.6]]).expand(count, 2, 4)
+    labels, no = torch.tensor([[1, 2]]).expand(count, 2), torch.zeros(count, 2, dtype=torch.bool)
+    return Batch(images, boxes, labels, no, [str(n) for n in range(count)], [(side, side)] * count)
+
+
+def test_gradients_reach_every_parameter_of_ssd_mobilenet_v2():
+    model = small_mobile()
+    offsets, logits = model(two_objects(64).images)
+    weight = torch.Generator().manual_seed(1)
+    (sum((one * torch.randn(one.shape, generator=weight)).sum() for one in (offsets, logits))).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_ssd_mobilenet_v2_learns_and_one_image_is_enough_where_statistics_stand_still():
+    model, batch = small_mobile(), two_objects(64)
+    before = losses.total(compute(model, batch, losses.MultiBoxLoss(), 0.4).parts).item()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(8):
+        optimizer.zero_grad()
+        losses.total(compute(model, batch, losses.MultiBoxLoss(), 0.4).parts).backward()
+        optimizer.step()
+    assert losses.total(compute(model, batch, losses.MultiBoxLoss(), 0.4).parts).item() < 0.7 * before
+    with torch.no_grad():
+        alone = model.eval()(batch.images[:1])
+        together = model(batch.images)
+    for one, both in zip(alone, together, strict=True):
+        torch.testing.assert_close(one[0], both[0], rtol=1e-3, atol=1e-3)  # fifty layers of float32, other kernels
+
+
+def test_the_blocks_that_are_frozen_are_the_stem_and_the_first_residuals():
+    model = small_mobile()
+    model.backbone.freeze(3)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    prefixes = ("backbone.stem.", "backbone.residuals.0.", "backbone.residuals.1.")
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith(prefixes)} and frozen
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = {group["name"]: {names[id(p)] for p in group["params"]} for group in parameter_groups(model, RECIPE)}
+    assert all("norm" not in name and name.endswith("weight") for name in groups["backbone kernels"])
+    depthwise = {f"conf_heads.{level}.0.weight" for level in range(5)}
+    assert depthwise < groups["head kernels"] and "conf_heads.0.1.weight" in groups["head biases"]
+
+
+def test_a_separable_detector_is_saved_and_loaded_with_its_classes(tmp_path):
+    model = ssd.ssd_mobilenet_v2(3, ("cat", "hat"))
+    weights.save(model, tmp_path / "w.safetensors")
+    back = weights.load(tmp_path / "w.safetensors")
+    assert (back.architecture, back.classes) == ("ssd_mobilenet_v2", ("cat", "hat"))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, back.state_dict()[name]), name
 
 
 def test_row_p_of_the_output_belongs_to_prior_p():

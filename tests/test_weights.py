@@ -1,6 +1,7 @@
 import copy
 import pickle
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file, save_file
 from small_backbone import THIN
 from torch import nn
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import normalize
 
 from course_lib import ssd, weights
 from course_lib.files import DataError
+from course_lib.priors import ssd_lite
 from course_lib.voc import VOC_CLASSES
 
 
@@ -605,6 +608,95 @@ def test_efficientnet_lite0_fits_no_vgg(lite0, model):
         weights.load_efficientnet_lite0(model, lite0)
     with pytest.raises(ValueError, match=r"torchvision's VGG16 fits ssd\.ssd300_vgg16, not thin"):
         weights.load_backbone(model, lite0)
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    """torchvision's MobileNetV2 with weights of no training, under which something is left of an image."""
+    theirs = mobilenet_v2(weights=None)
+    generator = torch.Generator().manual_seed(0)
+    for layer in theirs.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+        elif isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+                nn.init.uniform_(tensor, 0.5, 1, generator=generator)
+    return theirs.eval()
+
+
+@pytest.fixture
+def mobile():
+    return ssd.ssd_mobilenet_v2(num_classes=3, classes=("cat", "hat"))
+
+
+@pytest.mark.parametrize("side", [96, 97])
+def test_the_backbone_sees_an_image_as_torchvisions_mobilenet_v2_does(mobilenet, mobile, side):
+    """Pixels as its weights expect them, and the same features, by names alone."""
+    weights.load_mobilenet_v2(mobile, mobilenet.state_dict())
+    images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
+    usual = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (usual.mean, usual.std))
+    mobile.double().eval()
+    theirs = copy.deepcopy(mobilenet).double()
+    with torch.no_grad():
+        expected = theirs.features[:-1]((images / 255.0 - mean) / std)
+        found = mobile.backbone.features(mobile.normalise(images).double())[-1]
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()  # our mean and deviation are float32
+
+
+def test_only_what_a_classifier_has_is_filled_with_mobilenet_v2(mobilenet, mobile):
+    before = {name: tensor.clone() for name, tensor in mobile.state_dict().items()}
+    weights.load_backbone(mobile, mobilenet.state_dict())
+    for name, tensor in mobile.state_dict().items():
+        taught = name.startswith(("backbone.stem.", "backbone.residuals."))
+        assert torch.equal(tensor, before[name]) != taught or name.endswith("num_batches_tracked"), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"features.3.conv.1.0.weight": None},
+            r"missing: features\.3\.conv\.1\.0\.weight; take the weights IMAGENET1K",
+        ),
+        ({"features.0.0.weight": torch.zeros(32, 3, 5, 5)}, r"misshapen: features\.0\.0\.weight \[32, 3, 5, 5\], not"),
+        ({"features.17.conv.4.bias": torch.zeros(3)}, r"unknown: features\.17\.conv\.4\.bias"),
+        (
+            {"features.1.conv.2.running_var": torch.full((16,), torch.nan)},
+            r"features\.1\.conv\.2\.running_var hold NaN or infinity",
+        ),
+    ],
+)
+def test_a_mobilenet_that_is_not_whole_changes_nothing_and_is_named(change, message, mobilenet, mobile):
+    before = {name: tensor.clone() for name, tensor in mobile.state_dict().items()}
+    tensors = {name: tensor for name, tensor in (mobilenet.state_dict() | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=rf"torchvision's MobileNetV2: {message}"):
+        weights.load_mobilenet_v2(mobile, tensors)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in mobile.state_dict().items())
+
+
+def test_each_trunk_of_inverted_residuals_takes_its_own_weights(lite0, mobilenet, mobile, two_things, model):
+    with pytest.raises(ValueError, match=r"EfficientNet-Lite0 fits ssd\.ssd_lite0, not ssd_mobilenet_v2"):
+        weights.load_efficientnet_lite0(mobile, lite0)
+    with pytest.raises(ValueError, match=r"torchvision's MobileNetV2: missing: features\.0\.0\.weight"):
+        weights.load_backbone(mobile, lite0)
+    for other in (two_things, model):
+        with pytest.raises(ValueError, match=rf"MobileNetV2 fits ssd\.ssd_mobilenet_v2, not {other.architecture}"):
+            weights.load_mobilenet_v2(other, mobilenet.state_dict())
+
+
+def test_of_separable_class_heads_the_last_layer_alone_has_rows_of_classes(tmp_path):
+    """A depthwise kernel has as many rows as the map has channels, whatever the classes."""
+    small = replace(ssd.ssd_mobilenet_v2, spec=ssd_lite(32))
+    other, model = small(4, ("cat", "dog", "owl")), small(3, ("owl", "ant"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ssd.ARCHITECTURES, "ssd_mobilenet_v2", small)
+        weights.save(other, tmp_path / "w.safetensors")
+        assert weights.start_from(model, tmp_path / "w.safetensors").classes == ("owl",)
+    for ours, theirs in zip(model.conf_heads, other.conf_heads, strict=True):
+        assert torch.equal(ours[0].weight, theirs[0].weight)
+        own, given = ours.weight.unflatten(0, (-1, 3)), theirs.weight.unflatten(0, (-1, 4))
+        assert torch.equal(own[:, :2], given[:, [0, 3]]) and not torch.equal(own[:, 2], given[:, 1])
 
 
 def test_where_efficientnet_lite0_would_be_is_known_without_its_package(monkeypatch):

@@ -249,7 +249,7 @@ def photographs(tree: Path, train: str = "train", test: str = "val", images: int
     model, known, frozen = fresh(ssd.ssd_lite0, setup.classes), None, ()
     if weights.lite0_file().exists():
         weights.load_backbone(model, weights.read_pth(weights.lite0_file()))
-        taught = weights.lite0_names(model.backbone)
+        taught = weights.LITE0.names(model.backbone)
         known = {
             f"backbone.{name}": tensor.clone() for name, tensor in model.backbone.state_dict().items() if name in taught
         }

@@ -290,7 +290,9 @@ def objects_per_class(patient: Patient) -> Iterator[Finding]:
     few = [f"{n} ({c})" for n, c in zip(names, images.tolist(), strict=True) if 0 < c < FEW_IMAGES]
     if few:
         why = f"VOC's rarest class is in 96 images of 5,011; fewer than {FEW_IMAGES} are learned by heart"
-        yield note(f"few images of {some(few)}", why, "collect more, or expect little of these classes", CHAPTER)
+        by_heart = int(((images > 0) & (images < BY_HEART)).sum()) > len(names) / 2
+        cure = "collect more, or expect little of these classes"
+        yield (warning if by_heart else note)(f"few images of {some(few)}", why, cure, CHAPTER)
     share = counts.double() / counts.sum()
     effective = float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
     if effective < 0.8 * len(names):
@@ -305,6 +307,7 @@ def objects_per_class(patient: Patient) -> Iterator[Finding]:
 
 
 FEW_IMAGES = 20
+BY_HEART = 3  # images: where most classes are in fewer, nothing else than these images can be learned
 
 
 def images_of_class(labels: Int[Tensor, " N"], image: Int[Tensor, " N"], classes: int) -> Int[Tensor, " classes"]:

@@ -16,6 +16,7 @@ from course_lib.doctor.parameters import accidental
 from course_lib.doctor.patient import Patient
 
 MOST_STEPS = 20_000  # of a schedule that are looked at
+MOST_PENALTY = 5e-3  # weight decay in a gradient that is divided by its size
 
 
 @check("model", "optimizer")
@@ -81,16 +82,20 @@ def decay_spares_norms(patient: Patient) -> Iterator[Finding]:
         if thin := [names.get(id(p), "?") for p in group["params"] if p.ndim <= 1 and p.requires_grad and decay]:
             decayed += thin
             most = max(most, decay)
-    if usual >= 0.3:
+    # Adam and RMSprop divide the gradient by its size, and the penalty in it too: where the loss's part is small it
+    # draws by a whole step each time, however small the decay. AdamW decays beside that.
+    inside = type(patient.optimizer) in (torch.optim.Adam, torch.optim.RMSprop) and usual >= MOST_PENALTY
+    if usual >= 0.3 or inside:
         yield warning(
-            f"weight decay is {usual:g}",
+            f"weight decay is {usual:g}"
+            + (f" as a penalty in the gradient that {type(patient.optimizer).__name__} scales" if inside else ""),
             "weights are drawn to 0 faster than the loss can hold them",
-            "5e-4 with SGD, up to 0.05 with AdamW",
+            "5e-4 with SGD, up to 0.05 with AdamW, which decays beside the gradient",
             9,
         )
     if decayed:
         # AdamW's own default is 0.01, for all parameters, and trains well.
-        yield (warning if most > 0.011 else note)(
+        yield (warning if most > 0.011 or inside else note)(
             f"{len(decayed)} norms and biases decay by {most:g}: {some(decayed)}",
             "a scale that is drawn to 0 makes its layer weaker without making it simpler",
             "put parameters with one axis in a group with weight_decay=0",

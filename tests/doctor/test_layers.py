@@ -47,6 +47,13 @@ def half_dead(model):
     first.bias.data[: int(0.8 * len(first.bias))] = -100
 
 
+def vanishing(model):
+    """Batch norm that makes every layer of the trunk tell a twentieth of what it should."""
+    for layer in list(model.backbone.to_conv4_3)[3:]:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.weight.data.mul_(1e-5)
+
+
 def detached(model):
     usual = model.feature_maps
     model.feature_maps = lambda images: [features.detach() for features in usual(images)]
@@ -64,6 +71,7 @@ def unused(model):
         (lambda model: weights_of(model.loc_heads).mul_(1e7), "warning", "the gradient of a batch has a norm"),
         (dead_norms, "fault", "nothing but zeros"),
         (half_dead, "warning", "dead units"),
+        (vanishing, "warning", "the image vanishes on the way"),
         (detached, "fault", "do not reach the outputs"),
         (unused, "warning", "do not reach the outputs: forgotten.weight"),
         (lambda model: model.backbone.l2_norm.weight.data.mul_(1e7), "warning", "times less"),

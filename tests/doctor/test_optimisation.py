@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from small_patient import has, known_trunk, seen_in
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, MultiStepLR, OneCycleLR, StepLR
 
 from course_lib import schedules
@@ -73,6 +73,8 @@ def of(wanted):
         (lambda model: AdamW(model.parameters(), weight_decay=0.05), "warning", "norms and biases decay"),
         (lambda model: AdamW(model.parameters(), weight_decay=0.01), "note", "norms and biases decay"),
         (lambda model: AdamW(model.parameters(), weight_decay=1.0), "warning", "weight decay is 1"),
+        (lambda model: Adam(model.parameters(), weight_decay=0.01), "warning", "0.01 as a penalty in the gradient"),
+        (lambda model: Adam(model.parameters(), weight_decay=0.01), "warning", "norms and biases decay by 0.01"),
     ],
 )
 def test_other_optimizers_are_named(setup, make, severity, words):
