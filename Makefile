@@ -45,14 +45,14 @@ book: notebooks  ## execute every notebook and build the book
 	@echo "The book is at _build/html/index.html; open it in a browser, or: make serve"
 
 test: notebooks  ## every test and every notebook; REPORT=FILE also keeps what each took
-	@$(BIN)/pytest -n $(WORKERS) $(if $(REPORT),--junitxml=$(REPORT)) tests
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(if $(REPORT),--junitxml=$(REPORT)) tests
 
 portable: data  ## tests and chapters with the kernels of other processors; goes on where it was interrupted
 	@$(BIN)/python -m tools.portable --workers $(WORKERS)
 
 check: setup lint  ## lint and the fast tests, for working
 	@$(BIN)/python tools/notebooks.py sync --check
-	@$(BIN)/pytest -n $(WORKERS) -m "not slow" --hypothesis-profile=quick tests
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --hypothesis-profile=quick tests
 
 lint: setup
 	@$(BIN)/ruff check --quiet .

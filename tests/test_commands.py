@@ -317,6 +317,12 @@ INSTEAD: list[tuple[str, str, Callable[[World, str], None]]] = [
         "the pictures are the reader's; test_commands_*.py has such",
         nothing,
     ),
+    (r"python -m tools\.dear_tests .*", "it reads what all tests took", nothing),
+    (
+        r"(?:\.venv/bin/)?python -m course_lib doctor(?: --profile cpu)?(?: +#.*)?",
+        "it trains for a minute and more; test_commands_doctor.py examines a smaller profile",
+        nothing,
+    ),
     (r"(?:\.venv/bin/)?python tools/record_run\.py .*", "it draws test pictures that this world lacks", nothing),
 ]
 
