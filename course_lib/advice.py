@@ -569,10 +569,10 @@ class Answer:
 
 def values(records: Sequence[dict], arm: str, measure: str = "map") -> dict[int, float]:
     """What an arm has reached, by seed."""
-    return {one["seed"]: measured(one, measure) for one in records if one["arm"] == arm}
+    return {one["seed"]: measure_of(one, measure) for one in records if one["arm"] == arm}
 
 
-def measured(record: dict, measure: str) -> float:
+def measure_of(record: dict, measure: str) -> float:
     """A measure of `MEASURES`, from a record; a training that diverged has found nothing."""
     if measure in ("rare", "frequent"):
         names = list(record["ap"])

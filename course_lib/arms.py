@@ -71,7 +71,7 @@ def baseline(pool: InMemory, held_out: InMemory, trunk: ssd.SSD, seed: int) -> S
     """What every arm changes: `ssd_nano` on the recorded detector's trunk, on the first `IMAGES` of the pool.
 
     Args:
-        pool: all images that an arm may learn from; see `trials.shrunk`.
+        pool: all images that an arm may learn from; see `trials.shrunk_to`.
         held_out: measured on the way.
         trunk: see `setups.healthy`.
         seed: of the heads' weights, the order of the images and their augmentation.
@@ -133,7 +133,7 @@ def in_batches(setup: Setup, size: int, scaled: bool) -> None:
         with_rate(setup, factor)
 
 
-def clipped(setup: Setup, length: float | None) -> None:
+def clipped_at(setup: Setup, length: float | None) -> None:
     setup.clip_norm = length
 
 
@@ -494,8 +494,8 @@ ARMS: dict[str, Arm] = {
     "batch-8-scaled": Arm("batch 8, rate x 1/2", partial(in_batches, size=8, scaled=True)),
     "batch-32-scaled": Arm("batch 32, rate x 2", partial(in_batches, size=32, scaled=True)),
     "batch-64-scaled": Arm("batch 64, rate x 4", partial(in_batches, size=64, scaled=True)),
-    "not-clipped": Arm("no clipping", partial(clipped, length=None)),
-    "clipped-1": Arm("clipping at 1", partial(clipped, length=1.0)),
+    "not-clipped": Arm("no clipping", partial(clipped_at, length=None)),
+    "clipped-1": Arm("clipping at 1", partial(clipped_at, length=1.0)),
     "clipped-by-parameter": Arm("clipping each parameter at 1", clipped_by_parameter),
     "bf16": Arm("bfloat16", in_bf16),
     # the data

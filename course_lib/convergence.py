@@ -347,7 +347,7 @@ class Learner:
         return {"loss": F.cross_entropy(logits, crops.labels).item(), "accuracy": accuracy.item()}
 
 
-def learned(
+def train_classifier(
     plan: Plan,
     problem: Problem,
     seed: int = 0,

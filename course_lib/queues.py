@@ -35,7 +35,7 @@ def read(results: Path) -> list[dict]:
     return records
 
 
-def keep(results: Path, claims: Path, record: dict) -> None:
+def keep_record(results: Path, claims: Path, record: dict) -> None:
     """Add a record to the file, whole or not at all; other processes that add one wait.
 
     Args:
@@ -79,14 +79,14 @@ def work(results: Path, claims: Path, left: Plan, run: Callable[[str], dict]) ->
     """
     claims.mkdir(parents=True, exist_ok=True)
     made, failed = 0, []
-    while (name := attempt(results, claims, left, run, failed)) is not None:
+    while (name := attempt_next(results, claims, left, run, failed)) is not None:
         made += name not in failed
     if failed:
         raise RunError(f"{results}: {', '.join(failed)} failed, as told above: mend it, and start again for the rest")
     return made
 
 
-def attempt(results: Path, claims: Path, left: Plan, run: Callable[[str], dict], failed: list[str]) -> str | None:
+def attempt_next(results: Path, claims: Path, left: Plan, run: Callable[[str], dict], failed: list[str]) -> str | None:
     """Make the first run that is free, and add it to `failed` where it raises; gives its name, None where none is."""
     for name in left(read(results)):
         if name in failed:
@@ -95,7 +95,7 @@ def attempt(results: Path, claims: Path, left: Plan, run: Callable[[str], dict],
             if not free or name not in list(left(read(results))):  # made by another process a moment ago
                 continue
             try:
-                keep(results, claims, run(name))
+                keep_record(results, claims, run(name))
             except Exception:  # whatever a run raises: the night is long, and the others are to go on
                 traceback.print_exc()
                 failed.append(name)

@@ -28,7 +28,7 @@ SSD_SMALL = replace(ssd.ssd_mobilenet_v2, spec=ssd_lite(SIDE))
 Change = Callable[[Setup], None]
 
 
-def learning(data: Any, held_out: Any, trunk: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
+def detector_setup(data: Any, held_out: Any, trunk: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
     """The training that causes spoil: a trunk that has learned to name crops, of which all goes on learning.
 
     Args:
@@ -54,7 +54,7 @@ def learn(setup: Setup, **changes: Any) -> None:
     setup.clip_norm = recipe.clip_norm
 
 
-def taught(dataset: Any, steps: int, seed: int = 0) -> ssd.SSD:
+def taught_trunk(dataset: Any, steps: int, seed: int = 0) -> ssd.SSD:
     """A detector whose trunk has learned to name cut-out objects, and that is fresh else: see `pretraining`."""
     model = fresh(SSD_SMALL, dataset.classes, seed)
     pretraining.pretrain(model, dataset, steps, seed)
@@ -212,15 +212,15 @@ CAUSES = {
 }
 
 
-def named(cause: str, cure: str | None = None) -> str:
+def name_of_arm(cause: str, cure: str | None = None) -> str:
     """What an arm is called: in small letters, with hyphens; the one that fails by its cause alone."""
     return cause.replace(" ", "-") if cure is None else f"{cause}--{cure}".replace(" ", "-").replace(",", "").lower()
 
 
 ARMS: dict[str, Change] = {"as-it-is": as_it_is}
 for _name, _cause in CAUSES.items():
-    ARMS[named(_name)] = _cause.fails
-    ARMS |= {named(_name, cure): change for cure, change in _cause.cures.items() if change is not as_it_is}
+    ARMS[name_of_arm(_name)] = _cause.fails
+    ARMS |= {name_of_arm(_name, cure): change for cure, change in _cause.cures.items() if change is not as_it_is}
 
 
 def layers_of(model: ssd.SSD) -> dict[str, nn.Module]:

@@ -25,7 +25,7 @@ POINTS = 12  # of a curve, and moments at which the held-out losses are measured
 AT_ONCE = 32  # images in a batch that is measured
 
 
-def shrunk(data: Any, side: int, images: int | None = None) -> InMemory:
+def shrunk_to(data: Any, side: int, images: int | None = None) -> InMemory:
     """The first images of a data set, squares of `side` pixels in memory: read once, a loader costs nothing.
 
     Boxes are fractions, and stay. The size that a target names is that of the file.

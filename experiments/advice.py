@@ -27,9 +27,9 @@ def ingredients() -> Ingredients:
     """The pool of images to learn from, the held-out ones, those of the test, and a trained trunk."""
     profile = profiles.nano()
     profile.prepare(show_progress=True)
-    pool = trials.shrunk(profile.training_set(), arms.SIDE)
-    held_out = trials.shrunk(voc.ImageDataset(profile.select), arms.SIDE, HELD_OUT)
-    test = trials.shrunk(voc.ImageDataset(profile.test), arms.SIDE, TEST)
+    pool = trials.shrunk_to(profile.training_set(), arms.SIDE)
+    held_out = trials.shrunk_to(voc.ImageDataset(profile.select), arms.SIDE, HELD_OUT)
+    test = trials.shrunk_to(voc.ImageDataset(profile.test), arms.SIDE, TEST)
     return pool, held_out, test, weights.load(profiles.RECORD)
 
 

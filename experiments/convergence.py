@@ -103,7 +103,7 @@ def run(name: str) -> dict:
     """Train one, and give its record."""
     problem, arm, seed = name.split(".")
     pictures, plan = problems()[problem](), arms()[arm]
-    record = convergence.learned(plan, pictures, int(seed), LOOKED_AT if seed == "0" else ())
+    record = convergence.train_classifier(plan, pictures, int(seed), LOOKED_AT if seed == "0" else ())
     print(f"convergence: {name}: accuracy {record['accuracy']:.3f}, {record['seconds']} s", flush=True)
     about = {"name": name, "problem": problem, "arm": arm, "pictures": [len(part) for part in pictures]}
     return about | files.plain(rounded(record))

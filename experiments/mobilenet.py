@@ -56,7 +56,7 @@ def pictures() -> tuple:
     profile = profiles.cpu()
     profile.prepare(show_progress=True)
     parts = (profile.train, IMAGES), (profile.select, HELD_OUT), (profile.test, TEST)
-    return tuple(trials.shrunk(voc.ImageDataset(sets), 2 * stagnation.SIDE, count) for sets, count in parts)
+    return tuple(trials.shrunk_to(voc.ImageDataset(sets), 2 * stagnation.SIDE, count) for sets, count in parts)
 
 
 @cache
@@ -66,7 +66,7 @@ def trunk() -> dict[str, torch.Tensor]:
     with runs.held(RUNS / "trunk"):
         if not path.exists():
             profile = profiles.cpu()
-            model = stagnation.taught(profile.training_set(), TEACHING)
+            model = stagnation.taught_trunk(profile.training_set(), TEACHING)
             weights.write(model.state_dict(), weights.describe(model), path)
     return {name: tensor for name, tensor in weights.read(path)[1].items() if name.startswith("backbone.")}
 
@@ -74,7 +74,7 @@ def trunk() -> dict[str, torch.Tensor]:
 def small(name: str, seed: int) -> dict:
     """An arm of a cause, trained and measured."""
     data, held_out, test = pictures()
-    setup = stagnation.learning(data, held_out, trunk(), seed)
+    setup = stagnation.detector_setup(data, held_out, trunk(), seed)
     stagnation.ARMS[name](setup)
     record = trials.trial(setup, test)
     if not name.startswith("few-pictures") or record["diverged"]:
@@ -92,7 +92,9 @@ def flows(name: str, seed: int) -> dict:
     """What flows through the layers of a small detector as it learns, from random weights, forward and back."""
     data, held_out, _ = pictures()
     setup = (
-        stagnation.learning(data, held_out, None, seed) if name == "mobilenet" else healthy(data, held_out, None, seed)
+        stagnation.detector_setup(data, held_out, None, seed)
+        if name == "mobilenet"
+        else healthy(data, held_out, None, seed)
     )
     patient, found = setup.patient(), []
     layers = stagnation.layers_of(setup.model)

@@ -16,7 +16,7 @@ from course_lib.profiles import RECORD
 def parts(small_devkit):
     """A pool, held-out images and a trained trunk."""
     sets = (voc.ImageDataset(voc.image_sets(small_devkit, "2007", name)) for name in ("trainval", "test"))
-    pool, held_out = (trials.shrunk(one, arms.SIDE) for one in sets)
+    pool, held_out = (trials.shrunk_to(one, arms.SIDE) for one in sets)
     return pool, InMemory(held_out.samples[:2], held_out.classes), weights.load(RECORD)
 
 

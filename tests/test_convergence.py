@@ -11,7 +11,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from course_lib import convergence
 from course_lib.backbones import VGG
-from course_lib.convergence import AUGMENTATIONS, INITIALISATIONS, Plan, SmallVGG, flowing, learned
+from course_lib.convergence import AUGMENTATIONS, INITIALISATIONS, Plan, SmallVGG, flowing, train_classifier
 from course_lib.crops import Crops, Problem
 
 THIN = Plan(width=1 / 32, batch_size=8, epochs=2)
@@ -221,7 +221,9 @@ def test_pixels_are_normalised_as_the_plan_says():
 
 def test_a_network_learns_colours_and_its_record_is_whole():
     said = []
-    record = learned(replace(THIN, epochs=4, learning_rate=1e-2), PROBLEM, seed=1, looked_at=(0, 5), report=said.append)
+    record = train_classifier(
+        replace(THIN, epochs=4, learning_rate=1e-2), PROBLEM, seed=1, looked_at=(0, 5), report=said.append
+    )
     assert record["diverged_at"] is None and record["accuracy"] > 0.6 and len(record["epochs"]) == 4
     assert record["epochs"] == said and record["accuracy"] == said[-1]["test"]["accuracy"]
     assert [one["step"] for one in record["flow"]] == [0, 5]
@@ -236,7 +238,7 @@ def without_time(record):
 
 
 def test_the_seed_decides_everything():
-    one, two, other = (learned(THIN, PROBLEM, seed=seed) for seed in (3, 3, 4))
+    one, two, other = (train_classifier(THIN, PROBLEM, seed=seed) for seed in (3, 3, 4))
     assert without_time(one) == without_time(two)
     assert one["epochs"][0]["loss"] != other["epochs"][0]["loss"]
 
@@ -245,18 +247,18 @@ def test_what_diverges_is_a_result():
     plan = replace(
         THIN, initialisation="too large", norm="none", normalisation="raw", optimizer="sgd", learning_rate=10.0
     )
-    record = learned(plan, PROBLEM)
+    record = train_classifier(plan, PROBLEM)
     assert record["diverged_at"] in range(1, 9) and record["accuracy"] == 0.0
     assert record["epochs"][-1]["loss"] is None and "test" not in record["epochs"][-1]
 
 
 def test_a_plateau_goes_by_the_pictures_that_were_held_back(monkeypatch):
     """With a rate of next to nothing nothing gets better: more than two measurements, and the rate drops."""
-    record = learned(replace(THIN, epochs=6, schedule="plateau", learning_rate=1e-12, norm="none"), PROBLEM)
+    record = train_classifier(replace(THIN, epochs=6, schedule="plateau", learning_rate=1e-12, norm="none"), PROBLEM)
     rates = [one["rate"] for one in record["epochs"]]
     assert rates[0] == pytest.approx(1e-12) and rates[-1] == pytest.approx(1e-13)
 
 
 def test_fewer_pictures_than_a_batch_are_refused():
     with pytest.raises(ValueError, match="batch_size is 64, and there are 36 pictures"):
-        learned(replace(THIN, batch_size=64), PROBLEM)
+        train_classifier(replace(THIN, batch_size=64), PROBLEM)

@@ -202,7 +202,7 @@ def test_the_advice_experiment_keeps_every_run_once_with_its_provenance(
 ):
     """The thinnest queue: two arms, two seeds, one of them recorded already."""
     pool, held_out = (
-        trials.shrunk(voc.ImageDataset(voc.image_sets(small_devkit, "2007", name)), 96, images)
+        trials.shrunk_to(voc.ImageDataset(voc.image_sets(small_devkit, "2007", name)), 96, images)
         for name, images in (("trainval", 16), ("test", 4))
     )
     result = tmp_path / "advice.jsonl"

@@ -40,7 +40,7 @@ def make(images, trunk):
     """A set-up with an arm's change."""
 
     def made(arm, seed=0):
-        setup = stagnation.learning(images, images, trunk, seed)
+        setup = stagnation.detector_setup(images, images, trunk, seed)
         stagnation.ARMS[arm](setup)
         return setup
 
@@ -52,12 +52,12 @@ def rates(setup):
 
 
 def test_arms_are_every_failure_and_every_cure_but_the_training_as_it_is():
-    named = [stagnation.named(cause) for cause in stagnation.CAUSES]
+    named = [stagnation.name_of_arm(cause) for cause in stagnation.CAUSES]
     assert {*named} <= {*stagnation.ARMS} and "as-it-is" in stagnation.ARMS
     for cause, one in stagnation.CAUSES.items():
-        assert one.cures and stagnation.ARMS[stagnation.named(cause)] is one.fails
+        assert one.cures and stagnation.ARMS[stagnation.name_of_arm(cause)] is one.fails
         for cure, change in one.cures.items():
-            assert change is stagnation.as_it_is or stagnation.ARMS[stagnation.named(cause, cure)] is change
+            assert change is stagnation.as_it_is or stagnation.ARMS[stagnation.name_of_arm(cause, cure)] is change
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in stagnation.ARMS)
 
 

@@ -18,7 +18,7 @@ from course_lib.profiles import RECORD
 def parts(small_devkit):
     """Images to learn from and to measure on, and a trained trunk."""
     sets = (voc.ImageDataset(voc.image_sets(small_devkit, "2007", name)) for name in ("trainval", "test"))
-    return *(trials.shrunk(one, 96, images) for one, images in zip(sets, (16, 8), strict=True)), weights.load(RECORD)
+    return *(trials.shrunk_to(one, 96, images) for one, images in zip(sets, (16, 8), strict=True)), weights.load(RECORD)
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_a_mean_leaves_classes_without_objects_out():
 
 def test_pictures_are_read_once_and_boxes_stay(small_devkit):
     data = voc.ImageDataset(voc.image_sets(small_devkit, "2007", "test"))
-    kept = trials.shrunk(data, 96, 3)
-    assert len(kept) == 3 and kept.classes == data.classes and len(trials.shrunk(data, 8)) == len(data)
+    kept = trials.shrunk_to(data, 96, 3)
+    assert len(kept) == 3 and kept.classes == data.classes and len(trials.shrunk_to(data, 8)) == len(data)
     for index in range(3):
         image, target = kept[index]
         assert image.shape == (96, 96, 3) and image is kept[index][0]
