@@ -7,12 +7,13 @@ asks the file of records, and so goes on wherever another one was interrupted.
 
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from course_lib import runs
 from course_lib.files import DataError, as_json, write_whole
 from course_lib.runs import RunError
 
@@ -60,6 +61,23 @@ def claimed(claims: Path, name: str) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def missing(names: Callable[[], Sequence[str]]) -> Plan:
+    """The plan of a queue whose runs are known beforehand: those that no record has as its "name"."""
+
+    def left(records: list[dict]) -> list[str]:
+        there = {one["name"] for one in records}
+        return [name for name in names() if name not in there]
+
+    return left
+
+
+def with_provenance(run: Callable[[str], dict]) -> Callable[[str], dict]:
+    """The same run, whose record tells the machine, the day and the commit of the code that this process has read,
+    whatever is committed while it runs."""
+    commit = runs.commit()
+    return lambda name: run(name) | {"provenance": runs.environment() | {"commit": commit}}
 
 
 def work(results: Path, claims: Path, left: Plan, run: Callable[[str], dict]) -> int:

@@ -153,14 +153,12 @@ class Cause:
         says: the advice, in our words.
         fails: plants it in a training that learns.
         cures: by name, what to do instead.
-        caught_by: checks of the doctor whose finding names this cause; any one is enough.
     """
 
     title: str
     says: str
     fails: Change
     cures: Mapping[str, Change]
-    caught_by: tuple[str, ...] = ()
 
 
 def rate(factor: float) -> Change:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from course_lib import advice, arms, profiles, queues, runs, trials, voc, weights
+from course_lib import advice, arms, profiles, queues, trials, voc, weights
 from course_lib.doctor.setups import InMemory
 from course_lib.ssd import SSD
 
@@ -61,12 +61,7 @@ def main() -> None:
         for arm in sys.argv[2:] or advice.every_arm():
             run(advice.name_of(arm, 0), parts, [], int(sys.argv[1]))
         return
-    commit = runs.commit()  # of the code that this process has read, whatever is committed while it runs
-
-    def kept(name: str) -> dict:
-        provenance = runs.environment() | {"commit": commit}
-        return run(name, parts, queues.read(RESULT)) | {"provenance": provenance}
-
+    kept = queues.with_provenance(lambda name: run(name, parts, queues.read(RESULT)))
     made = queues.work(RESULT, CLAIMS, advice.left, kept)
     print(f"advice: {made} runs made, {len(queues.read(RESULT))} recorded in {RESULT}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from course_lib import convergence, crops, files, profiles, queues, runs, voc
+from course_lib import convergence, crops, files, profiles, queues, voc
 from course_lib.convergence import AUGMENTATIONS, INITIALISATIONS, NORMS, Plan
 
 RESULTS = Path(__file__).parent / "results" / "convergence.jsonl"
@@ -125,16 +125,7 @@ def main() -> None:
             print(files.as_json(run(name)))
         return
 
-    def left(records: list[dict]) -> list[str]:
-        there = {one["name"] for one in records}
-        return [name for name in names() if name not in there]
-
-    commit = runs.commit()  # of the code that this process has read, whatever is committed while it runs
-
-    def kept(name: str) -> dict:
-        return run(name) | {"provenance": runs.environment() | {"commit": commit}}
-
-    made = queues.work(RESULTS, CLAIMS, left, kept)
+    made = queues.work(RESULTS, CLAIMS, queues.missing(names), queues.with_provenance(run))
     print(f"convergence: {made} runs; {RESULTS}")
 
 

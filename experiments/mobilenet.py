@@ -210,16 +210,7 @@ def main() -> None:
             print(files.as_json(run(name)))
         return
 
-    def left(records: list[dict]) -> list[str]:
-        there = {one["name"] for one in records}
-        return [name for name in names() if name not in there]
-
-    commit = runs.commit()  # of the code that this process has read, whatever is committed while it runs
-
-    def kept(name: str) -> dict:
-        return run(name) | {"provenance": runs.environment() | {"commit": commit}}
-
-    made = queues.work(RESULTS, RUNS / "claims", left, kept)
+    made = queues.work(RESULTS, RUNS / "claims", queues.missing(names), queues.with_provenance(run))
     print(f"mobilenet: {made} runs; {RESULTS}")
 
 

@@ -125,3 +125,10 @@ def test_processes_share_a_queue_and_the_claim_of_a_killed_one_is_free(tmp_path,
     assert [one.wait() for one in both] == [0, 0]
     names = [one["name"] for one in queues.read(tmp_path / "r.jsonl")]
     assert sorted(names) == sorted(f"run-{number}" for number in range(12))  # each, and none twice
+
+
+def test_what_is_missing_has_no_record_and_a_record_tells_where_it_was_made():
+    left = queues.missing(lambda: ["a", "b", "c"])
+    assert left([{"name": "b"}]) == ["a", "c"] and left([]) == ["a", "b", "c"]
+    record = queues.with_provenance(lambda name: {"name": name})("a")
+    assert record["name"] == "a" and {"commit", "date", "device"} <= record["provenance"].keys()

@@ -242,8 +242,8 @@ TARGET = voc.Target(CORNERS, torch.tensor([3, 7, 15]), torch.zeros(3, dtype=torc
 
 def samples(*counts):
     """Pictures with so many objects."""
-    pick = lambda n: voc.Target(CORNERS[:n], TARGET.labels[:n], TARGET.difficult[:n], "a", (160, 120))  # noqa: E731
-    return [(torch.zeros(3, 8, 8, dtype=torch.uint8), pick(count)) for count in counts]
+    image, parts = torch.zeros(3, 8, 8, dtype=torch.uint8), (CORNERS, TARGET.labels, TARGET.difficult)
+    return [(image, voc.Target(*(part[:count] for part in parts), "a", (160, 120))) for count in counts]
 
 
 def test_boxes_of_pictures_cannot_be_stacked_unless_there_are_as_many_and_are_padded_by_collate():
