@@ -11,7 +11,7 @@ endif
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-# More than one thread per core slows the tests down when they run side by side.
+# How many tests, and how many notebooks, run side by side; together they have no more threads than there are cores.
 WORKERS ?= 2
 
 .PHONY: help setup try-it data sync notebooks notebooks-gpu book test portable check lint serve lab bench experiments clean
@@ -34,7 +34,7 @@ sync: setup  ## make the notebooks (book/*.ipynb) from the chapters (book/*.md)
 
 notebooks: data  ## execute the notebooks that need it: their code has changed, or something they read
 	@$(BIN)/python tools/notebooks.py sync --check
-	@$(BIN)/python tools/notebooks.py run
+	@$(BIN)/python tools/notebooks.py run $(WORKERS)
 
 notebooks-gpu: data  ## the chapters with the GPU profile, a few steps each on the CPU; goes on where it was interrupted
 	@$(BIN)/python -m tools.gpu_world

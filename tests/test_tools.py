@@ -308,11 +308,11 @@ def project(fake, root):
     return fake
 
 
-def start(project: Path) -> subprocess.Popen:
+def start(project: Path, at_once: int = 1) -> subprocess.Popen:
     for chapter in notebooks.chapters():
         chapter.with_suffix(".ipynb").write_text(notebooks.notebook_text(chapter))
     return subprocess.Popen(
-        [sys.executable, "tools/notebooks.py", "run"],
+        [sys.executable, "tools/notebooks.py", "run", str(at_once)],
         cwd=project,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         stdout=subprocess.PIPE,
@@ -322,8 +322,8 @@ def start(project: Path) -> subprocess.Popen:
     )
 
 
-def run(project: Path) -> tuple[int, str]:
-    process = start(project)
+def run(project: Path, at_once: int = 1) -> tuple[int, str]:
+    process = start(project, at_once)
     said, _ = process.communicate()
     return process.returncode, said
 
@@ -342,21 +342,43 @@ def test_a_notebook_that_fails_leaves_the_others_their_outputs(project):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_keeps_what_had_passed(project, interruption):
+def test_two_processes_execute_each_notebook_once_also_one_that_fails(project):
+    names = ["01_a", "02_b", "03_c", "04_d", "05_e"]
+    for name in names:
+        note = f"import os\nprint(name := '{name}', file=open('executed', 'a'))\nassert name != '02_b'"
+        write_chapter(project, name, note, "assert os.environ['OMP_NUM_THREADS']")
+    code, said = run(project, at_once=2)
+    assert code == 1 and "02_b: failed in cell 1 of 2" in said, said
+    assert sorted((project / "book" / "executed").read_text().split()) == names
+    assert [notebooks.done(project / "book" / f"{name}.md") for name in names] == [True, False, True, True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("interruption", "told"),
+    [
+        (signal.SIGINT, os.killpg),
+        (signal.SIGTERM, os.killpg),
+        (signal.SIGTERM, os.kill),  # the parent alone, as make does it
+        (signal.SIGKILL, os.killpg),
+    ],
+)
+def test_an_interrupted_run_keeps_what_had_passed(project, interruption, told):
     passed = write_chapter(project, "01_a", "1")
-    waiting = write_chapter(project, "02_b", "import time", "open('waiting', 'w').close()\ntime.sleep(600)")
-    never = write_chapter(project, "03_c", "open('reached', 'w').close()")
-    process = start(project)
-    said = ""
+    wait = "import time", "open('waiting', 'w').close()\ntime.sleep(600)"
+    waiting = [write_chapter(project, "02_b", *wait), write_chapter(project, "03_c", *wait)]
+    never = write_chapter(project, "04_d", "open('reached', 'w').close()")
+    process = start(project, at_once=2)
+    said, missing = "", {"01_a: passed", "02_b: started", "03_c: started"}
     for line in process.stdout:
         said += line
-        if line.startswith("02_b: started"):
+        missing -= {what for what in missing if line.startswith(what)}
+        if not missing:
             break
-    os.killpg(process.pid, interruption)
+    told(process.pid, interruption)
     rest, _ = process.communicate()
     assert process.returncode != 0, said + rest
-    assert notebooks.done(passed) and not notebooks.done(waiting) and not notebooks.done(never)
+    assert notebooks.done(passed) and not any(notebooks.done(one) for one in [*waiting, never])
     assert not (project / "book" / "reached").exists()
 
 

@@ -69,8 +69,9 @@ class Client(NotebookClient):
         executing = asyncio.current_task()
 
         def interrupt() -> None:
-            self.progress.interrupted = True
-            executing.cancel()
+            if not self.progress.interrupted:  # a second signal would interrupt the end of the kernel
+                self.progress.interrupted = True
+                executing.cancel()
 
         for interruption in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(interruption, interrupt)
@@ -87,6 +88,8 @@ class Run(nb_run.NotebookRun):
 
     def execute(self) -> NotebookResult:
         path = Path(self.filename)
+        if not notebooks.claimed(path.stem):
+            pytest.skip("another process executes it")
         chapter = path.with_suffix(".md") if path.parent == notebooks.BOOK else None
         key = notebooks.key(chapter) if chapter else ""  # of the library with which the kernel starts
         progress = Progress(path)

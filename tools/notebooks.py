@@ -1,7 +1,7 @@
 """Notebooks: made from the chapters, executed when something they depend on has changed, kept for the book.
 
 python tools/notebooks.py sync [--check]   chapters (book/*.md) to notebooks without outputs (book/*.ipynb)
-python tools/notebooks.py run              execute those that need it; each is kept as soon as it has passed
+python tools/notebooks.py run [AT_ONCE]    execute those that need it, so many at once; each is kept when it has passed
 """
 
 import ast
@@ -10,13 +10,17 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
+from filelock import FileLock
 from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -30,6 +34,7 @@ from course_lib.files import write_whole
 ROOT = Path(__file__).resolve().parent.parent
 BOOK, BUILD = ROOT / "book", ROOT / "_build"
 CACHE, KEYS = BUILD / ".jupyter_cache", BUILD / "notebook_keys.json"
+CLAIMS = "NOTEBOOK_CLAIMS"  # in the environment of the processes of one run: the folder where they share out the work
 
 # ---- chapters and their notebooks ------------------------------------------------------------------------------------
 
@@ -345,34 +350,46 @@ def store(chapter: Path, executed: nbformat.NotebookNode, key: str) -> None:
         raise ValueError(f"{chapter.stem}.ipynb is not {chapter.name}'s notebook. Run `make sync`.")
     for cell, result in zip(cells, results, strict=True):
         cell.outputs, cell.execution_count = result.outputs, result.execution_count
-    cache = open_cache()
-    write_key(chapter, None)
-    _, name = cache.create_hashed_notebook(notebook)
-    shutil.rmtree(CACHE / "executed" / name, ignore_errors=True)  # also what a kill left there
     bundle = CacheBundleIn(notebook, str(chapter), data={"execution_seconds": seconds(executed)})
-    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    write_key(chapter, key)
+    with FileLock(BUILD / "notebooks.lock"):
+        cache = open_cache()
+        write_key(chapter, None)
+        _, name = cache.create_hashed_notebook(notebook)
+        shutil.rmtree(CACHE / "executed" / name, ignore_errors=True)  # also what a kill left there
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        write_key(chapter, key)
 
 
-def run() -> None:
-    """Become a pytest that executes what must be executed; return where that is nothing."""
+def run(at_once: int) -> int:
+    """Execute what must be executed, in some processes that share it and the cores; gives an exit code."""
     BUILD.mkdir(exist_ok=True)
     every = chapters()
     wanted = [chapter for chapter in every if not done(chapter)]
     if not wanted:
         print("all notebooks are up to date")
-        return
+        return 0
     print(f"executing {len(wanted)} of {len(every)} notebooks: {', '.join(one.stem for one in wanted)}", flush=True)
-    os.chdir(ROOT)
-    options = [
-        "-q",
-        "-s",
-        "-p",
-        "tools.live_notebooks",
-        "--nbmake",
-        *(str(one.with_suffix(".ipynb")) for one in wanted),
-    ]
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *options])  # Ctrl-C is then pytest's alone
+    paths = [str(one.with_suffix(".ipynb")) for one in wanted]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "tools.live_notebooks", "--nbmake", *paths]
+    at_once = min(at_once, len(wanted))
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+    with TemporaryDirectory() as claims:
+        environment = threads | os.environ | {CLAIMS: claims}
+        processes = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(at_once)]
+        signal.signal(signal.SIGTERM, lambda *_: [one.terminate() for one in processes])
+        signal.signal(signal.SIGINT, lambda *_: None)  # a terminal's Ctrl-C has reached them, too
+        return max(abs(one.wait()) for one in processes)
+
+
+def claimed(name: str) -> bool:
+    """Whether this process is the first of its run to ask for a notebook: it executes it, and no other does."""
+    folder = os.environ.get(CLAIMS)
+    try:
+        if folder:
+            Path(folder, name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def main(arguments: list[str]) -> int:
@@ -381,9 +398,8 @@ def main(arguments: list[str]) -> int:
             return sync(check=False)
         case ["sync", "--check"]:
             return sync(check=True)
-        case ["run"]:
-            run()
-            return 0
+        case ["run", *at_once]:
+            return run(int(*at_once or ["1"]))
     print(__doc__)
     return 2
 
