@@ -14,7 +14,7 @@ SHELL := /bin/bash
 # How many tests, and how many notebooks, run side by side; together they have no more threads than there are cores.
 WORKERS ?= 2
 
-.PHONY: help setup try-it data sync notebooks notebooks-gpu book test portable check lint serve lab bench experiments clean
+.PHONY: help setup try-it data sync notebooks notebooks-gpu book test weekly portable check lint serve lab bench experiments clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,8 +44,11 @@ book: notebooks  ## execute every notebook and build the book
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	@echo "The book is at _build/html/index.html; open it in a browser, or: make serve"
 
-test: notebooks  ## every test and every notebook; REPORT=FILE also keeps what each took
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(if $(REPORT),--junitxml=$(REPORT)) tests
+test: notebooks  ## every notebook and every test but those that take minutes; REPORT=FILE keeps what each took
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not weekly" $(if $(REPORT),--junitxml=$(REPORT)) tests
+
+weekly: data  ## the tests that take minutes
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m weekly tests
 
 portable: data  ## tests and chapters with the kernels of other processors; goes on where it was interrupted
 	@$(BIN)/python -m tools.portable --workers $(WORKERS)

@@ -40,10 +40,10 @@ settings.register_profile("quick", settings.get_profile("any machine"), max_exam
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a measured run found dear is slow."""
+    """What a measured run found dear is slow; so is what takes minutes."""
     dear = dear_tests.DEAR.read_text().split("\n")
     for item, slow in zip(items, dear_tests.slow_ones([item.nodeid for item in items], dear), strict=True):
-        if slow:
+        if slow or item.get_closest_marker("weekly"):
             item.add_marker(pytest.mark.slow)
 
 

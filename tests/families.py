@@ -1,4 +1,4 @@
-"""Tests of one family, of which `make check` runs a few, and `make test` and CI all."""
+"""Tests of one family, of which `make check` or `make test` runs a few."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,6 +7,15 @@ import pytest
 
 def slow_but(fast: Iterable[object], family: Iterable[object]) -> Iterator[object]:
     """The cases of a family, one argument each; all that are not in `fast` are slow."""
-    fast = [*fast]
+    return marked(pytest.mark.slow, fast, family)
+
+
+def weekly_but(usual: Iterable[object], family: Iterable[object]) -> Iterator[object]:
+    """The cases of a family, one argument each; `make test` leaves out all that are not in `usual`."""
+    return marked(pytest.mark.weekly, usual, family)
+
+
+def marked(mark: pytest.MarkDecorator, often: Iterable[object], family: Iterable[object]) -> Iterator[object]:
+    often = [*often]
     for case in family:
-        yield case if case in fast else pytest.param(case, marks=pytest.mark.slow)
+        yield case if case in often else pytest.param(case, marks=mark)

@@ -97,16 +97,10 @@ def usual_run(small_devkit, tmp_path_factory) -> Path:
     "way",
     [
         "{} >&-",
-        "{} >&- 2>&- <&-",
-        "(ulimit -n 64; {})",
-        "env -u HOME {}",
-        "HOME=/nonexistent/home {}",
-        "HOME=/proc {}",  # in which nothing can be made
-        "LC_ALL=C {}",
-        "PATH=/nonexistent {}",  # without git
-        "env -u TERM {}",
-        "TERM=dumb COLUMNS=1 {}",
-        "one core",
+        "(ulimit -n 64; PATH=/nonexistent {} >&- 2>&- <&-)",  # without git
+        "env -u HOME -u TERM LC_ALL=C {}",
+        "HOME=/nonexistent/home TERM=dumb COLUMNS=1 {}",
+        "one core",  # and a home in which nothing can be made
     ],
 )
 def test_the_environments_of_containers_and_rented_machines_give_the_same_bits(small_devkit, tmp_path, usual_run, way):
@@ -114,7 +108,7 @@ def test_the_environments_of_containers_and_rented_machines_give_the_same_bits(s
     if way == "one core":
         if not hasattr(os, "sched_setaffinity"):
             pytest.skip("the system pins no process to a core")
-        way, one = "{}", {min(os.sched_getaffinity(0))}
+        way, one = "HOME=/proc {}", {min(os.sched_getaffinity(0))}
         options = {"preexec_fn": lambda: os.sched_setaffinity(0, one)}
     run = tmp_path / "run"
     done = train_and_evaluate(small_devkit, run, way, **options)

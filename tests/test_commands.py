@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from families import weekly_but
 
 from course_lib import cli, download, emoji_voc
 
@@ -369,7 +370,9 @@ def test_a_command_that_is_neither_run_nor_listed_is_noticed(command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if commands_of((ROOT / name).read_text())])
+@pytest.mark.parametrize(
+    "document", weekly_but(["README.md"], [name for name in DOCUMENTS if commands_of((ROOT / name).read_text())])
+)
 def test_the_commands_of_a_document_run_one_after_the_other(document, world):
     text = (ROOT / document).read_text()
     commands = commands_of(text)
@@ -390,14 +393,17 @@ def test_the_commands_of_a_document_run_one_after_the_other(document, world):
     "sequence",
     [
         ["evaluate --run runs/first", "train --run runs/first", "evaluate --run runs/first"],
-        [
-            "train --profile gpu --run runs/voc",
-            "download voc2007 voc2012",
-            "train --profile gpu --run runs/voc",
-            "download vgg16",
-            "train --profile gpu --run runs/voc",
-            "evaluate --run runs/voc",
-        ],
+        pytest.param(
+            [
+                "train --profile gpu --run runs/voc",
+                "download voc2007 voc2012",
+                "train --profile gpu --run runs/voc",
+                "download vgg16",
+                "train --profile gpu --run runs/voc",
+                "evaluate --run runs/voc",
+            ],
+            marks=pytest.mark.weekly,
+        ),
     ],
     ids=["evaluate", "train"],
 )

@@ -40,6 +40,7 @@ def first_images(devkit, count: int, size: int) -> tuple[voc.Batch, Sequence[voc
     return voc.collate(samples), metrics.read_ground_truth(devkit, "2007", "trainval")[:count]
 
 
+@pytest.mark.weekly
 def test_ssd300_learns_one_real_image_in_sixty_steps(voc_real):
     """Every object is found, and each is surer than whatever is none of its class: mAP 1."""
     batch, truth = first_images(voc_real / "VOCdevkit", 1, 300)
