@@ -224,7 +224,7 @@ EXHIBITS = {
     "plateau-of-batches": Exhibit(
         "A plateau schedule stepped by one batch's loss",
         "A page in this course's sources calls scheduler.step(loss) behind every batch, with a patience of 3.",
-        "After some twenty batches the rate is a thousandth, and the loss stands still.",
+        "Within some dozens of batches the rate is a thousandth, and the loss stands still.",
         "Step it by a measurement, once an epoch.",
         9,
         plateau_of_batches,
