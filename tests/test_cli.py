@@ -96,10 +96,10 @@ def usual_run(small_devkit, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     "way",
     [
-        "{} >&-",
+        pytest.param("{} >&-", marks=pytest.mark.weekly),
         "(ulimit -n 64; PATH=/nonexistent {} >&- 2>&- <&-)",  # without git
         "env -u HOME -u TERM LC_ALL=C {}",
-        "HOME=/nonexistent/home TERM=dumb COLUMNS=1 {}",
+        pytest.param("HOME=/nonexistent/home TERM=dumb COLUMNS=1 {}", marks=pytest.mark.weekly),
         "one core",  # and a home in which nothing can be made
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from families import weekly_but
 
 from course_lib import augment, losses, metrics, ssd, training, voc
 from course_lib.detect import detect_all
@@ -50,9 +51,10 @@ def test_ssd300_learns_one_real_image_in_sixty_steps(voc_real):
     assert metrics.evaluate_voc(detect_all(model, [batch]), truth).mean_ap == pytest.approx(1)
 
 
-def test_ssd_mini_learns_one_batch_to_a_map_of_one(small_devkit):
-    batch, truth = first_images(small_devkit, 8, 160)
-    model = fresh(ssd.ssd_mini)
+@pytest.mark.parametrize("build", weekly_but([ssd.ssd_nano], [ssd.ssd_nano, ssd.ssd_mini]))
+def test_small_detectors_learn_one_batch_to_a_map_of_one(build, small_devkit):
+    model = fresh(build)
+    batch, truth = first_images(small_devkit, 8, model.image_size)
     history = learn_by_heart(model, batch, steps=150, learning_rate=2e-3)
     assert history[-1] < history[0] / 10
     assert metrics.evaluate_voc(detect_all(model, [batch]), truth).mean_ap == pytest.approx(1)

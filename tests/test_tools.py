@@ -343,14 +343,14 @@ def test_a_notebook_that_fails_leaves_the_others_their_outputs(project):
 
 @pytest.mark.slow
 def test_two_processes_execute_each_notebook_once_also_one_that_fails(project):
-    names = ["01_a", "02_b", "03_c", "04_d", "05_e"]
+    names = ["01_a", "02_b", "03_c"]
     for name in names:
         note = f"import os\nprint(name := '{name}', file=open('executed', 'a'))\nassert name != '02_b'"
         write_chapter(project, name, note, "assert os.environ['OMP_NUM_THREADS']")
     code, said = run(project, at_once=2)
     assert code == 1 and "02_b: failed in cell 1 of 2" in said, said
     assert sorted((project / "book" / "executed").read_text().split()) == names
-    assert [notebooks.done(project / "book" / f"{name}.md") for name in names] == [True, False, True, True, True]
+    assert [notebooks.done(project / "book" / f"{name}.md") for name in names] == [True, False, True]
 
 
 @pytest.mark.slow
@@ -358,9 +358,9 @@ def test_two_processes_execute_each_notebook_once_also_one_that_fails(project):
     ("interruption", "told"),
     [
         (signal.SIGINT, os.killpg),
-        (signal.SIGTERM, os.killpg),
         (signal.SIGTERM, os.kill),  # the parent alone, as make does it
-        (signal.SIGKILL, os.killpg),
+        pytest.param(signal.SIGTERM, os.killpg, marks=pytest.mark.weekly),
+        pytest.param(signal.SIGKILL, os.killpg, marks=pytest.mark.weekly),
     ],
 )
 def test_an_interrupted_run_keeps_what_had_passed(project, interruption, told):
@@ -456,7 +456,9 @@ def test_a_part_of_another_tree_or_machine_is_repeated(three_parts, monkeypatch,
     assert three_parts[0][1] == "first"
 
 
-def test_the_fast_check_is_a_part_of_the_whole():
+def test_the_fast_check_is_a_part_of_the_whole(monkeypatch):
+    known = [parts.Part(path.stem, "key", [], path) for path in notebooks.chapters()]
+    monkeypatch.setattr(portable, "every_chapter", lambda: known)  # their keys are the price of minutes
     fast, whole = portable.parts(True, 2), portable.parts(False, 2)
     assert [part.name for part in fast] == ["fast tests", "03_backbone"]
     assert whole[0].name == "tests" and fast[1] in whole

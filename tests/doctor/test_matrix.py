@@ -14,7 +14,7 @@ from course_lib import emoji_voc, profiles, voc, weights
 from course_lib.doctor import blind_trial, controls, examine, museum
 
 TRAINED = ("as-it-is", "focal", "sgd", "random-start")
-USUAL = ("as-it-is", "random-start", "one-class", "original-augmentation")
+USUAL = ("as-it-is", "one-class")
 # What healthy trainings do too, and is only noted.
 NOTED = (
     "pools-round-down",

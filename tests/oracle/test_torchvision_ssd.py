@@ -14,7 +14,7 @@ from course_lib.boxes import to_corners
 LEVELS = [side**2 * count for side, count in zip(priors.SSD300.maps, priors.SSD300.per_cell, strict=True)]
 
 
-@pytest.fixture(scope="module", params=[21, 91])
+@pytest.fixture(scope="module", params=[21, pytest.param(91, marks=pytest.mark.weekly)])
 def pair(request):
     """Both models with the same random weights."""
     theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=request.param).eval()
