@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
+PATIENCE = 300_000  # milliseconds: a machine may be slow, or busy with something else
 
 
 def pages_in_toc(node: object) -> Iterator[str]:
@@ -70,6 +71,7 @@ def visit(browser: Browser) -> Iterator:
 
     def open_page(address: str, size: dict[str, int] = DESK, scheme: str = "light") -> tuple[Page, list[str]]:
         context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page, faults, host = context.new_page(), [], address.split("/")[2]
         page.on("pageerror", lambda error: faults.append(f"error: {error}"))
