@@ -100,7 +100,7 @@ SNIPPETS = {
     ),
     "web-cifar": Snippet(
         "Augmentation for CIFAR-10", CIFAR, "generalises better", False,
-        "black corners; a deviation that is none; the erasing that is advised is left out",
+        "black corners; a deviation that is not the data's; the erasing that is advised is left out",
         "fill with the mean, measure the deviation, erase",
     ),
     "web-initial": Snippet(
