@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 
 from course_lib import trials
 from course_lib.arms import ARMS, RARE, RATES, Arm
-from course_lib.effects import Effect, paired
+from course_lib.effects import Effect, paired, surely
 
 PAGES = {
     1: "Why is my PyTorch SSD model with VGG16 failing to learn?",
@@ -591,6 +591,53 @@ def answers(records: Sequence[dict], seeds: Sequence[int] = SEEDS + MORE_SEEDS) 
             changed = values(kept, arm, question.measure)
             if set(changed) & set(usual):
                 found.append(Answer(question, arm, paired(changed, usual)))
+    return found
+
+
+def key_of(question: Question, arm: str) -> str:
+    """A name for an answer: its arm's, and the measure where that is not mAP."""
+    return arm if question.measure == "map" else f"{arm}-{question.measure}"
+
+
+NOT_YET = "(not yet measured)"
+
+
+def told(records: Sequence[dict]) -> dict[str, str]:
+    """Every answer in words, by `key_of`; `NOT_YET` where there are no two pairs of runs."""
+    found = {key_of(one, arm): NOT_YET for one in QUESTIONS for arm in one.arms}
+    return found | {key_of(one.question, one.arm): str(one.effect) for one in with_intervals(answers(records))}
+
+
+def with_intervals(found: Sequence[Answer]) -> list[Answer]:
+    """Those of two pairs of runs or more."""
+    return [one for one in found if len(one.effect.differences) > 1]
+
+
+def sure(found: Sequence[Answer]) -> set[str]:
+    """The answers, by `key_of`, that are there for sure among so many; see `effects.surely`."""
+    return surely({key_of(one.question, one.arm): one.effect.p for one in with_intervals(found)})
+
+
+def curve(records: Sequence[dict], arm: str, of: str) -> list[float]:
+    """How an arm's trainings went: the mean over seeds at `trials.POINTS` moments, as far as all of them came.
+
+    Args:
+        of: "loss" of the batches that were learned from, "gradient" before it was shortened, "held_out" losses, or
+            "map" of the held-out images, where an arm measured it.
+
+    Raises:
+        ValueError: it has no such record.
+    """
+    own = [one for one in records if one["arm"] == arm]
+    if of in ("loss", "gradient"):
+        curves = [one[of] for one in own]
+    elif of == "held_out":
+        curves = [[moment["loc"] + moment["conf"] for moment in one["moments"]] for one in own]
+    else:
+        curves = [[moment["map"] for moment in one["moments"] if "map" in moment] for one in own]
+    found = [fmean(values) for values in zip(*curves, strict=False)]
+    if not found:
+        raise ValueError(f"{arm} has {len(own)} runs, and no curve of {of!r}: use loss, gradient, held_out or map")
     return found
 
 
