@@ -189,7 +189,13 @@ FAMILY_STYLES = tuple(
 )
 
 
-def forest(labels: Sequence[str], families: Sequence[str], effects: Sequence[Effect], unit: str = "mAP") -> Figure:
+def forest(
+    labels: Sequence[str],
+    families: Sequence[str],
+    effects: Sequence[Effect],
+    unit: str = "mAP",
+    among: Sequence[str] = (),
+) -> Figure:
     """Effects with their intervals, the best on top: a line each, in a column as narrow as a phone.
 
     A mark is filled where its interval leaves 0 out. An interval that is wider than the picture ends at its edge.
@@ -198,11 +204,12 @@ def forest(labels: Sequence[str], families: Sequence[str], effects: Sequence[Eff
         labels: of the effects; at most some 34 letters.
         families: of the effects; at most eight, in the order of their first.
         unit: of the effects.
+        among: families whose colours and marks others have elsewhere, in their order.
 
     Raises:
         ValueError: there is no effect, or there are more families than `FAMILY_STYLES`.
     """
-    figure, axes, order = _sorted_effects(families, effects, unit, inches=0.19, line=1.6, mark=5.5)
+    figure, axes, order = _sorted_effects(families, effects, unit, inches=0.19, line=1.6, mark=5.5, among=among)
     axes.set_ylim(-0.8, len(order) - 0.2)
     axes.set_yticks(range(len(order)), [labels[index].replace("$", r"\$") for index in order], fontsize=9)
     return figure
@@ -226,7 +233,7 @@ def forest_at_a_glance(
     Raises:
         ValueError: as `forest`.
     """
-    figure, axes, order = _sorted_effects(families, effects, unit, inches=0.07, line=1.0, mark=3.5)
+    figure, axes, order = _sorted_effects(families, effects, unit, inches=0.07, line=1.0, mark=3.5, among=())
     axes.set(ylim=(-2, len(order) + 1), yticks=[])
     end = 0.05 * (axes.get_xlim()[1] - axes.get_xlim()[0])
     rows = [row for row, index in enumerate(order) if index in named]
@@ -243,10 +250,16 @@ def forest_at_a_glance(
 
 
 def _sorted_effects(
-    families: Sequence[str], effects: Sequence[Effect], unit: str, inches: float, line: float, mark: float
+    families: Sequence[str],
+    effects: Sequence[Effect],
+    unit: str,
+    inches: float,
+    line: float,
+    mark: float,
+    among: Sequence[str],
 ) -> tuple[Figure, Axes, list[int]]:
     """A figure with a line for each effect, `inches` apart, and their order from the worst to the best."""
-    names = list(dict.fromkeys(families))
+    names = list(dict.fromkeys((*among, *families)))
     if not effects or len(names) > len(FAMILY_STYLES):
         raise ValueError(f"{len(effects)} effects of {len(names)} families: draw one or more, of at most 8 families")
     styles = dict(zip(names, FAMILY_STYLES, strict=False))
@@ -266,7 +279,9 @@ def _sorted_effects(
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.set_xlabel(f"difference in {unit}", fontsize=9)
     keys = [
-        Line2D([], [], linestyle="", marker=shape, color=colour, label=name) for name, (colour, shape) in styles.items()
+        Line2D([], [], linestyle="", marker=shape, color=colour, label=name)
+        for name, (colour, shape) in styles.items()
+        if name in families
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     return figure, axes, order

@@ -155,6 +155,15 @@ def test_a_forest_is_sorted_with_one_style_a_family_and_hollow_where_nothing_is_
     assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True, False]
 
 
+def test_a_family_looks_the_same_among_others():
+    labels, families, found = some_effects()
+    (axes,) = viz.forest(labels, families, found).axes
+    figure = viz.forest(labels[1:2], ["loss"], found[1:2], among=families)
+    mark, same = (next(line for line in one.lines if line.get_marker() == "s") for one in (axes, figure.axes[0]))
+    assert mark.get_color() == same.get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["loss"]
+
+
 def test_a_forest_is_drawn_whole_and_not_wider_than_a_phone():
     labels, families, found = some_effects()
     labels[0] = "random trunk, four times as long on"  # as long as one may be
