@@ -430,20 +430,36 @@ QUESTIONS = (
 
 # What the pages say besides: page, in our words, and where it is answered.
 ELSEWHERE = (
-    (1, "load with several worker processes", "benchmarks/workers.py: time alone"),
-    (1, "with too little memory take smaller batches or a smaller VGG", "batch-size, smaller-trunk"),
-    (1, "watch the loss: a steady fall suggests suitable hyperparameters", "losses_and_map: all runs of this chapter"),
+    (1, "load with several worker processes", "time alone: benchmarks/workers.py"),
+    (
+        1,
+        "with too little memory take smaller batches or a smaller VGG",
+        "above: batches of another size, a smaller VGG",
+    ),
+    (
+        1,
+        "watch the loss: a steady fall suggests suitable hyperparameters",
+        "below: does the lower loss have the higher mAP?",
+    ),
     (1, "verify loss, metrics and implementation", "chapter 13: the doctor"),
-    (2, "print loss and rate at every step", "every record's curves"),
+    (2, "print loss and rate at every step", "chapter 9: what a run writes down"),
     (2, "look at a hundred images with their boxes", "chapter 13: the doctor draws what it finds"),
     (2, "a plateau whatever the rate points to data or architecture", "chapter 13: the doctor"),
-    (2, "BboxParams, Flip and RandomCrop(640) of the snippet", "the page of repaired recipes; page-transforms"),
-    (3, "He or Xavier initialisation of all layers", "chapter 16; initialisation for the heads"),
+    (2, "BboxParams, Flip and RandomCrop(640) of the snippet", "Recipes from the web; the page's own list, above"),
+    (3, "He or Xavier initialisation of all layers", "chapter 16; for the heads alone, above"),
     (3, "batch norm before the activation", "chapter 16"),
-    (3, "stronger augmentation for small data sets", "each-transform here, chapter 16 for CIFAR-10"),
+    (3, "stronger augmentation for small data sets", "above: each transform; chapter 16 for CIFAR-10"),
     (4, "depthwise convolutions and many scales dilute gradients", "chapter 16"),
-    (4, "high training accuracy and poor validation: overfitting", "stopped-by-loss, images; every record's losses"),
-    (5, "a loss of 1741 is 70 to 73 % mAP, one of 1928 is 82 to 84 %", "chapter 14; losses_and_map"),
+    (
+        4,
+        "high training accuracy and poor validation: overfitting",
+        "above: fewer images; page 5: the moment of the lowest loss",
+    ),
+    (
+        5,
+        "a loss of 1741 is 70 to 73 % mAP, one of 1928 is 82 to 84 %",
+        "chapter 14; below: does the lower loss have the higher mAP?",
+    ),
     (5, "checks for images without objects", "chapters 7 and 13"),
 )
 

@@ -202,4 +202,3 @@ def test_losses_and_map_are_of_trainings_with_the_usual_loss():
 def test_what_is_answered_elsewhere_is_of_a_page():
     for page, says, where in advice.ELSEWHERE:
         assert page in advice.PAGES and says and where
-    assert all(name in {one.name for one in advice.QUESTIONS} for name in ("batch-size", "smaller-trunk", "images"))
