@@ -4,7 +4,7 @@ The pages are those that people find when their detector stands still: `PAGES`. 
 own words; what each arm of a question changes stands in `arms`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean, stdev
@@ -634,26 +634,29 @@ def sure(found: Sequence[Answer]) -> set[str]:
     return surely({key_of(one.question, one.arm): one.effect.p for one in with_intervals(found)})
 
 
+CURVES: dict[str, Callable[[dict], list[float]]] = {
+    "loss": lambda record: record["loss"],
+    "gradient": lambda record: record["gradient"],
+    "held_out": lambda record: [moment["loc"] + moment["conf"] for moment in record["moments"]],
+    "map": lambda record: [moment["map"] for moment in record["moments"] if "map" in moment],
+}
+
+
 def curve(records: Sequence[dict], arm: str, of: str) -> list[float]:
     """How an arm's trainings went: the mean over seeds at `trials.POINTS` moments, as far as all of them came.
 
     Args:
-        of: "loss" of the batches that were learned from, "gradient" before it was shortened, "held_out" losses, or
-            "map" of the held-out images, where an arm measured it.
+        of: of `CURVES`: the loss of the batches that were learned from, the gradient before it was shortened, the
+            held-out losses, or the mAP of the held-out images where an arm measured it.
 
     Raises:
-        ValueError: it has no such record.
+        ValueError: there is no such curve.
     """
     own = [one for one in records if one["arm"] == arm]
-    if of in ("loss", "gradient"):
-        curves = [one[of] for one in own]
-    elif of == "held_out":
-        curves = [[moment["loc"] + moment["conf"] for moment in one["moments"]] for one in own]
-    else:
-        curves = [[moment["map"] for moment in one["moments"] if "map" in moment] for one in own]
+    curves = [CURVES[of](one) for one in own] if of in CURVES else []
     found = [fmean(values) for values in zip(*curves, strict=False)]
     if not found:
-        raise ValueError(f"{arm} has {len(own)} runs, and no curve of {of!r}: use loss, gradient, held_out or map")
+        raise ValueError(f"{arm} has {len(own)} runs and no curve of {of!r}: use an arm's that has {', '.join(CURVES)}")
     return found
 
 

@@ -297,7 +297,7 @@ POWER = Exercise(
         _by_normal,
         "across experiments: A row is an experiment: mean and spread go along it.",
         lambda effect, spread, luck, t: power(effect, spread, luck.T, t),
-        "1.96: The factor is `t`. With few pairs 1.96 is far too small.",
+        "1.96: Take `t`. With 1.96 luck alone is told from nothing far too often.",
         _seen(factor=lambda t: 1.96),
         "no factor: That is one standard error. Student's interval takes `t` of them.",
         _seen(factor=lambda t: 1),
