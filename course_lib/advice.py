@@ -430,7 +430,7 @@ QUESTIONS = (
 
 # What the pages say besides: page, in our words, and where it is answered.
 ELSEWHERE = (
-    (1, "load with several worker processes", "time alone: benchmarks/workers.py"),
+    (1, "load with several worker processes", "below: what workers are worth, in time"),
     (
         1,
         "with too little memory take smaller batches or a smaller VGG",
