@@ -4,14 +4,14 @@ The pages are those that people find when their detector stands still: `PAGES`. 
 own words; what each arm of a question changes stands in `arms`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean, stdev
 
 from course_lib import trials
 from course_lib.arms import ARMS, RARE, RATES, Arm
-from course_lib.effects import Effect, paired
+from course_lib.effects import Effect, paired, surely
 
 PAGES = {
     1: "Why is my PyTorch SSD model with VGG16 failing to learn?",
@@ -430,20 +430,36 @@ QUESTIONS = (
 
 # What the pages say besides: page, in our words, and where it is answered.
 ELSEWHERE = (
-    (1, "load with several worker processes", "benchmarks/workers.py: time alone"),
-    (1, "with too little memory take smaller batches or a smaller VGG", "batch-size, smaller-trunk"),
-    (1, "watch the loss: a steady fall suggests suitable hyperparameters", "losses_and_map: all runs of this chapter"),
+    (1, "load with several worker processes", "below: what workers are worth, in time"),
+    (
+        1,
+        "with too little memory take smaller batches or a smaller VGG",
+        "above: batches of another size, a smaller VGG",
+    ),
+    (
+        1,
+        "watch the loss: a steady fall suggests suitable hyperparameters",
+        "below: does the lower loss have the higher mAP?",
+    ),
     (1, "verify loss, metrics and implementation", "chapter 13: the doctor"),
-    (2, "print loss and rate at every step", "every record's curves"),
+    (2, "print loss and rate at every step", "chapter 9: what a run writes down"),
     (2, "look at a hundred images with their boxes", "chapter 13: the doctor draws what it finds"),
     (2, "a plateau whatever the rate points to data or architecture", "chapter 13: the doctor"),
-    (2, "BboxParams, Flip and RandomCrop(640) of the snippet", "the page of repaired recipes; page-transforms"),
-    (3, "He or Xavier initialisation of all layers", "chapter 16; initialisation for the heads"),
+    (2, "BboxParams, Flip and RandomCrop(640) of the snippet", "Recipes from the web; the page's own list, above"),
+    (3, "He or Xavier initialisation of all layers", "chapter 16; for the heads alone, above"),
     (3, "batch norm before the activation", "chapter 16"),
-    (3, "stronger augmentation for small data sets", "each-transform here, chapter 16 for CIFAR-10"),
+    (3, "stronger augmentation for small data sets", "above: each transform; chapter 16 for CIFAR-10"),
     (4, "depthwise convolutions and many scales dilute gradients", "chapter 16"),
-    (4, "high training accuracy and poor validation: overfitting", "stopped-by-loss, images; every record's losses"),
-    (5, "a loss of 1741 is 70 to 73 % mAP, one of 1928 is 82 to 84 %", "chapter 14; losses_and_map"),
+    (
+        4,
+        "high training accuracy and poor validation: overfitting",
+        "above: fewer images; page 5: the moment of the lowest loss",
+    ),
+    (
+        5,
+        "a loss of 1741 is 70 to 73 % mAP, one of 1928 is 82 to 84 %",
+        "chapter 14; below: does the lower loss have the higher mAP?",
+    ),
     (5, "checks for images without objects", "chapters 7 and 13"),
 )
 
@@ -591,6 +607,56 @@ def answers(records: Sequence[dict], seeds: Sequence[int] = SEEDS + MORE_SEEDS) 
             changed = values(kept, arm, question.measure)
             if set(changed) & set(usual):
                 found.append(Answer(question, arm, paired(changed, usual)))
+    return found
+
+
+def key_of(question: Question, arm: str) -> str:
+    """A name for an answer: its arm's, and the measure where that is not mAP."""
+    return arm if question.measure == "map" else f"{arm}-{question.measure}"
+
+
+NOT_YET = "(not yet measured)"
+
+
+def told(records: Sequence[dict]) -> dict[str, str]:
+    """Every answer in words, by `key_of`; `NOT_YET` where there are no two pairs of runs."""
+    found = {key_of(one, arm): NOT_YET for one in QUESTIONS for arm in one.arms}
+    return found | {key_of(one.question, one.arm): str(one.effect) for one in with_intervals(answers(records))}
+
+
+def with_intervals(found: Sequence[Answer]) -> list[Answer]:
+    """Those of two pairs of runs or more."""
+    return [one for one in found if len(one.effect.differences) > 1]
+
+
+def sure(found: Sequence[Answer]) -> set[str]:
+    """The answers, by `key_of`, that are there for sure among so many; see `effects.surely`."""
+    return surely({key_of(one.question, one.arm): one.effect.p for one in with_intervals(found)})
+
+
+CURVES: dict[str, Callable[[dict], list[float]]] = {
+    "loss": lambda record: record["loss"],
+    "gradient": lambda record: record["gradient"],
+    "held_out": lambda record: [moment["loc"] + moment["conf"] for moment in record["moments"]],
+    "map": lambda record: [moment["map"] for moment in record["moments"] if "map" in moment],
+}
+
+
+def curve(records: Sequence[dict], arm: str, of: str) -> list[float]:
+    """How an arm's trainings went: the mean over seeds at `trials.POINTS` moments, as far as all of them came.
+
+    Args:
+        of: of `CURVES`: the loss of the batches that were learned from, the gradient before it was shortened, the
+            held-out losses, or the mAP of the held-out images where an arm measured it.
+
+    Raises:
+        ValueError: there is no such curve.
+    """
+    own = [one for one in records if one["arm"] == arm]
+    curves = [CURVES[of](one) for one in own] if of in CURVES else []
+    found = [fmean(values) for values in zip(*curves, strict=False)]
+    if not found:
+        raise ValueError(f"{arm} has {len(own)} runs and no curve of {of!r}: use an arm's that has {', '.join(CURVES)}")
     return found
 
 

@@ -45,6 +45,12 @@ class Effect:
         """Whether the interval leaves 0 out."""
         return self.interval[0] > 0 or self.interval[1] < 0
 
+    def __str__(self) -> str:
+        if len(self.differences) < 2:
+            return f"{self.mean:+.3f} (a single pair)"
+        low, high = self.interval
+        return f"{self.mean:+.3f} ({low:+.3f} to {high:+.3f})"
+
 
 def paired(changed: Mapping[int, float], usual: Mapping[int, float], coverage: float = 0.95) -> Effect:
     """The effect of a change, from measurements by seed.

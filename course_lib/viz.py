@@ -1,8 +1,8 @@
 """Pictures: boxes on images, curves, and the colours that tell classes apart."""
 
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +176,7 @@ def history(records: Sequence[Mapping[str, float | None]]) -> Figure:
 
 
 def is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+    return value is not None and isfinite(value)
 
 
 # One colour and one mark for each family: no two look alike in grey either.
@@ -189,7 +189,13 @@ FAMILY_STYLES = tuple(
 )
 
 
-def forest(labels: Sequence[str], families: Sequence[str], effects: Sequence[Effect], unit: str = "mAP") -> Figure:
+def forest(
+    labels: Sequence[str],
+    families: Sequence[str],
+    effects: Sequence[Effect],
+    unit: str = "mAP",
+    among: Sequence[str] = (),
+) -> Figure:
     """Effects with their intervals, the best on top: a line each, in a column as narrow as a phone.
 
     A mark is filled where its interval leaves 0 out. An interval that is wider than the picture ends at its edge.
@@ -198,35 +204,87 @@ def forest(labels: Sequence[str], families: Sequence[str], effects: Sequence[Eff
         labels: of the effects; at most some 34 letters.
         families: of the effects; at most eight, in the order of their first.
         unit: of the effects.
+        among: families whose colours and marks others have elsewhere, in their order.
 
     Raises:
         ValueError: there is no effect, or there are more families than `FAMILY_STYLES`.
     """
-    names = list(dict.fromkeys(families))
+    figure, axes, order = _sorted_effects(families, effects, unit, inches=0.19, line=1.6, mark=5.5, among=among)
+    axes.set_ylim(-0.8, len(order) - 0.2)
+    axes.set_yticks(range(len(order)), [labels[index].replace("$", r"\$") for index in order], fontsize=9)
+    return figure
+
+
+ROWS_OF_A_NAME = 2.4  # a line of text is as high as so many lines of the forest at a glance
+
+
+def forest_at_a_glance(
+    families: Sequence[str], effects: Sequence[Effect], named: Mapping[int, str], unit: str = "mAP"
+) -> Figure:
+    """`forest` for very many effects: thin lines close together, of which a few have names.
+
+    A name stands on that side of 0 where its line is not.
+
+    Args:
+        families: of the effects; at most eight, in the order of their first.
+        named: by the place of an effect, what to call it.
+        unit: of the effects.
+
+    Raises:
+        ValueError: as `forest`.
+    """
+    figure, axes, order = _sorted_effects(families, effects, unit, inches=0.07, line=1.0, mark=3.5, among=())
+    axes.set(ylim=(-2, len(order) + 1), yticks=[])
+    end = 0.05 * (axes.get_xlim()[1] - axes.get_xlim()[0])
+    rows = [row for row, index in enumerate(order) if index in named]
+    losses = [row for row in rows if effects[order[row]].mean < 0]
+    for some, side in ((losses, 1), (rows[len(losses) :][::-1], -1)):
+        free = -inf  # where the next name may stand, from either end inwards
+        for row in some:
+            free = max(side * row, free + ROWS_OF_A_NAME)
+            effect, height = effects[order[row]], side * free
+            axes.plot([effect.mean, 0, side * end], [row, row, height], ":", color="black", linewidth=0.8)
+            name = named[order[row]].replace("$", r"\$")
+            axes.text(side * end, height, f" {name} ", fontsize=9, ha="left" if side > 0 else "right", va="center")
+    return figure
+
+
+def _sorted_effects(
+    families: Sequence[str],
+    effects: Sequence[Effect],
+    unit: str,
+    inches: float,
+    line: float,
+    mark: float,
+    among: Sequence[str],
+) -> tuple[Figure, Axes, list[int]]:
+    """A figure with a line for each effect, `inches` apart, and their order from the worst to the best."""
+    names = list(dict.fromkeys((*among, *families)))
     if not effects or len(names) > len(FAMILY_STYLES):
         raise ValueError(f"{len(effects)} effects of {len(names)} families: draw one or more, of at most 8 families")
     styles = dict(zip(names, FAMILY_STYLES, strict=False))
     order = sorted(range(len(effects)), key=lambda index: effects[index].mean)
-    figure = Figure(figsize=(4.3, 1.4 + 0.19 * len(effects)), layout="constrained")
+    figure = Figure(figsize=(4.3, 1.4 + inches * len(effects)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8)
     for row, index in enumerate(order):
-        effect, (colour, mark) = effects[index], styles[families[index]]
-        axes.plot(effect.interval, [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
+        effect, (colour, shape) = effects[index], styles[families[index]]
+        axes.plot(effect.interval, [row, row], color=colour, linewidth=line, solid_capstyle="butt")
         face = colour if effect.is_told_apart else "white"
-        axes.plot(effect.mean, row, mark, color=colour, markerfacecolor=face, markersize=5.5)
+        axes.plot(effect.mean, row, shape, color=colour, markerfacecolor=face, markersize=mark)
     means = [effect.mean for effect in effects]
     margin = 0.02 + 0.15 * (max(means) - min(means))
-    axes.set(xlim=(min(*means, 0) - margin, max(*means, 0) + margin), ylim=(-0.8, len(order) - 0.2))
-    axes.set_yticks(range(len(order)), [labels[index].replace("$", r"\$") for index in order], fontsize=9)
+    axes.set(xlim=(min(*means, 0) - margin, max(*means, 0) + margin))
     axes.tick_params(axis="x", labelsize=9, top=True, labeltop=True)
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.set_xlabel(f"difference in {unit}", fontsize=9)
     keys = [
-        Line2D([], [], linestyle="", marker=mark, color=colour, label=name) for name, (colour, mark) in styles.items()
+        Line2D([], [], linestyle="", marker=shape, color=colour, label=name)
+        for name, (colour, shape) in styles.items()
+        if name in families
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
-    return figure
+    return figure, axes, order
 
 
 def figure_of(

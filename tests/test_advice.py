@@ -143,6 +143,40 @@ def test_a_moment_is_compared_with_the_last_and_a_divergence_with_0():
     assert {one.effect.differences[1] for one in advice.answers(records)} == {0.0}
 
 
+def test_every_answer_is_told_with_its_interval_or_as_not_yet_measured():
+    words = advice.told(with_arm((0.1, 0.2, 0.3)))
+    assert len(words) == sum(len(one.arms) for one in advice.QUESTIONS)  # no two have one key
+    assert words["focal"] == "+0.200 (-0.048 to +0.448)"
+    assert words["rate-3"] == words["imbalanced-rare"] == advice.told([])["focal"] == advice.NOT_YET
+    assert advice.told(with_arm((0.1,)))["focal"] == advice.NOT_YET
+
+
+def test_what_is_sure_among_many_is_surer_than_what_is_told_apart():
+    records = with_arm((0.10, 0.11, 0.12)) + with_arm((0.2, 0.2001, 0.2002), "rate-3")[3:]
+    found = advice.answers(records)
+    assert {one.arm for one in found if one.effect.is_told_apart} == {"focal", "rate-3"}
+    assert advice.sure(found) == {"focal", "rate-3"}
+    doubtful = paired({0: 0.1, 1: -0.1}, {0: 0.0, 1: 0.0})
+    many = [advice.Answer(found[0].question, f"nothing {number}", doubtful) for number in range(60)]
+    assert advice.sure(found + many) == {"rate-3"}
+    assert advice.sure(advice.answers(with_arm((0.1,)))) == set()
+
+
+def test_a_curve_is_the_mean_over_seeds_as_far_as_all_came():
+    moments = [{"step": 1, "loc": 3.0, "conf": 4.0, "map": 0.1}, {"step": 2, "loc": 1.0, "conf": 2.0, "map": 0.2}]
+    records = [
+        record("overfitting", 0, loss=[5.0, 3.0], gradient=[9.0, 1.0], moments=moments),
+        record("overfitting", 1, loss=[7.0], gradient=[3.0], moments=moments[:1]),
+    ]
+    assert advice.curve(records, "overfitting", "loss") == [6.0]
+    assert advice.curve(records, "overfitting", "gradient") == [6.0]
+    assert advice.curve(records, "overfitting", "held_out") == [7.0]
+    assert advice.curve(records[:1], "overfitting", "map") == [0.1, 0.2]
+    for arm, of in (("baseline", "loss"), ("overfitting", "accuracy")):
+        with pytest.raises(ValueError, match="no curve of"):
+            advice.curve(records, arm, of)
+
+
 def test_the_spread_is_the_baselines():
     assert advice.spread([record("baseline", seed, score) for seed, score in enumerate((0.2, 0.3, 0.4))]) == (
         pytest.approx(0.1)
@@ -168,4 +202,3 @@ def test_losses_and_map_are_of_trainings_with_the_usual_loss():
 def test_what_is_answered_elsewhere_is_of_a_page():
     for page, says, where in advice.ELSEWHERE:
         assert page in advice.PAGES and says and where
-    assert all(name in {one.name for one in advice.QUESTIONS} for name in ("batch-size", "smaller-trunk", "images"))

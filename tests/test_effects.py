@@ -59,6 +59,12 @@ def test_a_single_pair_has_no_interval():
     assert all(map(isnan, (*effect.interval, effect.p, effect.half_width))) and not effect.is_told_apart
 
 
+def test_an_effect_in_words():
+    assert str(effects.paired({0: 0.4, 1: 0.5}, {0: 0.3, 1: 0.4})) == "+0.100 (+0.100 to +0.100)"
+    assert str(effects.paired({0: 0.1, 1: 0.2, 2: 0.3}, dict.fromkeys(range(3), 0.4))) == "-0.200 (-0.448 to +0.048)"
+    assert str(effects.paired({0: 0.4}, {0: 0.3})) == "+0.100 (a single pair)"
+
+
 def test_runs_that_are_equal_have_no_effect():
     effect = effects.paired({0: 0.4, 1: 0.3}, {0: 0.4, 1: 0.3})
     assert (effect.mean, effect.interval, effect.p, effect.is_told_apart) == (0.0, (0.0, 0.0), 1.0, False)

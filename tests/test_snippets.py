@@ -32,7 +32,7 @@ def optimizer(rate=1.0):
 
 
 def test_every_snippet_has_its_section_and_every_section_its_snippet(root):
-    page = (root / "book" / "15_recipes.md").read_text()
+    page = (root / "book" / "recipes.md").read_text()
     sections = re.findall(r"^\((web-\w+)\)=\n#+ (.*)$", page, re.MULTILINE)
     assert sections == [(name, one.title) for name, one in snippets.SNIPPETS.items()]
 

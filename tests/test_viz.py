@@ -155,6 +155,15 @@ def test_a_forest_is_sorted_with_one_style_a_family_and_hollow_where_nothing_is_
     assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True, False]
 
 
+def test_a_family_looks_the_same_among_others():
+    labels, families, found = some_effects()
+    (axes,) = viz.forest(labels, families, found).axes
+    figure = viz.forest(labels[1:2], ["loss"], found[1:2], among=families)
+    mark, same = (next(line for line in one.lines if line.get_marker() == "s") for one in (axes, figure.axes[0]))
+    assert mark.get_color() == same.get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["loss"]
+
+
 def test_a_forest_is_drawn_whole_and_not_wider_than_a_phone():
     labels, families, found = some_effects()
     labels[0] = "random trunk, four times as long on"  # as long as one may be
@@ -173,6 +182,26 @@ def test_a_forest_of_nothing_or_of_too_many_families_is_refused():
     for some in (([], [], []), (labels * 3, list("abcdefghi"), found * 3)):
         with pytest.raises(ValueError, match="effects of"):
             viz.forest(*some)
+        with pytest.raises(ValueError, match="effects of"):
+            viz.forest_at_a_glance(*some[1:], {})
+
+
+def test_at_a_glance_a_hundred_effects_fit_and_names_do_not_overlap():
+    shifts = [number / 500 - 0.1 for number in range(100)]
+    found = [paired({0: one, 1: one + 0.01}, {0: 0.0, 1: 0.0}) for one in shifts]
+    named = {place: f"number ${place}" for place in (0, 1, 2, 40, 41, 60, 97, 98, 99)}
+    figure = viz.forest_at_a_glance(["rate", "loss"] * 50, found, named)
+    pixels(figure)
+    (axes,) = figure.axes
+    assert figure.get_figheight() < 9 and figure.get_figwidth() <= 4.5
+    boxes = {int(text.get_text().split("$")[1]): text.get_window_extent() for text in axes.texts}
+    assert set(boxes) == set(named)
+    middle = axes.transData.transform((0, 0))[0]
+    assert all((box.x0 > middle) == (found[place].mean < 0) for place, box in boxes.items())
+    for side in (True, False):
+        heights = sorted((box for box in boxes.values() if (box.x0 > middle) == side), key=lambda box: box.y0)
+        assert all(high.y0 > low.y0 + 0.8 * low.height for low, high in pairwise(heights))
+    assert all(axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1 for box in boxes.values())
 
 
 def test_families_can_be_told_apart_without_colour():
