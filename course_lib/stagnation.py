@@ -215,6 +215,17 @@ def name_of_arm(cause: str, cure: str | None = None) -> str:
     return cause.replace(" ", "-") if cure is None else f"{cause}--{cure}".replace(" ", "-").replace(",", "").lower()
 
 
+def arm_of(cause: str, cure: str | None = None) -> str:
+    """The arm that shows a cause, or one of its cures; "as-it-is" cures several.
+
+    Args:
+        cause: a key of `CAUSES`.
+        cure: of its cures; None: the arm that fails.
+    """
+    is_usual = cure is not None and CAUSES[cause].cures[cure] is as_it_is
+    return "as-it-is" if is_usual else name_of_arm(cause, cure)
+
+
 ARMS: dict[str, Change] = {"as-it-is": as_it_is}
 for _name, _cause in CAUSES.items():
     ARMS[name_of_arm(_name)] = _cause.fails

@@ -58,6 +58,8 @@ def test_arms_are_every_failure_and_every_cure_but_the_training_as_it_is():
         assert one.cures and stagnation.ARMS[stagnation.name_of_arm(cause)] is one.fails
         for cure, change in one.cures.items():
             assert change is stagnation.as_it_is or stagnation.ARMS[stagnation.name_of_arm(cause, cure)] is change
+            assert stagnation.ARMS[stagnation.arm_of(cause, cure)] is change
+        assert stagnation.ARMS[stagnation.arm_of(cause)] is one.fails
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in stagnation.ARMS)
 
 
