@@ -67,8 +67,8 @@ SEPARABLE_WEIGHTS = Exercise(
             dense=lambda inputs, outputs, kernel: inputs * outputs * kernel**2 + outputs,
             pointwise=lambda inputs, outputs, kernel: inputs * outputs + outputs,
         ),
-        "mixes twice: A depthwise kernel looks at its own channel alone: there are as many kernels as channels, not one "
-        "for each pair.",
+        "mixes twice: A depthwise kernel looks at its own channel alone: there are as many kernels as channels, and "
+        "not one for each pair.",
         _weights(depthwise=lambda inputs, outputs, kernel: inputs**2 * kernel**2),
         "looks twice: The second convolution is 1 x 1: it mixes channels, and looks at no neighbours.",
         _weights(pointwise=lambda inputs, outputs, kernel: inputs * outputs * kernel**2),
