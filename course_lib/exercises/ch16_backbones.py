@@ -167,14 +167,13 @@ SIGNAL_LEFT = Exercise(
 
 
 def batch_norm(x, mean, variance, momentum, eps, training):
+    over = {"dim": (0, 2, 3), "keepdim": True}
     if training:
-        own_mean = x.mean(dim=(0, 2, 3))
-        own_variance = x.var(dim=(0, 2, 3), unbiased=False)
-        y = (x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps).sqrt()
-        mean = (1 - momentum) * mean + momentum * own_mean
-        variance = (1 - momentum) * variance + momentum * x.var(dim=(0, 2, 3))
+        y = (x - x.mean(**over)) / (x.var(unbiased=False, **over) + eps).sqrt()
+        mean = (1 - momentum) * mean + momentum * x.mean(**over)
+        variance = (1 - momentum) * variance + momentum * x.var(**over)
     else:
-        y = (x - mean[:, None, None]) / (variance[:, None, None] + eps).sqrt()
+        y = (x - mean) / (variance + eps).sqrt()
     return y, mean, variance
 
 
@@ -182,12 +181,17 @@ Statistics = tuple[Tensor, Tensor]
 EVERY = (0, 2, 3)
 
 
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(dim=EVERY, keepdim=True)
+
+
+def _variance(x: Tensor, unbiased: bool = True) -> Tensor:
+    return x.var(dim=EVERY, keepdim=True, unbiased=unbiased)
+
+
 def _norm(
-    own: Callable[[Tensor], Statistics] = lambda x: (
-        x.mean(dim=EVERY, keepdim=True)[0],
-        x.var(dim=EVERY, keepdim=True, unbiased=False)[0],
-    ),
-    kept: Callable[[Tensor], Tensor] = lambda x: x.var(dim=EVERY),
+    own: Callable[[Tensor], Statistics] = lambda x: (_mean(x), _variance(x, unbiased=False)),
+    kept: Callable[[Tensor], Tensor] = _variance,
     updated: Callable[[Tensor, Tensor, float], Tensor] = lambda old, new, momentum: old + momentum * (new - old),
     divisor: Callable[[Tensor, float], Tensor] = lambda variance, eps: (variance + eps).sqrt(),
     by_batch: Callable[[bool], bool] = bool,
@@ -197,7 +201,7 @@ def _norm(
     """Batch norm with one of its parts exchanged.
 
     Args:
-        own: the batch's mean and variance, of shapes that go with a map.
+        own: the batch's mean and variance.
         kept: the variance that goes into the running one.
         by_batch, updates: from the mode to whether the batch normalises itself, and whether statistics are updated.
         late: normalise by the statistics after their update.
@@ -206,9 +210,8 @@ def _norm(
     def twin(x: Tensor, mean: Tensor, variance: Tensor, momentum: float, eps: float, training: bool) -> tuple:
         before, after = (mean, variance), (mean, variance)
         if updates(training):
-            after = updated(mean, x.mean(dim=EVERY), momentum), updated(variance, kept(x), momentum)
-        of_channels = [one[:, None, None] for one in (after if late and training else before)]
-        middle, square = own(x) if by_batch(training) else of_channels
+            after = updated(mean, _mean(x), momentum), updated(variance, kept(x), momentum)
+        middle, square = own(x) if by_batch(training) else after if late and training else before
         return (x - middle) / divisor(square, eps), *after
 
     return twin
@@ -233,15 +236,20 @@ def _maps(*shape: int, seed: int, scale: float = 1.0) -> Tensor:
     return scale * (torch.randn(shape, generator=generator) * channels + channels)
 
 
+def _each(*values: float) -> Tensor:
+    """A number for each channel, in a shape that goes with maps."""
+    return torch.tensor(values)[None, :, None, None]
+
+
 BATCH_NORM = Exercise(
     solution=batch_norm,
     cases=[
-        (_maps(3, 2, 2, 3, seed=0), torch.zeros(2), torch.ones(2), 0.1, 1e-5, True),
-        (_maps(3, 2, 2, 3, seed=1), torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.25]), 0.1, 1e-5, False),
-        (_maps(2, 3, 1, 2, seed=2), torch.tensor([1.0, 0.0, 2.0]), torch.tensor([4.0, 1.0, 0.5]), 0.3, 0.1, True),
-        (_maps(1, 2, 2, 2, seed=3), torch.tensor([0.5, 1.0]), torch.tensor([1.0, 3.0]), 0.1, 0.5, False),
-        (_maps(4, 1, 2, 2, seed=4, scale=0.02), torch.zeros(1), torch.ones(1), 0.01, 1e-3, True),
-        (torch.full((2, 1, 2, 2), 3.0), torch.ones(1), torch.ones(1), 0.5, 1e-3, True),
+        (_maps(3, 2, 2, 3, seed=0), _each(0.0, 0.0), _each(1.0, 1.0), 0.1, 1e-5, True),
+        (_maps(3, 2, 2, 3, seed=1), _each(0.5, -1.0), _each(2.0, 0.25), 0.1, 1e-5, False),
+        (_maps(2, 3, 1, 2, seed=2), _each(1.0, 0.0, 2.0), _each(4.0, 1.0, 0.5), 0.3, 0.1, True),
+        (_maps(1, 2, 2, 2, seed=3), _each(0.5, 1.0), _each(1.0, 3.0), 0.1, 0.5, False),
+        (_maps(4, 1, 2, 2, seed=4, scale=0.02), _each(0.0), _each(1.0), 0.01, 1e-3, True),
+        (torch.full((2, 1, 2, 2), 3.0), _each(1.0), _each(1.0), 0.5, 1e-3, True),
     ],
     returns=("y", "mean", "variance"),
     mistakes=mistakes(
@@ -255,10 +263,10 @@ BATCH_NORM = Exercise(
         _norm(own=_over(1)),
         "kept as it is used: What is divided by is the batch's own variance, by n. What is kept is a guess at that of "
         "all images, by n - 1.",
-        _norm(kept=lambda x: x.var(dim=EVERY, unbiased=False)),
+        _norm(kept=lambda x: _variance(x, unbiased=False)),
         "used as it is kept: A batch is normalised by its own variance, by n, so that it comes out with a variance of "
         "1. By n - 1 is what is kept.",
-        _norm(own=lambda x: (x.mean(dim=EVERY, keepdim=True), x.var(dim=EVERY, keepdim=True))),
+        _norm(own=lambda x: (_mean(x), _variance(x))),
         "momentum turned round: `momentum` is the share of the new statistics here, as in PyTorch.",
         _norm(updated=lambda old, new, momentum: new + momentum * (old - new)),
         "added: The old statistics make room for the new ones.",

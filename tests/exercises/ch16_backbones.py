@@ -43,9 +43,9 @@ SIGNAL_LEFT = {
 BATCH_NORM = {
     "torch": """
         def batch_norm(x, mean, variance, momentum, eps, training):
-            mean, variance = mean.clone(), variance.clone()
-            y = torch.nn.functional.batch_norm(x, mean, variance, training=training, momentum=momentum, eps=eps)
-            return y, mean, variance
+            kept = mean.flatten().clone(), variance.flatten().clone()
+            y = torch.nn.functional.batch_norm(x, *kept, training=training, momentum=momentum, eps=eps)
+            return y, kept[0].view_as(mean), kept[1].view_as(variance)
     """,
     "loop": """
         def batch_norm(x, mean, variance, momentum, eps, training):
@@ -53,18 +53,20 @@ BATCH_NORM = {
             for channel in range(x.shape[1]):
                 values = x[:, channel]
                 count = values.numel()
-                middle, square = mean[channel].item(), variance[channel].item()
+                middle, square = mean[0, channel].item(), variance[0, channel].item()
                 if training:
                     middle = values.sum().item() / count
                     square = ((values - middle) ** 2).sum().item() / count
-                    mean[channel] += momentum * (middle - mean[channel])
-                    variance[channel] += momentum * (square * count / (count - 1) - variance[channel])
+                    mean[0, channel] += momentum * (middle - mean[0, channel])
+                    variance[0, channel] += momentum * (square * count / (count - 1) - variance[0, channel])
                 y[:, channel] = (values - middle) / (square + eps) ** 0.5
             return y, mean, variance
     """,
 }
 
 RIGHT = {"separable_weights": SEPARABLE_WEIGHTS, "signal_left": SIGNAL_LEFT, "batch_norm": BATCH_NORM}
+
+OWN = "(x - x.mean(**over)) / (x.var(unbiased=False, **over) + eps).sqrt()"
 
 WRONG = {
     "separable_weights": {
@@ -117,53 +119,38 @@ WRONG = {
         ],
     },
     "batch_norm": {
-        "each image": [("plain", "own_mean = x.mean(dim=(0, 2, 3))", "own_mean = x.mean(dim=(0, 2, 3))\n        "
-                        "of_image = x.mean(dim=(2, 3), keepdim=True)\n        "
-                        "of_it = x.var(dim=(2, 3), unbiased=False, keepdim=True)",
-                        "(x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps)",
-                        "(x - of_image) / (of_it + eps)")],
-        "each position": [("plain", "(x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps)",
-                           "(x - x.mean(dim=0)) / (x.var(dim=0, unbiased=False) + eps)")],
-        "one for all": [("plain", "(x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps)",
-                         "(x - x.mean()) / (x.var(unbiased=False) + eps)")],
-        "each cell's channels": [("plain", "(x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps)",
-                                  "(x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + eps)")],
+        "each image": [("plain", OWN, "(x - x.mean((2, 3), True)) / (x.var((2, 3), False, True) + eps).sqrt()")],
+        "each position": [("plain", OWN, "(x - x.mean(0)) / (x.var(0, unbiased=False) + eps).sqrt()")],
+        "one for all": [("plain", OWN, "(x - x.mean()) / (x.var(unbiased=False) + eps).sqrt()")],
+        "each cell's channels": [("plain", OWN, "(x - x.mean(1, True)) / (x.var((1,), False, True) + eps).sqrt()")],
         "kept as it is used": [
-            ("plain", "momentum * x.var(dim=(0, 2, 3))", "momentum * own_variance"),
+            ("plain", "momentum * x.var(**over)", "momentum * x.var(unbiased=False, **over)"),
             ("loop", "square * count / (count - 1)", "square"),
         ],
         "used as it is kept": [
-            ("plain", ", unbiased=False", ""),
+            ("plain", "unbiased=False, ", ""),
             ("loop", "** 2).sum().item() / count", "** 2).sum().item() / (count - 1)",
              "square * count / (count - 1)", "square"),
         ],
         "momentum turned round": [
             ("torch", "momentum=momentum", "momentum=1 - momentum"),
-            ("plain", "(1 - momentum) * mean + momentum * own_mean", "momentum * mean + (1 - momentum) * own_mean",
-             "(1 - momentum) * variance + momentum * x.var", "momentum * variance + (1 - momentum) * x.var"),
+            ("plain", "(1 - momentum) * mean + momentum *", "momentum * mean + (1 - momentum) *",
+             "(1 - momentum) * variance + momentum *", "momentum * variance + (1 - momentum) *"),
         ],
         "added": [("plain", "(1 - momentum) * mean", "mean", "(1 - momentum) * variance", "variance")],
         "replaced": [("torch", "momentum=momentum", "momentum=1.0")],
-        "eps outside": [("plain", "(own_variance[:, None, None] + eps).sqrt()",
-                         "(own_variance[:, None, None].sqrt() + eps)",
-                         "(variance[:, None, None] + eps).sqrt()", "(variance[:, None, None].sqrt() + eps)")],
+        "eps outside": [("plain", "(x.var(unbiased=False, **over) + eps).sqrt()",
+                         "(x.var(unbiased=False, **over).sqrt() + eps)",
+                         "(variance + eps).sqrt()", "(variance.sqrt() + eps)")],
         "no eps": [("torch", "eps=eps", "eps=1e-24")],
         "no root": [("plain", ".sqrt()", ""), ("loop", " ** 0.5", "")],
-        "batch in use": [("plain", "y = (x - mean[:, None, None]) / (variance[:, None, None] + eps).sqrt()",
-                          "y = torch.nn.functional.batch_norm(x, None, None, training=True, eps=eps)")],
-        "kept in training": [("plain", "y = (x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps).sqrt()",
-                              "y = (x - mean[:, None, None]) / (variance[:, None, None] + eps).sqrt()")],
-        "by the new ones": [("plain", "y = (x - own_mean[:, None, None]) / (own_variance[:, None, None] + eps).sqrt()",
-                             "pass", "    else:\n        y = (x - mean",
-                             "    if True:\n        y = (x - mean")],
-        "learns in use": [("plain", "    else:\n", "    else:\n        own_mean = x.mean(dim=(0, 2, 3))\n",
-                           "        y = (x - mean[:, None, None]) / (variance[:, None, None] + eps).sqrt()\n",
-                           "        y = (x - mean[:, None, None]) / (variance[:, None, None] + eps).sqrt()\n"
-                           "        mean = (1 - momentum) * mean + momentum * own_mean\n"
-                           "        variance = (1 - momentum) * variance + momentum * x.var(dim=(0, 2, 3))\n")],
-        "never learns": [("loop", "mean[channel] += momentum * (middle - mean[channel])", "pass",
-                          "variance[channel] += momentum * (square * count / (count - 1) - variance[channel])",
-                          "pass")],
+        "batch in use": [("plain", "        y = (x - mean) / (variance + eps).sqrt()", "        y = " + OWN)],
+        "kept in training": [("plain", OWN, "(x - mean) / (variance + eps).sqrt()")],
+        "by the new ones": [("plain", "y = " + OWN, "pass", "    else:\n        y", "    if True:\n        y")],
+        "learns in use": [("plain", "    return y", "    if not training:\n"
+                           "        mean = (1 - momentum) * mean + momentum * x.mean(**over)\n"
+                           "        variance = (1 - momentum) * variance + momentum * x.var(**over)\n    return y")],
+        "never learns": [("loop", "mean[0, channel] += ", "_ = ", "variance[0, channel] += ", "_ = ")],
         "modes exchanged": [("torch", "training=training", "training=not training")],
         "mode ignored": [("torch", "training=training", "training=True"), ("loop", "if training", "if True")],
         "always in use": [("torch", "training=training", "training=False")],
