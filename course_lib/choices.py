@@ -17,7 +17,7 @@ PROBLEMS = {"emoji": "EmojiVOC's objects", "photographs": "objects of photograph
 STARTS = {"xavier": "Xavier", "pytorch": "PyTorch's", "too-small": "a tenth of He's", "too-large": "ten times He's"}
 NORMS = {"before": "norm before ReLU", "after": "norm after ReLU", "none": "no norm"}
 HES = {"before": "baseline", "after": "he-norm-after", "none": "he-norm-none"}
-PIXELS = {"cifar10": "CIFAR-10's", "unit": "0 to 1", "raw": "0 to 255"}
+PIXELS = {"cifar10": "by CIFAR-10's", "unit": "pixels 0 to 1", "raw": "pixels 0 to 255"}
 
 
 def ask(
@@ -59,9 +59,9 @@ def of_augmentation() -> Iterator[Question]:
         "Is crop and flip better than nothing, and is more of it better than that?",
         "crop and flip alone are too little: colour and erasing make training steadier and better",
         {
-            "no-augmentation": "none",
-            "augmentation-as-published": "the page's four",
-            "all-augmentation": "all five",
+            "no-augmentation": "no augmentation",
+            "augmentation-as-published": "the page's four transforms",
+            "all-augmentation": "all five transforms",
         },
     )
     labels = {f"alone-{name}": f"{name} alone" for name in AUGMENTATIONS}
@@ -83,7 +83,7 @@ def of_training() -> Iterator[Question]:
         "schedule",
         "Is a rate that falls better than one that stays?",
         "a plateau or a cyclical schedule brings a significant improvement",
-        {"plateau": "plateau", "cyclical": "cyclical", "step-drops": "two drops", "cosine": "cosine"},
+        {"plateau": "plateau", "cyclical": "cyclical rate", "step-drops": "two drops", "cosine": "cosine"},
     )
     yield ask(
         "rate",
