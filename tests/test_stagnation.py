@@ -7,6 +7,7 @@ from torch import nn
 
 from course_lib import ssd, stagnation
 from course_lib.backbones import InvertedResiduals, Stage
+from course_lib.doctor import examine
 from course_lib.doctor.practice import batches_of
 from course_lib.doctor.setups import in_memory
 from course_lib.voc import VOCDetection
@@ -163,3 +164,31 @@ def test_layers_are_those_that_every_image_passes_in_their_order():
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8))
         assert seen == [*layers] and len(layers) == count
+
+
+NAMED = {
+    "rate-too-high": "rates-teach",
+    "decay-of-all": "decay-spares-norms",
+    "small-batches": "batch-norm-has-batches",
+    "frozen-random-trunk": "batch-norm-statistics",
+}
+
+
+@pytest.mark.parametrize("arm", NAMED)
+def test_the_doctor_names_a_cause_before_the_first_step_and_not_in_the_training_as_it_is(make, arm):
+    found, usual = (
+        {one.check for one in examine(make(name).patient(), learning=False, only=NAMED.values()).of("fault", "warning")}
+        for name in (arm, "as-it-is")
+    )
+    assert NAMED[arm] in found and not usual
+
+
+def test_the_doctor_names_few_pictures(make):
+    report = examine(make("few-pictures").patient(), learning=False, only=["objects-per-class"])
+    assert [one.check for one in report.of("warning")] == ["objects-per-class"]
+
+
+@pytest.mark.slow
+def test_the_doctor_names_a_rate_that_is_too_low_by_trying(make):
+    report = examine(make("rate-too-low").patient(), only=["learning-rate-range"])
+    assert [one.check for one in report.of("warning")] == ["learning-rate-range"]
