@@ -162,6 +162,17 @@ def test_what_is_sure_among_many_is_surer_than_what_is_told_apart():
     assert advice.sure(advice.answers(with_arm((0.1,)))) == set()
 
 
+def test_what_is_carried_over_is_large_or_small_for_sure_and_one_arm_of_a_question():
+    means = {"rate-10": -0.3, "rate-30": -0.4, "lasting-2": 0.2, "no-warmup": 0.001, "focal": 0.02, "page-adam": -0.5}
+    records = with_arm((0.0, 0.0, 0.0))[:3]
+    for arm, mean in means.items():
+        records += with_arm((mean - 0.001, mean, mean + 0.001), arm)[3:]
+    found = advice.answers(records)
+    assert advice.to_carry(found, large=2, small=1) == ["rate-30", "lasting-2", "no-warmup"]
+    assert "page-adam" not in advice.to_carry(found)  # a number of its own, not so many times the usual one
+    assert advice.to_carry([]) == []
+
+
 def test_a_curve_is_the_mean_over_seeds_as_far_as_all_came():
     moments = [{"step": 1, "loc": 3.0, "conf": 4.0, "map": 0.1}, {"step": 2, "loc": 1.0, "conf": 2.0, "map": 0.2}]
     records = [
