@@ -103,8 +103,9 @@ def test_labels_fit_a_narrow_picture_and_none_is_used_twice():
     assert {label for label, count in labels.items() if count > 1} == {"no augmentation"}
 
 
-def test_a_larger_batch_sees_as_many_images(setup):
+def test_a_larger_batch_sees_as_many_images(parts):
     for name, size, factor in (("batch-4", 4, 1), ("batch-64-scaled", 64, 4), ("batch-8-scaled", 8, 1 / 2)):
+        setup = arms.baseline(*parts, seed=3)
         arms.ARMS[name].change(setup)
         assert setup.batch_size == size and abs(setup.steps * size - arms.STEPS * 16) < size
         optimizer = setup.optimizer(setup.model)
@@ -185,8 +186,8 @@ def rare_share(setup):
     return sum(arms.shows_rare(setup, row) for row in setup.data.rows) / len(setup.data)
 
 
-def test_rare_classes_become_rarer_and_oversampling_brings_them_back(setup, monkeypatch):
-    monkeypatch.setattr(arms, "IMAGES", 20)
+def test_rare_classes_become_rarer_and_oversampling_brings_them_back(parts):
+    setup = arms.baseline(*parts, seed=3, scale=replace(arms.NANO, images=20))
     before = rare_share(setup)
     names = setup.classes[arms.RARE]
     assert len(names) == 5
