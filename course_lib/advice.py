@@ -634,6 +634,13 @@ def sure(found: Sequence[Answer]) -> set[str]:
     return surely({key_of(one.question, one.arm): one.effect.p for one in with_intervals(found)})
 
 
+def named(found: Sequence[Answer], arms: Sequence[str] = (), ends: int = 4) -> dict[int, str]:
+    """By place, what to call the effects of some arms and those at either end: see `viz.forest_at_a_glance`."""
+    order = sorted(range(len(found)), key=lambda place: found[place].effect.mean)
+    at_the_ends = {*order[:ends], *order[-ends:]}
+    return {place: one.label for place, one in enumerate(found) if place in at_the_ends or one.arm in arms}
+
+
 def to_carry(found: Sequence[Answer], large: int = 5, small: int = 2) -> list[str]:
     """Arms whose effects are worth trying on a larger training: the largest, and some that are small for sure.
 
