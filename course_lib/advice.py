@@ -715,11 +715,13 @@ USUAL_LOSS = ("rate", "optimiser", "data", "augmentation", "network", "duration"
 
 
 def losses_and_map(records: Sequence[dict]) -> list[tuple[str, float, float]]:
-    """Arm, last held-out loss and mAP of every training that ended and has the baseline's loss and images to measure.
+    """Arm, last held-out loss and mAP of every training that ended and has the baseline's loss, priors and images to
+    measure.
 
     "A steadily falling loss suggests appropriate hyperparameters": whether the lower loss is the better detector.
     """
-    arms = {arm for one in QUESTIONS if one.family in USUAL_LOSS for arm in (*one.arms, one.against)}
+    asked = [one for one in QUESTIONS if one.family in USUAL_LOSS and one.name != "map-sizes"]
+    arms = {arm for one in asked for arm in (*one.arms, one.against)}
     ended = [one for one in records if one["arm"] in arms and one["diverged"] is None]
     last = [(one["moments"][-1]["loc"], one["moments"][-1]["conf"]) for one in ended]
     return [
