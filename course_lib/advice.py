@@ -657,7 +657,15 @@ def to_carry(found: Sequence[Answer], large: int = 5, small: int = 2) -> list[st
     return [one.arm for one in (*largest, *smallest)]
 
 
-STAYS = ("optimizers", "as-published", "extra-layers", "map-sizes", "smaller-trunk", "page-transforms")
+STAYS = (
+    "optimizers",
+    "as-published",
+    "random-trunk-longer",
+    "extra-layers",
+    "map-sizes",
+    "smaller-trunk",
+    "page-transforms",
+)
 
 
 def can_be_carried(answer: Answer) -> bool:
