@@ -23,6 +23,7 @@ from course_lib.exercises import (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
     ch16_backbones,
 )
 from course_lib.grading import Exercise, grade
@@ -43,6 +44,7 @@ CHAPTERS = (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
     ch16_backbones,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}

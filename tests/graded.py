@@ -29,6 +29,7 @@ from exercises import (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
     ch16_backbones,
 )
 
@@ -49,6 +50,7 @@ CHAPTERS = (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
     ch16_backbones,
 )
 SOURCES = {

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 import torch
 from own_pictures import kitchen
+from PIL import Image
 
 from course_lib import advice, arms, own_tree, profiles, queues, trials, voc, weights
 from course_lib.crops import Crops, Problem
@@ -31,6 +32,13 @@ def photos(root):
 @pytest.fixture
 def case_study(root):
     return experiment(root, "case_study")
+
+
+def test_the_first_page_shows_the_effects_that_are_recorded(root):
+    """Where this fails: python experiments/advice.py picture."""
+    made = experiment(root, "advice")
+    with Image.open(made.PICTURE) as picture:
+        assert picture.info["Source"] == made.source_of_picture()
 
 
 def test_each_row_of_photos_differs_from_the_profile_in_one_thing(photos):
