@@ -639,7 +639,7 @@ def sure(found: Sequence[Answer]) -> set[str]:
     return surely({key_of(one.question, one.arm): one.effect.p for one in with_intervals(found)})
 
 
-def named(found: Sequence[Answer], arms: Sequence[str] = (), ends: int = 4) -> dict[int, str]:
+def names_at_a_glance(found: Sequence[Answer], arms: Sequence[str] = (), ends: int = 4) -> dict[int, str]:
     """By place, what to call the effects of some arms and those at either end: see `viz.forest_at_a_glance`."""
     order = sorted(range(len(found)), key=lambda place: found[place].effect.mean)
     at_the_ends = {*order[:ends], *order[-ends:]}

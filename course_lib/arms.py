@@ -89,7 +89,7 @@ class Chosen(Sequence):
 
 
 def baseline(pool: InMemory, held_out: InMemory, trunk: ssd.SSD, seed: int, scale: Scale = NANO) -> Setup:
-    """What every arm changes: by default `ssd_nano` on the recorded detector's trunk, on the first 600 of the pool.
+    """What every arm changes: by default `ssd_nano` on the recorded detector's trunk, on the first of the pool.
 
     Args:
         pool: all images that an arm may learn from; see `trials.shrunk_to`.

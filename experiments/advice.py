@@ -64,7 +64,7 @@ def draw() -> None:
     """The forest plot of all effects that README and the book's first page show."""
     found = advice.with_intervals(advice.answers(queues.read(RESULT)))
     families, effects = [one.question.family for one in found], [one.effect for one in found]
-    figure = viz.forest_at_a_glance(families, effects, advice.named(found))
+    figure = viz.forest_at_a_glance(families, effects, advice.names_at_a_glance(found))
     figure.savefig(PICTURE, dpi=120, metadata={"Source": source_of_picture()})
 
 

@@ -168,10 +168,10 @@ def test_a_glance_names_what_was_asked_and_the_ends():
         one for arm, m in means.items() for one in with_arm((m - 0.01, m + 0.01), arm)[2:]
     ]
     found = advice.answers(records)
-    named = advice.named(found, ["no-warmup"], ends=1)
+    named = advice.names_at_a_glance(found, ["no-warmup"], ends=1)
     assert {found[place].arm for place in named} == {"focal", "rate-10", "no-warmup"}
     assert all(found[place].label == label for place, label in named.items())
-    assert set(advice.named(found)) == set(range(5))
+    assert set(advice.names_at_a_glance(found)) == set(range(5))
 
 
 def test_what_is_carried_over_is_large_or_small_for_sure_and_one_arm_of_a_question():

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 from dataclasses import asdict, fields, replace
+from functools import partial
 
 import pytest
 import torch
@@ -228,8 +229,8 @@ def test_the_advice_experiment_keeps_every_run_once_with_its_provenance(
         return [name for name in names if name not in done]
 
     monkeypatch.setattr(advice, "left", left)
-    monkeypatch.setattr(arms, "STEPS", 2)
-    monkeypatch.setattr(arms, "scheduled", lambda setup, schedule: setattr(setup, "schedule", None))
+    short = replace(arms.NANO, recipe=replace(arms.RECIPE, warmup_steps=1), steps=2)
+    monkeypatch.setattr(arms, "baseline", partial(arms.baseline, scale=short))
     monkeypatch.setattr("sys.argv", ["advice.py"])
     advice_experiment.main()
     written = result.read_text()

@@ -1,9 +1,9 @@
 import inspect
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from doctor.planted import made_of
 from exhibited import healthy, ill
 
 from course_lib.doctor import museum
@@ -91,11 +91,6 @@ def test_a_plant_changes_a_few_ingredients_of_its_own_set_up_and_nothing_else(in
     assert_same(before_all, shared(ingredients))
 
 
-def told(part):
-    """What a partial function is made of; anything else as it is."""
-    return (part.func, part.args, part.keywords) if isinstance(part, partial) else part
-
-
 def test_a_set_up_that_is_made_after_all_plants_is_the_one_before(ingredients):
     before = state_of(healthy(ingredients))
     for name in museum.EXHIBITS:
@@ -104,4 +99,4 @@ def test_a_set_up_that_is_made_after_all_plants_is_the_one_before(ingredients):
     assert before[1].keys() == after[1].keys() and before[2:] == after[2:]
     assert all(torch.equal(tensor, after[1][name]) for name, tensor in before[1].items())
     kept = {"match", "optimizer", "schedule", "clip_norm", "batch_size", "steps", "images", "collate"}
-    assert all(told(before[0][name]) == told(after[0][name]) for name in kept)
+    assert all(made_of(before[0][name]) == made_of(after[0][name]) for name in kept)
