@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib import augment, pretraining, recipes, schedules, ssd, training
+from course_lib import augment, recipes, schedules, ssd, training
 from course_lib.backbones import InvertedResiduals
 from course_lib.doctor.setups import InMemory, Setup, fresh, healthy
 from course_lib.priors import ssd_lite
@@ -29,10 +29,10 @@ Change = Callable[[Setup], None]
 
 
 def detector_setup(data: Any, held_out: Any, trunk: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
-    """The training that causes spoil: a trunk that has learned to name crops, of which all goes on learning.
+    """The training that causes spoil: the trunk of a trained detector, with extra layers and heads that begin anew.
 
     Args:
-        trunk: the trunk's tensors, by their names in a detector; None: it stays random.
+        trunk: the trunk's tensors, by their names in a detector, of which all goes on learning; None: it is random.
     """
     setup = healthy(data, held_out, None, seed)
     model = fresh(SSD_SMALL, setup.classes, seed)
@@ -54,19 +54,19 @@ def learn(setup: Setup, **changes: Any) -> None:
     setup.clip_norm = recipe.clip_norm
 
 
-def taught_trunk(dataset: Any, steps: int, seed: int = 0) -> ssd.SSD:
-    """A detector whose trunk has learned to name cut-out objects, and that is fresh else: see `pretraining`."""
-    model = fresh(SSD_SMALL, dataset.classes, seed)
-    pretraining.pretrain(model, dataset, steps, seed)
-    return model
-
-
 def random_trunk(setup: Setup) -> None:
     """The trunk has learned nothing."""
     model = fresh(SSD_SMALL, setup.classes, seed=1)
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
     setup.model.load_state_dict(own, strict=False)
     setup.pretrained = None
+
+
+def random_trunk_longer(setup: Setup, times: int = 4) -> None:
+    """It has learned nothing, and has time to learn."""
+    random_trunk(setup)
+    setup.steps = STEPS * times
+    learn(setup)
 
 
 def freeze(setup: Setup, blocks: int | None = None, statistics: bool = False) -> None:
@@ -199,7 +199,12 @@ CAUSES = {
         "A trunk that knows nothing and may not learn",
         "Parts of a network of depthwise convolutions learn slowly or not at all.",
         frozen_random_trunk,
-        {"let it learn": random_trunk, "a taught trunk, frozen": freeze, "a taught trunk that learns": as_it_is},
+        {
+            "let it learn": random_trunk,
+            "let it learn, four times as long": random_trunk_longer,
+            "a taught trunk, frozen": freeze,
+            "a taught trunk that learns": as_it_is,
+        },
     ),
     "few pictures": Cause(
         "Learned by heart",

@@ -135,6 +135,7 @@ def test_a_frozen_trunk_is_random_in_the_failure_and_taught_in_a_cure(make, trun
     for arm, learns, taught in (
         ("frozen-random-trunk", False, False),
         ("frozen-random-trunk--let-it-learn", True, False),
+        ("frozen-random-trunk--let-it-learn-four-times-as-long", True, False),
         ("frozen-random-trunk--a-taught-trunk-frozen", False, True),
     ):
         setup = make(arm)
