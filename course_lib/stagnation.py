@@ -1,7 +1,8 @@
 """An SSD-MobileNetV2 that stands still: what people name as the cause, planted in a training that learns, and cures.
 
-The training is the doctor's small one with another network: EmojiVOC at 96 pixels. `learning` is what it should be; of
-each `Cause` one arm fails and the others are its cures. Whether they do is what `experiments/mobilenet.py` measures.
+The training is the doctor's small one with another network, which is a detector already: its class heads begin anew,
+as they do for other classes. `as_it_is` is what it should be; of each `Cause` one arm fails and the others are its
+cures. Whether they do is what `experiments/mobilenet.py` measures.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +18,9 @@ from course_lib.backbones import InvertedResiduals
 from course_lib.doctor.setups import InMemory, Setup, fresh, healthy
 from course_lib.priors import ssd_lite
 
-SIDE = 96  # pixels
+SIDE = 128  # pixels
 STEPS = 240
-RECIPE = replace(recipes.NANO, learning_rate=5e-3, backbone_factor=0.4, frozen_blocks=0)
+RECIPE = replace(recipes.NANO, learning_rate=1e-2, backbone_factor=0.1, frozen_blocks=0)
 FEW = 16  # pictures
 SMALL = 2  # images in a batch
 
@@ -28,21 +29,27 @@ SSD_SMALL = replace(ssd.ssd_mobilenet_v2, spec=ssd_lite(SIDE))
 Change = Callable[[Setup], None]
 
 
-def detector_setup(data: Any, held_out: Any, trunk: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
-    """The training that causes spoil: the trunk of a trained detector, with extra layers and heads that begin anew.
+def detector_setup(data: Any, held_out: Any, taught: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
+    """The training that causes spoil: of all weights of a detector, some of which have been taught.
 
     Args:
-        trunk: the trunk's tensors, by their names in a detector, of which all goes on learning; None: it is random.
+        taught: tensors by their names in a detector, see `taught_parts`; None: all begin anew.
     """
     setup = healthy(data, held_out, None, seed)
     model = fresh(SSD_SMALL, setup.classes, seed)
-    if trunk is not None:
-        model.load_state_dict(trunk, strict=False)
-    setup.model, setup.priors, setup.pretrained = model.train(), model.priors, trunk
+    if taught is not None:
+        model.load_state_dict(taught, strict=False)
+    setup.model, setup.priors, setup.pretrained = model.train(), model.priors, taught
     setup.transform = augment.training_mini(SIDE)
     setup.steps = STEPS
     learn(setup)
     return setup
+
+
+def taught_parts(detector: ssd.SSD) -> dict[str, Tensor]:
+    """A copy of all tensors of a trained detector but those of its class heads, which begin anew with other classes."""
+    state = detector.state_dict()
+    return {name: tensor.clone() for name, tensor in state.items() if not name.startswith("conf_heads.")}
 
 
 def learn(setup: Setup, **changes: Any) -> None:

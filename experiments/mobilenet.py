@@ -1,7 +1,7 @@
 """Why does an SSD-MobileNetV2 stand still, what cures it, and what is it worth? For chapter 16.
 
 Three parts, in one queue. **Stagnation**: each arm of `stagnation.CAUSES`, failing and cured, from three seeds, on
-EmojiVOC at 96 pixels, on the trunk of the first detector of the second part. **Emoji**: `ssd_mobilenet_v2` beside
+EmojiVOC at 128 pixels, from the first detector of the second part. **Emoji**: `ssd_mobilenet_v2` beside
 `ssd_mini`, both by the cpu profile, at its epochs and at three times as many. **Photos**: beside `ssd_lite0`, both from
 random weights, where PHOTOS names a folder with a tree.
 
@@ -35,7 +35,7 @@ from course_lib import (
 )
 from course_lib.convergence import flowing
 from course_lib.doctor.practice import batches_of, batches_to_measure
-from course_lib.doctor.setups import InMemory, Setup, healthy, trunk_of
+from course_lib.doctor.setups import InMemory, Setup, healthy
 from course_lib.priors import ssd_lite
 from course_lib.recipes import Recipe
 
@@ -43,7 +43,7 @@ RESULTS = Path(__file__).parent / "results" / "mobilenet.jsonl"
 RUNS = profiles.RUNS / "mobilenet"
 SEEDS = (0, 1, 2)
 IMAGES, HELD_OUT, TEST = 600, 100, 300
-TEACHER = "ssd_mobilenet_v2-short", 0  # its trunk is what the small trainings start from
+TEACHER = "ssd_mobilenet_v2-short", 0  # the detector that the small trainings start from
 LOOKED_AT = (0, 1, 5, 20, 60, 120, 239)
 SIZES = {"short": 1, "long": 3}  # times the profile's epochs
 Trained = tuple[profiles.Profile, ssd.SSD, Recipe, list[dict]]  # with the history
@@ -60,18 +60,18 @@ def pictures() -> tuple:
 
 
 @cache
-def trunk() -> dict[str, torch.Tensor]:
-    """The trunk that the small trainings start from: a trained detector's, kept in runs/mobilenet. Whoever comes first
-    trains it, and others wait."""
+def taught() -> dict[str, torch.Tensor]:
+    """What the small trainings start from: a trained detector, kept in runs/mobilenet. Whoever comes first trains it,
+    and others wait."""
     RUNS.mkdir(parents=True, exist_ok=True)
-    with FileLock(RUNS / "trunk.lock"):
-        return trunk_of(on_emoji(*TEACHER)[1])
+    with FileLock(RUNS / "teacher.lock"):
+        return stagnation.taught_parts(on_emoji(*TEACHER)[1])
 
 
 def small(name: str, seed: int) -> dict:
     """An arm of a cause, trained and measured."""
     data, held_out, test = pictures()
-    setup = stagnation.detector_setup(data, held_out, trunk(), seed)
+    setup = stagnation.detector_setup(data, held_out, taught(), seed)
     stagnation.ARMS[name](setup)
     record = trials.trial(setup, test)
     if not name.startswith("few-pictures") or record["diverged"]:
@@ -186,7 +186,7 @@ KINDS = {"small": small, "flow": flows, "emoji": large, "photos": on_photographs
 
 
 def left(records: list[dict]) -> list[str]:
-    """The runs that are missing: what teaches the trunk, what is short, seed by seed, and then what is long."""
+    """The runs that are missing: the teacher, what is short, seed by seed, and then what is long."""
     there = {one["name"] for one in records}
     teacher = "emoji.{}.{}".format(*TEACHER)
     short = [f"small.{arm}.{seed}" for seed in SEEDS for arm in stagnation.ARMS] if teacher in there else []

@@ -31,9 +31,9 @@ def thin(monkeypatch):
 
 @pytest.fixture
 def trunk(thin):
-    """Weights of a trunk that is not the set-up's own."""
+    """What another detector is made of, but for its class heads."""
     torch.manual_seed(5)
-    return {name: one for name, one in thin().state_dict().items() if name.startswith("backbone.")}
+    return stagnation.taught_parts(thin())
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_every_arm_takes_steps(make, arm):
         assert all(value.isfinite() for value in map(torch.as_tensor, patient.step(batch).values()))
 
 
-def test_the_training_starts_from_the_trunk_and_heads_of_its_seed(make, trunk):
+def test_the_training_starts_from_a_detector_and_from_class_heads_of_its_seed(make, trunk):
     one, other = make("as-it-is", 0), make("as-it-is", 1)
     for setup in (one, other):
         state = setup.model.state_dict()
