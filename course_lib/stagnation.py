@@ -89,8 +89,8 @@ def frozen_random_trunk(setup: Setup) -> None:
     freeze(setup)
 
 
-def decay_of_all(setup: Setup, decay: float = 1e-2) -> None:
-    """Adam with a penalty on all parameters: norms, biases and depthwise kernels too."""
+def decay_of_all(setup: Setup, decay: float = 0.1) -> None:
+    """Adam with a penalty as AdamW may have it, and on all parameters: norms, biases and depthwise kernels too."""
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:
         groups = training.parameter_groups(model, RECIPE)
@@ -99,7 +99,7 @@ def decay_of_all(setup: Setup, decay: float = 1e-2) -> None:
     setup.optimizer = optimizer
 
 
-def decay_of_dense_kernels(setup: Setup, decay: float = 1e-2) -> None:
+def decay_of_dense_kernels(setup: Setup, decay: float = 0.1) -> None:
     """The same penalty where it is meant: on kernels that mix channels."""
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:

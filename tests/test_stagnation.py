@@ -99,12 +99,12 @@ def decays(setup):
 
 
 def test_decay_of_all_is_of_all_and_its_cure_spares_norms_biases_and_depthwise_kernels(make):
-    assert {*decays(make("decay-of-all")).values()} == {1e-2}
+    assert {*decays(make("decay-of-all")).values()} == {0.1}
     setup = make("decay-of-all--on-dense-kernels-alone")
     kernels = {f"{name}.weight": one for name, one in setup.model.named_modules() if isinstance(one, nn.Conv2d)}
     for name, decay in decays(setup).items():
         dense = name in kernels and kernels[name].groups == 1
-        assert decay == (1e-2 if dense else 0.0), name
+        assert decay == (0.1 if dense else 0.0), name
     assert all(type(make(arm).patient().optimizer) is torch.optim.Adam for arm in ("decay-of-all",))
 
 
