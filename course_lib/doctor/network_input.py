@@ -143,6 +143,15 @@ def of_known(
 ) -> Iterator[Finding]:
     """Compare what was measured with what is expected; published numbers differ by a fiftieth of a deviation."""
     measured_mean, measured = found.by_colour(found.mean), found.by_colour(found.deviation)
+    if exchanged(measured_mean, mean):
+        yield warning(
+            f"the first convolution receives pixels less {shown(measured_mean)} (red, green, blue, 0 to 255), and due "
+            f"for {whose} are less {shown(mean)}: red's and blue's means are exchanged",
+            "red and blue are each off by the difference, in every pixel that the filters see",
+            "put the means in the order of the channels: (104, 117, 123) is blue, green, red",
+            CHAPTER,
+        )
+        return
     off = max(abs(a - b) / d for a, b, d in zip(measured_mean, mean, reach(deviation), strict=True))
     ratio = max(max(abs(a) / b, b / abs(a)) for a, b in zip(measured, deviation, strict=True))
     if off < 0.35 and ratio < 1.6 and min(measured) > 0:
@@ -156,6 +165,16 @@ def of_known(
         "normalise once, with the numbers that belong to the weights, in training and in detection",
         CHAPTER,
     )
+
+
+def exchanged(measured: Sequence[float], mean: Sequence[float]) -> bool:
+    """Whether what is subtracted from red and from blue is the mean of the other."""
+    own, other = (max(abs(a - b) for a, b in zip(measured, order, strict=True)) for order in (mean, mean[::-1]))
+    return own > LEAST_APART and other < 0.2 * own
+
+
+LEAST_APART = 4.0  # of red's and blue's means: published ones are 20 apart
+PUBLISHED = ((123.675, 116.28, 103.53), (123.0, 117.0, 104.0))  # ImageNet's by torchvision and by Caffe, red first
 
 
 def reach(deviation: Sequence[float]) -> list[float]:
@@ -177,6 +196,16 @@ def of_unknown(found: Normalisation) -> Iterator[Finding]:
 
     What becomes 0 is a value from 0 to 255 in every published normalisation, and what becomes 1 lies 1 to 255 above it.
     """
+    measured = found.by_colour(found.mean)
+    if any(exchanged(measured, mean) for mean in PUBLISHED):
+        yield warning(
+            f"the first convolution receives pixels less {shown(measured)} (red, green, blue, 0 to 255): these are "
+            "ImageNet's means with red's and blue's exchanged",
+            "weights that were trained with the usual ones see red and blue that are off in every pixel",
+            "put the means in the order of the channels: (104, 117, 123) is blue, green, red",
+            CHAPTER,
+        )
+        return
     for mean, deviation in zip(found.mean, found.deviation, strict=True):
         if not -32 <= mean <= 287 or not 0.4 <= abs(deviation) <= 600:
             yield warning(

@@ -179,3 +179,27 @@ def test_learned_weights_of_a_loss_belong_into_the_optimizer(setup, held):
     assert ["made of, 2, 2 numbers" in one.seen and one.severity == "warning" for one in findings] == (
         [] if held else [True]
     )
+
+
+def quiet_l2_norm(model):
+    model.backbone.l2_norm.weight.fill_(1.0)
+
+
+def no_biases(model):
+    for name, parameter in model.backbone.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
+
+
+@pytest.mark.parametrize("spoil_scales", [quiet_l2_norm, no_biases])
+def test_scales_and_biases_that_are_not_the_pretrained_ones_are_named(setup, spoil_scales):
+    with torch.no_grad():
+        spoil_scales(setup.model)
+    assert has(look(setup, "pretrained-is-there"), "warning", "scales and biases are not in the model")
+
+
+def test_what_has_trained_may_have_other_scales(setup):
+    with torch.no_grad():
+        for parameter in setup.model.parameters():
+            parameter *= 1.2
+    assert look(setup, "pretrained-is-there") == []

@@ -24,7 +24,8 @@ def at_rate(rate):
 
 
 def loop(patient, order):
-    """A step that does these things in this order."""
+    """A step that does these things in this order, for which nothing else is planned."""
+    patient.schedule = patient.clip_norm = None
 
     def step(batch):
         for what in order:
@@ -188,3 +189,53 @@ def test_weights_that_stay_or_become_nan_are_named(setup):
     has(look(setup, "step-is-whole"), "fault", "leave every weight as it is")
     setup.optimizer, setup.clip_norm = at_rate(1e38), None
     has(look(setup, "step-is-whole"), "fault", "hold NaN")
+
+
+def by_hand(patient, sign=-1.0, clip=True, schedule=True):
+    """A step of a loop's own: clipped, down the gradient, and with the schedule."""
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        losses.total(dict(patient.losses(batch))).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(patient.model.parameters(), patient.clip_norm)
+        for group in patient.optimizer.param_groups:
+            group["maximize"] = sign > 0
+        patient.optimizer.step()
+        if schedule:
+            patient.schedule.step()
+        return {}
+
+    return step
+
+
+@pytest.mark.parametrize("optimizer", [at_rate(1e-3), None])
+def test_steps_up_the_gradient_are_named_and_steps_down_are_not(setup, optimizer):
+    setup.optimizer = optimizer or setup.optimizer
+    for sign, words in ((1.0, "along the gradient"), (-1.0, "")):
+        patient = setup.patient()
+        patient.step = by_hand(patient, sign)
+        assert (
+            has(seen_in(patient, "step-is-whole"), "fault", words)
+            if words
+            else not seen_in(patient, *("step-is-whole",))
+        )
+
+
+def test_a_gradient_that_is_longer_than_any_may_be_is_named(setup):
+    setup.clip_norm = 0.01
+    patient = setup.patient()
+    patient.step = by_hand(patient, clip=False)
+    assert has(seen_in(patient, "step-is-whole"), "warning", "are to be shortened")
+    patient.step = by_hand(patient)
+    assert not seen_in(patient, "step-is-whole")
+
+
+def test_a_schedule_that_no_step_moves_is_named_and_in_a_warmup_it_is_a_warning(setup):
+    patient = setup.patient()
+    patient.step = by_hand(patient, schedule=False)
+    assert has(seen_in(patient, "step-is-whole"), "warning", "do not move the schedule on")
+    setup.schedule = lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [80, 100])
+    patient = setup.patient()
+    patient.step = by_hand(patient, schedule=False)
+    assert has(seen_in(patient, "step-is-whole"), "note", "do not move the schedule on")
