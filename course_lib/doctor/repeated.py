@@ -96,7 +96,8 @@ def pictures_come_with_their_own_boxes(patient: Patient) -> Iterator[Finding]:
         pairs = again(samples)
         if not pairs:
             continue
-        says = fault if len(pairs) > 1 else note  # one may be listed twice by accident
+        # One may be listed twice by accident; but of a buffer that is late the first is all that can be seen.
+        says = fault if len(pairs) > 1 else warning if where else note
         yield says(
             f"{where}{len(pairs)} of {len(samples)} pictures are, pixel for pixel, another one with other boxes (the "
             f"first: {pairs[0][1]} is {pairs[0][0]})",

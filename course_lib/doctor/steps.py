@@ -199,7 +199,7 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
     else:
         yield from uphill(first)
         yield from oddities(patient, first)
-        yield from not_clipped(patient, first.gradient)
+        yield from not_clipped(patient, first)
         yield from not_scheduled(patient, first)
         yield from left_out(patient, first.gradient)
     lengths = first.accumulated
@@ -233,11 +233,11 @@ def uphill(first: Taken) -> Iterator[Finding]:
 UPHILL = 0.03  # of a healthy step it is below 0; of one by Adam up the gradient 0.14
 
 
-def not_clipped(patient: Patient, gradient: Tensor) -> Iterator[Finding]:
-    """A gradient that is longer than the patient says that any may be."""
-    length = float(gradient.norm())
-    if patient.clip_norm is not None and length > 1.05 * patient.clip_norm:
-        yield warning(
+def not_clipped(patient: Patient, first: Taken) -> Iterator[Finding]:
+    """A gradient that is longer than the patient says that any may be, and that nothing has shortened."""
+    length, factors = float(first.gradient.norm()), first.shortened.values()
+    if patient.clip_norm is not None and length > 1.05 * patient.clip_norm and min(factors, default=1.0) > 0.999:
+        yield note(
             f"the optimizer is given a gradient that is {length:.3g} long, and longer ones than {patient.clip_norm:g} "
             "are to be shortened",
             "the odd batch with a long gradient throws the weights far away, as if nothing was clipped",
@@ -252,8 +252,7 @@ def not_scheduled(patient: Patient, first: Taken) -> Iterator[Finding]:
         return
     now = [float(group["lr"]) for group in patient.optimizer.param_groups]
     peaks = peak_rates(patient) or now
-    share = max((a / b for a, b in zip(now, peaks, strict=True) if b > 0), default=1.0)
-    yield (warning if share < 0.2 else note)(
+    yield note(
         f"{first.calls} steps do not move the schedule on; the rate is {max(now):.2g}, and {max(peaks):.2g} at its "
         "highest",
         "the rate stays where it is: a warmup never ends, or what should fall does not",

@@ -51,7 +51,7 @@ def test_a_picture_of_the_batch_before_is_found_and_the_same_sample_again_is_not
         return batch._replace(images=images, boxes=boxes, labels=labels, difficult=torch.zeros_like(labels, dtype=bool))
 
     found = said(Patient(batches=batches(learned, late)))
-    assert found == [] if same else found[0][0] == "fault" and "in the loop's batches" in found[0][1]
+    assert found == [] if same else found[0][0] == "warning" and "in the loop's batches" in found[0][1]
 
 
 def test_pictures_of_one_colour_are_no_copies(learned):
