@@ -112,3 +112,14 @@ def test_grey_pictures_are_in_no_wrong_order(learned):
 def test_of_unknown_weights_only_what_no_network_wants_is_told(learned, mean, deviation, healthy):
     patient = Patient(data=learned, batches=batches(learned), model=Plain(mean, deviation))
     assert (findings(patient, NORMALISED) == []) == healthy
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pictures_that_were_read_blue_first_are_noted_where_statistics_know_better(learned, turned):
+    taught = weights.load(profiles.RECORD)
+    data = with_images(learned, lambda image: np.ascontiguousarray(image[..., ::-1])) if turned else learned
+    loop = setups.Batches(data, augment.training_mini(taught.image_size), voc.collate, 20)
+    known = {name: tensor.clone() for name, tensor in taught.state_dict().items()}
+    patient = Patient(data=data, batches=loop, model=taught, pretrained=known)
+    found = findings(patient, "pixels-are-those-that-statistics-know", severity=("fault", "warning", "note"))
+    assert "with red and blue exchanged" in found[0][1] if turned else found == []
