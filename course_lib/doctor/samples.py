@@ -180,8 +180,9 @@ def spread(length: int, count: int) -> list[int]:
     Evenly spaced places would miss, or meet, every third one of a sequence throughout.
     """
     count = min(length, count)
-    inside = np.random.default_rng(0).random(count)
-    return np.floor((np.arange(count) + inside) * (length / max(count, 1))).astype(int).tolist()
+    edges = np.arange(count + 1) * length // max(count, 1)
+    inside = np.random.default_rng(0).random(count) * np.diff(edges)
+    return (edges[:-1] + inside.astype(int)).tolist()
 
 
 def pictures(patient: Patient, part: str = "data", count: int = PICTURES) -> tuple[list[Picture], list[Exception]]:
