@@ -634,6 +634,53 @@ def sure(found: Sequence[Answer]) -> set[str]:
     return surely({key_of(one.question, one.arm): one.effect.p for one in with_intervals(found)})
 
 
+def names_at_a_glance(found: Sequence[Answer], arms: Sequence[str] = (), ends: int = 4) -> dict[int, str]:
+    """By place, what to call the effects of some arms and those at either end: see `viz.forest_at_a_glance`."""
+    order = sorted(range(len(found)), key=lambda place: found[place].effect.mean)
+    at_the_ends = {*order[:ends], *order[-ends:]}
+    return {place: one.label for place, one in enumerate(found) if place in at_the_ends or one.arm in arms}
+
+
+def to_carry(found: Sequence[Answer], large: int = 5, small: int = 2) -> list[str]:
+    """Arms whose effects are worth trying on a larger training: the largest, and some that are small for sure.
+
+    One arm of a question, or five rates would be the five largest; in mAP, beside the baseline. Only what says how much
+    more or less can be carried over, and is not a number for this size: rates that a scan has chosen, what a page has
+    published, other layers and the images of a larger pool stay.
+    """
+    asked = [one for one in with_intervals(found) if can_be_carried(one)]
+    largest = [one for one in asked if one.effect.is_told_apart]
+    largest = first_of_each(sorted(largest, key=lambda one: -abs(one.effect.mean)))[:large]
+    named = {one.question.name for one in largest}
+    others = [one for one in asked if one.question.name not in named]
+    smallest = first_of_each(sorted(others, key=lambda one: max(map(abs, one.effect.interval))))[:small]
+    return [one.arm for one in (*largest, *smallest)]
+
+
+STAYS = (
+    "optimizers",
+    "as-published",
+    "random-trunk-longer",
+    "extra-layers",
+    "map-sizes",
+    "smaller-trunk",
+    "page-transforms",
+)
+
+
+def can_be_carried(answer: Answer) -> bool:
+    """See `to_carry`."""
+    question = answer.question
+    plain = (question.against, question.measure) == ("baseline", "map")
+    return plain and question.name not in STAYS and answer.arm != "images-3"
+
+
+def first_of_each(rows: Sequence[Answer]) -> list[Answer]:
+    """The first answer of each question."""
+    names = [one.question.name for one in rows]
+    return [one for place, one in enumerate(rows) if one.question.name not in names[:place]]
+
+
 CURVES: dict[str, Callable[[dict], list[float]]] = {
     "loss": lambda record: record["loss"],
     "gradient": lambda record: record["gradient"],
@@ -676,11 +723,13 @@ USUAL_LOSS = ("rate", "optimiser", "data", "augmentation", "network", "duration"
 
 
 def losses_and_map(records: Sequence[dict]) -> list[tuple[str, float, float]]:
-    """Arm, last held-out loss and mAP of every training that ended and has the baseline's loss and images to measure.
+    """Arm, last held-out loss and mAP of every training that ended and has the baseline's loss, priors and images to
+    measure.
 
     "A steadily falling loss suggests appropriate hyperparameters": whether the lower loss is the better detector.
     """
-    arms = {arm for one in QUESTIONS if one.family in USUAL_LOSS for arm in (*one.arms, one.against)}
+    asked = [one for one in QUESTIONS if one.family in USUAL_LOSS and one.name != "map-sizes"]
+    arms = {arm for one in asked for arm in (*one.arms, one.against)}
     ended = [one for one in records if one["arm"] in arms and one["diverged"] is None]
     last = [(one["moments"][-1]["loc"], one["moments"][-1]["conf"]) for one in ended]
     return [

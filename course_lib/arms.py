@@ -1,7 +1,8 @@
 """Arms: what the questions of chapter 15 change in one and the same small training.
 
 `baseline` is that training; an arm changes it as an exhibit of the doctor's museum does. All are trained alike, by
-`trials`, and two that have one seed start from the same weights and see the same images in the same order.
+`trials`, and two that have one seed start from the same weights and see the same images in the same order. An arm says
+how much more or less than the set-up has, so that it can be carried over to a larger `Scale`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CyclicLR
 
-from course_lib import augment, backbones, losses, recipes, schedules, ssd, training
+from course_lib import augment, losses, recipes, schedules, ssd, training
 from course_lib.backbones import PIXEL_MEAN
 from course_lib.doctor import controls, exhibits_loss, exhibits_matching, exhibits_optimisation
 from course_lib.doctor.exhibits_data import CIFAR_MEAN, CIFAR_STD
-from course_lib.doctor.setups import Changed, InMemory, Setup, fresh, healthy
+from course_lib.doctor.setups import Changed, InMemory, Setup, fresh, healthy, names_of_frozen
 from course_lib.matching import Matches
 from course_lib.voc import Batch, Target
 
@@ -30,6 +31,26 @@ STEPS, IMAGES = 140, 600  # of the baseline
 SIDE = 144  # pixels that are kept of an image: half as many again as the network sees
 RARE = slice(None, None, 4)  # of the classes: every fourth is rare where classes are imbalanced
 RARER = 10  # times fewer images show a rare class there
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the training is that the arms change.
+
+    Attributes:
+        steps: of the baseline.
+        images: that it learns from.
+        augmentation: from the image's side to the transform.
+    """
+
+    architecture: ssd.Architecture
+    recipe: recipes.Recipe
+    steps: int
+    images: int
+    augmentation: Callable[[int], augment.Augment] = augment.training_mini
+
+
+NANO = Scale(ssd.ssd_nano, RECIPE, STEPS, IMAGES)
 
 
 @dataclass(frozen=True)
@@ -67,8 +88,8 @@ class Chosen(Sequence):
         return self.pool[self.rows[index]]
 
 
-def baseline(pool: InMemory, held_out: InMemory, trunk: ssd.SSD, seed: int) -> Setup:
-    """What every arm changes: `ssd_nano` on the recorded detector's trunk, on the first `IMAGES` of the pool.
+def baseline(pool: InMemory, held_out: InMemory, trunk: ssd.SSD, seed: int, scale: Scale = NANO) -> Setup:
+    """What every arm changes: by default `ssd_nano` on the recorded detector's trunk, on the first of the pool.
 
     Args:
         pool: all images that an arm may learn from; see `trials.shrunk_to`.
@@ -76,24 +97,27 @@ def baseline(pool: InMemory, held_out: InMemory, trunk: ssd.SSD, seed: int) -> S
         trunk: see `setups.healthy`.
         seed: of the heads' weights, the order of the images and their augmentation.
     """
-    setup = healthy(Chosen(pool, tuple(range(min(IMAGES, len(pool))))), held_out, trunk, seed)
-    frozen(setup, RECIPE.frozen_blocks)
-    lasting(setup, 1)
+    data = Chosen(pool, tuple(range(min(scale.images, len(pool)))))
+    setup = healthy(data, held_out, trunk, seed, scale.architecture, scale.recipe)
+    setup.transform = scale.augmentation(setup.model.image_size)
+    setup.steps = scale.steps
+    scheduled(setup, schedules.warmup_cosine)
     return setup
 
 
 def lasting(setup: Setup, factor: float) -> None:
     """Train so many times as long, on a schedule of that length."""
-    setup.steps = round(STEPS * factor)
+    setup.steps = round(setup.steps * factor)
     scheduled(setup, schedules.warmup_cosine)
 
 
 # The rate.
 
 
-def scheduled(setup: Setup, schedule: Callable, warmup_steps: int = RECIPE.warmup_steps, **options) -> None:
-    """Another schedule over all steps."""
-    setup.schedule = partial(schedule, warmup_steps=warmup_steps, total_steps=setup.steps, **options)
+def scheduled(setup: Setup, schedule: Callable, warmup_steps: int | None = None, **options) -> None:
+    """Another schedule over all steps; its warmup is the recipe's, where no other is given."""
+    warmup = setup.recipe.warmup_steps if warmup_steps is None else warmup_steps
+    setup.schedule = partial(schedule, warmup_steps=warmup, total_steps=setup.steps, **options)
 
 
 def with_recipe(setup: Setup, **changes) -> None:
@@ -102,7 +126,11 @@ def with_recipe(setup: Setup, **changes) -> None:
 
 
 def with_rate(setup: Setup, factor: float) -> None:
-    with_recipe(setup, learning_rate=factor * RECIPE.learning_rate)
+    with_recipe(setup, learning_rate=factor * setup.recipe.learning_rate)
+
+
+def with_decay(setup: Setup, factor: float) -> None:
+    with_recipe(setup, weight_decay=factor * setup.recipe.weight_decay)
 
 
 def with_rate_at_once(setup: Setup, factor: float) -> None:
@@ -116,7 +144,7 @@ def with_rate_at_once(setup: Setup, factor: float) -> None:
 
 def optimised(setup: Setup, kind: type[torch.optim.Optimizer], learning_rate: float, **options) -> None:
     """Another optimizer on the same parameter groups."""
-    recipe = replace(RECIPE, learning_rate=learning_rate)
+    recipe = replace(setup.recipe, learning_rate=learning_rate)
     setup.optimizer = lambda model: kind(training.parameter_groups(model, recipe), **options)
 
 
@@ -126,9 +154,9 @@ def in_batches(setup: Setup, size: int, scaled: bool) -> None:
     Args:
         scaled: the rate grows with the batch, in proportion.
     """
-    factor = size / RECIPE.batch_size
-    setup.batch_size, setup.steps = size, round(STEPS / factor)
-    scheduled(setup, schedules.warmup_cosine, warmup_steps=round(RECIPE.warmup_steps / factor))
+    factor = size / setup.batch_size
+    setup.batch_size, setup.steps = size, round(setup.steps / factor)
+    scheduled(setup, schedules.warmup_cosine, warmup_steps=round(setup.recipe.warmup_steps / factor))
     if scaled:
         with_rate(setup, factor)
 
@@ -198,7 +226,7 @@ def taken(setup: Setup, rows: Sequence[int]) -> None:
 
 def with_images(setup: Setup, factor: float) -> None:
     """So many times as many images, or all that there are."""
-    taken(setup, range(min(round(factor * IMAGES), len(setup.data.pool))))
+    taken(setup, range(min(round(factor * len(setup.data)), len(setup.data.pool))))
 
 
 def with_objects(setup: Setup, change: Callable[[Target, np.random.Generator], Target]) -> None:
@@ -258,7 +286,7 @@ def imbalanced(setup: Setup) -> None:
     pool = range(len(setup.data.pool))
     rare = [row for row in pool if shows_rare(setup, row)]
     left_out = set(rare) - set(rare[::RARER])
-    taken(setup, [row for row in pool if row not in left_out][:IMAGES])
+    taken(setup, [row for row in pool if row not in left_out][: len(setup.data)])
 
 
 def weighted_by_class(setup: Setup) -> None:
@@ -338,22 +366,22 @@ def optimised_not_augmented(setup: Setup, **options) -> None:
 # The network, and what it starts from.
 
 
-def frozen(setup: Setup, blocks: int) -> None:
-    """Another number of the trunk's blocks stays as it is."""
-    setup.model.requires_grad_(True).backbone.freeze(blocks)
-    setup.frozen = tuple(name for name, parameter in setup.model.named_parameters() if not parameter.requires_grad)
+def frozen(setup: Setup, blocks: int | None = None) -> None:
+    """Another number of the trunk's blocks stays as it is; None: all of them."""
+    backbone = setup.model.requires_grad_(True).backbone
+    backbone.freeze(len(backbone.blocks()) if blocks is None else blocks, setup.recipe.frozen_statistics)
+    setup.frozen = names_of_frozen(setup.model)
 
 
 def adopted(setup: Setup, **changes) -> None:
-    """`ssd_nano` with other parts, which begin at random; what is taught is frozen as before."""
-    setup.adopt(fresh(replace(ssd.ssd_nano, **changes), setup.classes, setup.seed))
-    frozen(setup, RECIPE.frozen_blocks if setup.pretrained else 0)
+    """The network with other parts, which begin at random; what is taught is frozen as before."""
+    setup.adopt(fresh(replace(setup.architecture, **changes), setup.classes, setup.seed))
 
 
 def untaught(setup: Setup, lasting_factor: float = 1, **changes) -> None:
     """A trunk of random weights, perhaps another VGG, of which all learns at the full rate."""
     setup.pretrained = None
-    adopted(setup, backbone=partial(backbones.VGG, **ssd.thin_vgg.keywords | changes))
+    adopted(setup, backbone=partial(setup.architecture.backbone, **changes))
     with_recipe(setup, backbone_factor=1.0)
     lasting(setup, lasting_factor)
 
@@ -361,7 +389,6 @@ def untaught(setup: Setup, lasting_factor: float = 1, **changes) -> None:
 def two_heads_at_one_stride(setup: Setup) -> None:
     """Maps of 12, 6, 6 and 4 cells: the published 37, 18, 18 and 9, at this size."""
     exhibits_matching.two_heads_at_one_stride(setup)
-    frozen(setup, RECIPE.frozen_blocks)
 
 
 def heads(setup: Setup) -> list[nn.Conv2d]:
@@ -483,9 +510,9 @@ ARMS: dict[str, Arm] = {
     "sgd-not-augmented": Arm(
         "SGD .9, no augmentation", partial(optimised_not_augmented, kind=SGD, momentum=0.9), scan="sgd-0.9"
     ),
-    "decay-0": Arm("no weight decay", partial(with_recipe, weight_decay=0.0)),
-    "decay-10": Arm("weight decay x 10", partial(with_recipe, weight_decay=10 * RECIPE.weight_decay)),
-    "decay-100": Arm("weight decay x 100", partial(with_recipe, weight_decay=100 * RECIPE.weight_decay)),
+    "decay-0": Arm("no weight decay", partial(with_decay, factor=0)),
+    "decay-10": Arm("weight decay x 10", partial(with_decay, factor=10)),
+    "decay-100": Arm("weight decay x 100", partial(with_decay, factor=100)),
     "batch-4": Arm("batch 4, same rate", partial(in_batches, size=4, scaled=False)),
     "batch-8": Arm("batch 8, same rate", partial(in_batches, size=8, scaled=False)),
     "batch-32": Arm("batch 32, same rate", partial(in_batches, size=32, scaled=False)),
@@ -527,7 +554,7 @@ ARMS: dict[str, Arm] = {
     # the network
     "frozen-0": Arm("nothing frozen", partial(frozen, blocks=0)),
     "frozen-2": Arm("two of five blocks frozen", partial(frozen, blocks=2)),
-    "frozen-5": Arm("whole trunk frozen", partial(frozen, blocks=5)),
+    "frozen-5": Arm("whole trunk frozen", frozen),
     "untaught": Arm("random trunk", untaught),
     "untaught-4": Arm("random trunk, 4 x as long", partial(untaught, lasting_factor=4)),
     "untaught-narrow": Arm("random trunk of half the width", partial(untaught, width=0.125)),

@@ -23,6 +23,7 @@ from course_lib.exercises import (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
 )
 from course_lib.grading import Exercise, grade
 from course_lib.verdicts import Verdict
@@ -42,6 +43,7 @@ CHAPTERS = (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}
 

@@ -5,19 +5,22 @@ where its effect is still unclear, on 600 images of EmojiVOC at 96 pixels; 64 he
 test images tell mAP at the end. Start it in as many processes as there are cores to spare: they share the runs. What
 is finished stands in experiments/results/advice.jsonl, one run a line, and is not run again.
 `python experiments/advice.py STEPS [ARM ...]` tries arms with so few steps, and keeps nothing.
+`python experiments/advice.py picture` draws the README's forest plot from what is recorded.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
 import torch
 
-from course_lib import advice, arms, profiles, queues, trials, voc, weights
+from course_lib import advice, arms, profiles, queues, trials, viz, voc, weights
 from course_lib.doctor.setups import InMemory
 from course_lib.ssd import SSD
 
 RESULT = Path(__file__).parent / "results" / "advice.jsonl"
 CLAIMS = profiles.RUNS / "advice"
+PICTURE = profiles.ROOT / "book" / "_static" / "effects.png"
 HELD_OUT, TEST = 64, 256  # images
 
 Ingredients = tuple[InMemory, InMemory, InMemory, SSD]
@@ -52,8 +55,24 @@ def run(name: str, parts: Ingredients, records: list[dict], steps: int | None = 
     return {"arm": arm_name, "seed": seed} | besides | result
 
 
+def source_of_picture() -> str:
+    """Which records a picture is drawn from: their digest, which stands in the file."""
+    return hashlib.sha256(RESULT.read_bytes()).hexdigest()
+
+
+def draw() -> None:
+    """The forest plot of all effects that README and the book's first page show."""
+    found = advice.with_intervals(advice.answers(queues.read(RESULT)))
+    families, effects = [one.question.family for one in found], [one.effect for one in found]
+    figure = viz.forest_at_a_glance(families, effects, advice.names_at_a_glance(found))
+    figure.savefig(PICTURE, dpi=120, metadata={"Source": source_of_picture()})
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    if sys.argv[1:] == ["picture"]:
+        draw()
+        return
     if len(sys.argv) == 1 and not advice.left(queues.read(RESULT)):
         return
     parts = ingredients()

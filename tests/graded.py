@@ -29,6 +29,7 @@ from exercises import (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
 )
 
 from course_lib.check import EXERCISES, check
@@ -48,6 +49,7 @@ CHAPTERS = (
     ch12_own_pictures,
     ch13_doctor,
     ch14_case_study,
+    ch15_advice,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}

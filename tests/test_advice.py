@@ -162,6 +162,29 @@ def test_what_is_sure_among_many_is_surer_than_what_is_told_apart():
     assert advice.sure(advice.answers(with_arm((0.1,)))) == set()
 
 
+def test_a_glance_names_what_was_asked_and_the_ends():
+    means = {"focal": 0.3, "rate-3": -0.2, "rate-10": -0.5, "staircase": 0.01, "no-warmup": 0.0}
+    records = with_arm((0.0, 0.0))[:2] + [
+        one for arm, m in means.items() for one in with_arm((m - 0.01, m + 0.01), arm)[2:]
+    ]
+    found = advice.answers(records)
+    named = advice.names_at_a_glance(found, ["no-warmup"], ends=1)
+    assert {found[place].arm for place in named} == {"focal", "rate-10", "no-warmup"}
+    assert all(found[place].label == label for place, label in named.items())
+    assert set(advice.names_at_a_glance(found)) == set(range(5))
+
+
+def test_what_is_carried_over_is_large_or_small_for_sure_and_one_arm_of_a_question():
+    means = {"rate-10": -0.3, "rate-30": -0.4, "lasting-2": 0.2, "no-warmup": 0.001, "focal": 0.02, "page-adam": -0.5}
+    records = with_arm((0.0, 0.0, 0.0))[:3]
+    for arm, mean in means.items():
+        records += with_arm((mean - 0.001, mean, mean + 0.001), arm)[3:]
+    found = advice.answers(records)
+    assert advice.to_carry(found, large=2, small=1) == ["rate-30", "lasting-2", "no-warmup"]
+    assert "page-adam" not in advice.to_carry(found)  # a number of its own, not so many times the usual one
+    assert advice.to_carry([]) == []
+
+
 def test_a_curve_is_the_mean_over_seeds_as_far_as_all_came():
     moments = [{"step": 1, "loc": 3.0, "conf": 4.0, "map": 0.1}, {"step": 2, "loc": 1.0, "conf": 2.0, "map": 0.2}]
     records = [

@@ -1,6 +1,7 @@
 """Arms: each changes what it says, and nothing else, and each can be trained."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -34,7 +35,7 @@ def trained(setup, steps=1):
     return trials.trial(setup, setup.held_out)
 
 
-def test_the_baseline_is_the_recipe_on_so_many_images(setup, parts, monkeypatch):
+def test_the_baseline_is_the_recipe_on_so_many_images(setup, parts):
     assert len(setup.data) == len(parts[0]) == 40 and setup.seed == 3 and setup.steps == arms.STEPS
     assert setup.batch_size == arms.RECIPE.batch_size and setup.clip_norm == arms.RECIPE.clip_norm
     optimizer = setup.optimizer(setup.model)
@@ -46,8 +47,30 @@ def test_the_baseline_is_the_recipe_on_so_many_images(setup, parts, monkeypatch)
         schedule.step()
     assert max(rates) == rates[arms.RECIPE.warmup_steps - 1] == arms.RECIPE.learning_rate
     assert rates[-1] < 1e-3 * max(rates)
-    monkeypatch.setattr(arms, "IMAGES", 7)
-    assert len(arms.baseline(*parts, seed=0).data) == 7
+    assert len(arms.baseline(*parts, seed=0, scale=replace(arms.NANO, images=7)).data) == 7
+
+
+def test_an_arm_changes_a_training_of_another_scale_by_the_same_factor(parts):
+    recipe = replace(arms.RECIPE, learning_rate=1e-3, weight_decay=1e-2, warmup_steps=4, batch_size=8, frozen_blocks=1)
+    other = arms.Scale(arms.NANO.architecture, recipe, steps=50, images=20)
+
+    def changed(name):
+        setup = arms.baseline(*parts, seed=0, scale=other)
+        arms.ARMS[name].change(setup)
+        optimizer = setup.optimizer(setup.model)
+        rates = optimizer.param_groups[2]["lr"]
+        setup.schedule(optimizer)
+        return setup, rates, optimizer.param_groups[2]["weight_decay"]
+
+    usual, rate, decay = changed("baseline")
+    assert (usual.steps, usual.batch_size, len(usual.data), rate, decay) == (50, 8, 20, 1e-3, 1e-2)
+    assert all(name.startswith("backbone") for name in usual.frozen) and usual.frozen
+    assert changed("rate-10")[1] == pytest.approx(1e-2)
+    assert changed("decay-10")[2] == pytest.approx(0.1) and changed("decay-0")[2] == 0
+    assert changed("lasting-2")[0].steps == 100 and changed("untaught-4")[0].steps == 200
+    assert len(changed("images-half")[0].data) == 10 and len(changed("imbalanced")[0].data) <= 20
+    assert changed("batch-32-scaled")[0].steps == 12 and changed("batch-32-scaled")[1] == pytest.approx(4e-3)
+    assert len(changed("frozen-5")[0].frozen) > len(usual.frozen) > len(changed("untaught")[0].frozen) == 0
 
 
 @pytest.mark.slow
@@ -80,8 +103,9 @@ def test_labels_fit_a_narrow_picture_and_none_is_used_twice():
     assert {label for label, count in labels.items() if count > 1} == {"no augmentation"}
 
 
-def test_a_larger_batch_sees_as_many_images(setup):
+def test_a_larger_batch_sees_as_many_images(parts):
     for name, size, factor in (("batch-4", 4, 1), ("batch-64-scaled", 64, 4), ("batch-8-scaled", 8, 1 / 2)):
+        setup = arms.baseline(*parts, seed=3)
         arms.ARMS[name].change(setup)
         assert setup.batch_size == size and abs(setup.steps * size - arms.STEPS * 16) < size
         optimizer = setup.optimizer(setup.model)
@@ -162,8 +186,8 @@ def rare_share(setup):
     return sum(arms.shows_rare(setup, row) for row in setup.data.rows) / len(setup.data)
 
 
-def test_rare_classes_become_rarer_and_oversampling_brings_them_back(setup, monkeypatch):
-    monkeypatch.setattr(arms, "IMAGES", 20)
+def test_rare_classes_become_rarer_and_oversampling_brings_them_back(parts):
+    setup = arms.baseline(*parts, seed=3, scale=replace(arms.NANO, images=20))
     before = rare_share(setup)
     names = setup.classes[arms.RARE]
     assert len(names) == 5

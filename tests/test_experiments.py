@@ -4,10 +4,12 @@ import importlib.util
 import json
 import re
 from dataclasses import asdict, fields, replace
+from functools import partial
 
 import pytest
 import torch
 from own_pictures import kitchen
+from PIL import Image
 
 from course_lib import advice, arms, own_tree, profiles, queues, trials, voc, weights
 from course_lib.crops import Crops, Problem
@@ -31,6 +33,13 @@ def photos(root):
 @pytest.fixture
 def case_study(root):
     return experiment(root, "case_study")
+
+
+def test_the_first_page_shows_the_effects_that_are_recorded(root):
+    """Where this fails: python experiments/advice.py picture."""
+    made = experiment(root, "advice")
+    with Image.open(made.PICTURE) as picture:
+        assert picture.info["Source"] == made.source_of_picture()
 
 
 def test_each_row_of_photos_differs_from_the_profile_in_one_thing(photos):
@@ -220,8 +229,8 @@ def test_the_advice_experiment_keeps_every_run_once_with_its_provenance(
         return [name for name in names if name not in done]
 
     monkeypatch.setattr(advice, "left", left)
-    monkeypatch.setattr(arms, "STEPS", 2)
-    monkeypatch.setattr(arms, "scheduled", lambda setup, schedule: setattr(setup, "schedule", None))
+    short = replace(arms.NANO, recipe=replace(arms.RECIPE, warmup_steps=1), steps=2)
+    monkeypatch.setattr(arms, "baseline", partial(arms.baseline, scale=short))
     monkeypatch.setattr("sys.argv", ["advice.py"])
     advice_experiment.main()
     written = result.read_text()

@@ -21,7 +21,8 @@ Control = Callable[[Any, Any, ssd.SSD], Setup]  # from data, held-out data and a
 
 def with_recipe(setup: Setup, **changes) -> Setup:
     """The same set-up with an optimizer of other numbers."""
-    setup.optimizer = partial(training.make_optimizer, recipe=replace(RECIPE, **changes))
+    setup.recipe = replace(setup.recipe, **changes)
+    setup.optimizer = partial(training.make_optimizer, recipe=setup.recipe)
     return setup
 
 

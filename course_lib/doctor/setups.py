@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from course_lib import augment, losses, recipes, schedules, ssd, training, voc
 from course_lib.doctor.patient import Patient
 from course_lib.matching import match
+from course_lib.recipes import Recipe
 
 STEPS = 200
 RECIPE = recipes.NANO
@@ -45,6 +46,7 @@ class Setup:
         schedule: from the optimizer to one; None: the rate stays.
         clip_norm: None: gradients are never shortened.
         seed: of the order of the images, their augmentation, and whatever else a change of the set-up draws.
+        architecture, recipe: by which it was made; those who change it in part go by them.
         images: what the network is given of a batch: by default its pixels.
         further: more parts of the patient, by name: they replace what would be put together.
         made_last: parts that need the others, by name: from the finished patient to the part. `step` is one.
@@ -67,6 +69,8 @@ class Setup:
     batch_size: int = RECIPE.batch_size
     steps: int = STEPS
     seed: int = 0
+    architecture: ssd.Architecture = ssd.ssd_nano
+    recipe: Recipe = RECIPE
     images: Callable[[voc.Batch], Tensor] = pixels
     further: dict[str, Any] = field(default_factory=dict)
     made_last: dict[str, Callable[[Patient], Any]] = field(default_factory=dict)
@@ -98,12 +102,13 @@ class Setup:
 
     def adopt(self, model: ssd.SSD) -> None:
         """Take another model in place of the first, filled and frozen as that was, with its priors and image size."""
-        self.frozen = fill(model, self.pretrained)
+        self.frozen = fill(model, self.pretrained, self.recipe)
+        if model.image_size != self.model.image_size:
+            self.transform = augment.training_mini(model.image_size)
         self.model, self.priors = model.train(), model.priors
-        self.transform = augment.training_mini(model.image_size)
 
 
-def fill(model: ssd.SSD, known: Mapping[str, Tensor] | None) -> tuple[str, ...]:
+def fill(model: ssd.SSD, known: Mapping[str, Tensor] | None, recipe: Recipe = RECIPE) -> tuple[str, ...]:
     """Give a model the trunk that it is to start with, and freeze its first blocks.
 
     Args:
@@ -115,7 +120,12 @@ def fill(model: ssd.SSD, known: Mapping[str, Tensor] | None) -> tuple[str, ...]:
     if known is None:
         return ()
     model.load_state_dict(known, strict=False)
-    model.backbone.freeze(RECIPE.frozen_blocks)
+    model.backbone.freeze(recipe.frozen_blocks, recipe.frozen_statistics)
+    return names_of_frozen(model)
+
+
+def names_of_frozen(model: nn.Module) -> tuple[str, ...]:
+    """The parameters that do not learn."""
     return tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
 
 
@@ -205,18 +215,26 @@ def in_memory(data: Any, images: int) -> InMemory:
     return InMemory(tuple(data[index] for index in range(min(images, len(data)))), tuple(data.classes))
 
 
-def healthy(data: Any, held_out: Any, trunk: ssd.SSD | None = None, seed: int = 0) -> Setup:
+def healthy(
+    data: Any,
+    held_out: Any,
+    trunk: ssd.SSD | None = None,
+    seed: int = 0,
+    architecture: ssd.Architecture = ssd.ssd_nano,
+    recipe: Recipe = RECIPE,
+) -> Setup:
     """The training that exhibits spoil: `ssd_nano` on a few images, its trunk taken from a trained detector.
 
     Args:
-        trunk: a detector with `ssd_nano`'s backbone, such as the recorded `ssd_mini`; None: the trunk is random, and
+        trunk: a detector with the same backbone, such as the recorded `ssd_mini`; None: the trunk is random, and
             nothing is frozen.
         seed: of the weights that are random, and the set-up's own.
+        architecture, recipe: for a larger training of the same kind.
     """
     classes = tuple(data.classes)
-    model = fresh(ssd.ssd_nano, classes, seed)
+    model = fresh(architecture, classes, seed)
     known = trunk_of(trunk) if trunk else None
-    frozen = fill(model, known)
+    frozen = fill(model, known, recipe)
     return Setup(
         data=data,
         held_out=held_out,
@@ -226,7 +244,13 @@ def healthy(data: Any, held_out: Any, trunk: ssd.SSD | None = None, seed: int = 
         priors=model.priors,
         pretrained=known,
         frozen=frozen,
+        match=partial(match, iou_threshold=recipe.match_iou),
+        optimizer=partial(training.make_optimizer, recipe=recipe),
+        clip_norm=recipe.clip_norm,
+        batch_size=recipe.batch_size,
         seed=seed,
+        architecture=architecture,
+        recipe=recipe,
     )
 
 

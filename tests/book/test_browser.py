@@ -35,6 +35,7 @@ MOVING = {
     "book/12_own_pictures": 2,
     "book/13_doctor": 3,
     "book/14_case_study": 2,
+    "book/15_advice": 2,
     "book/recipes": 1,
 }
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,11 @@ OF_BATCHES = (
     *("labels-are-those-of-the-data", "images-are-those-of-their-targets", "colours-are-those-of-the-data"),
     *("augmentation-differs", "every-pass-differs", "boxes-are-on-objects-in-batches", "memory-of-a-batch"),
 )
+
+
+def made_of(part: Any) -> Any:
+    """What a partial function is made of, so that two of them can be equal; anything else as it is."""
+    return (part.func, part.args, part.keywords) if isinstance(part, partial) else part
 
 
 def in_memory(devkit: Path, name: str) -> setups.InMemory:

@@ -2,6 +2,7 @@ from math import log
 
 import pytest
 import torch
+from doctor.planted import made_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,9 +48,10 @@ def test_each_repair_takes_one_fault_away_and_after_all_nothing_is_left(name, pa
     healthy = museum.healthy(*parts)
     setups = [put_together(name, count, parts) for count in range(len(repairs) + 1)]
     last, size = setups[-1], healthy.model.image_size
-    assert last.match is healthy.match and last.transform.__class__ is healthy.transform.__class__
+    assert made_of(last.match) == made_of(healthy.match) and last.transform.__class__ is healthy.transform.__class__
     torch.testing.assert_close(last.priors, healthy.priors, rtol=0, atol=0)
-    assert last.schedule is healthy.schedule and last.optimizer is healthy.optimizer
+    assert made_of(last.schedule) == made_of(healthy.schedule)
+    assert made_of(last.optimizer) == made_of(healthy.optimizer)
     assert isinstance(last.loss, losses.SoftmaxFocalLoss if name == "B" else losses.MultiBoxLoss)
     names = [one.name for one in repairs]
     for setup, mended in zip(setups, (set(names[:count]) for count in range(len(setups))), strict=True):
