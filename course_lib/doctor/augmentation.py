@@ -316,6 +316,48 @@ def objects_are_kept(patient: Patient) -> Iterator[Finding]:
 SEEN_STILL = 0.3
 
 
+def seen_of(trials: Sequence[Trial]) -> np.ndarray:
+    """What share of its object each box that came back still has, where another marker tells the scale."""
+    shares = []
+    for trial in trials:
+        known = [(m.found, m.drawn) for m in trial.markers if m.found is not None and m.whole]
+        if not known:
+            continue
+        scale = np.mean([(found[2:] - found[:2]) / (drawn[2:] - drawn[:2]) for found, drawn in known], axis=0)
+        for box, label in zip(trial.boxes, trial.labels, strict=False):
+            own = [marker.drawn for marker in trial.markers if marker.label == label]
+            if len(own) == 1 and np.isfinite(box).all():
+                whole = np.prod((own[0][2:] - own[0][:2]) * scale)
+                shares.append(float(np.prod((box[2:] - box[:2]).clip(0)) / whole))
+    return np.array(shares)
+
+
+@check("transform")
+def boxes_have_enough_of_their_objects(patient: Patient) -> Iterator[Finding]:
+    """Is there more than a sliver to be seen of every object that keeps its box?"""
+    trials = marked(patient)
+    if torn(trials) or wraps(patient) or not (seen_of(trials) < SUSPICIOUS).any():
+        return
+    with patient.undisturbed():
+        trials = markers.trials(patient.transform, drawn_size(patient), number_of_classes(patient), MORE_TRIALS)
+    shares = seen_of(trials)
+    few = shares < SLIVER
+    if int(few.sum()) >= 3 and few.mean() > 0.02:
+        # A rule of the centre, or a least visibility, leaves none; where neither is, a tenth and more.
+        says = warning if few.mean() > MANY_SLIVERS else note
+        yield says(
+            f"after the transform {int(few.sum())} of {len(shares)} boxes have less than {SLIVER:.0%} of their object "
+            f"in the picture, down to {shares.min():.0%}",
+            "what nobody could name is to be found and named, from a strip at the edge",
+            "behind a crop keep objects whose centre is in it (SSD), or of which a third is to be seen (in "
+            "albumentations: BboxParams(min_visibility=0.3))",
+            CHAPTER,
+        )
+
+
+SLIVER, SUSPICIOUS, MANY_SLIVERS, MORE_TRIALS = 0.2, 0.25, 0.2, 72
+
+
 @check("transform")
 def random_numbers_move_on(patient: Patient) -> Iterator[Finding]:
     """Does a transform that leaves something to chance give one picture in different ways?"""
@@ -411,6 +453,7 @@ CHECKS = (
     labels_stay_with_their_boxes,
     colours_stay,
     objects_are_kept,
+    boxes_have_enough_of_their_objects,
     random_numbers_move_on,
     share_of_objects_lost,
 )

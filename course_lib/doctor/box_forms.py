@@ -218,9 +218,39 @@ def of_counting(objects: Objects, where: str, chapter: int) -> Iterator[Finding]
 FEW_COUNTED = 3
 
 
+def mirrored_by_the_other_side(objects: Objects, which: Bool[Tensor, " N"]) -> str:
+    """In words how boxes that leave their image were mirrored, if that explains each of them; empty if it does not.
+
+    Where the height stands for the width, boxes are too far left in wide pictures and too far right in upright ones.
+    """
+    boxes, wide = objects.boxes[which], (objects.sizes[:, 0] / objects.sizes[:, 1])[which]
+    for column, moved, words in (
+        (0, 1 - 1 / wide, "mirrored by the image's width, and not by its height"),
+        (1, 1 - wide, "turned over by the image's height, and not by its width"),
+    ):
+        back = boxes.clone()
+        back[:, column::2] += moved[:, None]
+        if len(boxes) >= FEW_COUNTED and (moved.abs() > BEYOND).all() and sound(back).all():
+            return words
+    return ""
+
+
 def of_damage(objects: Objects, where: str, chapter: int, image_at: ImageAt | None = None) -> Iterator[Finding]:
     """What is wrong with some of the boxes, kind by kind."""
-    for name, which in kinds_of_damage(objects).items():
+    kinds = kinds_of_damage(objects)
+    left = kinds["outside"] | kinds["reaching out"]
+    if words := mirrored_by_the_other_side(objects, left):
+        yield fault(
+            f"{where}{objects.where(left)} have boxes that leave their image, and all of them would lie in it if they "
+            f"had been {words}",
+            "mirrored boxes are beside their objects, in each picture by the difference of its sides",
+            "a mirror takes x from the width: (width - xmax, ymin, width - xmin, ymax); height and width are the last "
+            "two of a tensor's sizes, in this order",
+            chapter,
+            drawing.objects_in(objects, left, image_at),
+        )
+        kinds = {name: which for name, which in kinds.items() if name not in ("outside", "reaching out")}
+    for name, which in kinds.items():
         if which.any():
             seen, why, cure = DAMAGE[name]
             # VOC's own boxes lie inside; a library that rounds leaves them by less than `BEYOND`.

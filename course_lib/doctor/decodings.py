@@ -67,7 +67,11 @@ class Difference(NamedTuple):
 
 
 def difference(
-    own: Sequence[Detections], book: Sequence[Detections], offsets: Float[Tensor, "B P 4"], priors: Float[Tensor, "P 4"]
+    own: Sequence[Detections],
+    book: Sequence[Detections],
+    offsets: Float[Tensor, "B P 4"],
+    priors: Float[Tensor, "P 4"],
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Difference:
     """Name what is wrong with detections, beside those that are right.
 
@@ -76,6 +80,7 @@ def difference(
         book: this course's, for the same outputs.
         offsets: the network's.
         priors: centre-size.
+        sizes: of the images, width and height, where they are known.
     """
     if not any(len(one.boxes) for one in own):
         best = max((float(one.scores.max()) for one in book if len(one.scores)), default=0.0)
@@ -91,7 +96,7 @@ def difference(
     mine, theirs, labels, expected = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     overlaps = diagonal(mine, theirs)
     if float((overlaps > 0.5).float().mean()) < 0.5:
-        return of_boxes(own, book)
+        return scaled_by_the_other_side(own, book, sizes) or of_boxes(own, book)
     wrong = labels != expected
     if float(wrong.float().mean()) > 0.3:
         return of_labels(labels, expected)
@@ -129,6 +134,23 @@ def of_boxes(own: Sequence[Detections], book: Sequence[Detections]) -> Differenc
         f"{float(mine.max()):.3g}, and are {sizes[0]:.3g} wide and high in the median, where {sizes[1]:.3g} is due",
         CURE,
     )
+
+
+def scaled_by_the_other_side(
+    own: Sequence[Detections], book: Sequence[Detections], sizes: Sequence[tuple[int, int]]
+) -> Difference | None:
+    """Whether boxes were multiplied by the height where the width is due, and the reverse."""
+    if len(sizes) != len(own):
+        return None
+    sides = [torch.tensor([width / height, height / width] * 2) for width, height in sizes]
+    for words, power in (("multiplied", 1), ("divided", -1)):
+        undone = [one._replace(boxes=one.boxes.float() * side**power) for one, side in zip(own, sides, strict=True)]
+        if reached(undone, book, lambda boxes: boxes) > 0.6:
+            return Difference(
+                f"its boxes are {words} by the other side of the image: x by the height, and y by the width",
+                "sizes are (width, height) in one place and (height, width) in the other: x goes with the width",
+            )
+    return None
 
 
 def surest(one: Detections) -> Tensor:

@@ -20,6 +20,7 @@ from course_lib.doctor import (
     pipeline,
     prior_boxes,
     steps,
+    suppression,
     targets,
 )
 from course_lib.doctor.checks import Check
@@ -47,6 +48,7 @@ def every_check() -> tuple[Check, ...]:
             optimisation,
             steps,
             modes,
+            suppression,
             class_gap,
             learning,
         )

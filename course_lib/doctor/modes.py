@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.boxes import area, box_iou, to_corners
-from course_lib.detect import Detections
+from course_lib.detect import Detections, detect
+from course_lib.doctor import decodings
 from course_lib.doctor.bench import bench, outputs_replaced, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -249,12 +250,11 @@ def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
             10,
         )
     elif objects and reached < 0.7 * objects:
+        said = said_otherwise(patient, told, found, read.sizes)
         yield fault(
-            f"of {objects} objects, ideal outputs let {reached} be detected at their place: boxes are not decoded "
-            "as they "
-            "are encoded, or are not found",
+            f"of {objects} objects, ideal outputs let {reached} be detected at their place: {said.seen}",
             "however well the network learns, what it says is read as something else",
-            cure,
+            said.cure,
             10,
         )
     elif objects and named < 0.7 * reached:
@@ -266,6 +266,16 @@ def detections_undo_the_match(patient: Patient) -> Iterator[Finding]:
             cure,
             10,
         )
+
+
+def said_otherwise(patient: Patient, told: Any, found: list, sizes: list) -> decodings.Difference:
+    """What detection does otherwise than this course's with the same ideal outputs."""
+    priors, classes = patient.priors.detach().float().cpu(), answers(patient)[1].shape[2]
+    offsets, logits = ideal(told, classes)
+    scoring = getattr(patient.model, "scoring", "softmax")
+    own = [Detections(*(values.detach().cpu() for values in one)) for one in found]
+    book = detect(offsets.cpu(), logits.cpu(), priors, scoring=scoring)
+    return decodings.difference(own, book, offsets.cpu(), priors, sizes)
 
 
 def by_size(found: list[float], missed: list[float]) -> str:
@@ -305,8 +315,14 @@ def ideal_detections(patient: Patient, batch: Any, told: Any) -> list | None:
         return None
     if not told.offsets[told.labels > 0].isfinite().all():
         return None
-    ideal = told.offsets.float().masked_fill((told.labels <= 0)[..., None], 0.0)
-    return detected(patient, batch, ideal, spoken(told.labels.long(), logits.shape[2], 12.0))
+    return detected(patient, batch, *ideal(told, logits.shape[2]))
+
+
+def ideal(told: Any, classes: int) -> tuple[Tensor, Tensor]:
+    """Offsets and logits that say just what the matching asks for."""
+    return told.offsets.float().masked_fill((told.labels <= 0)[..., None], 0.0), spoken(
+        told.labels.long(), classes, 12.0
+    )
 
 
 def detected(patient: Patient, batch: Any, offsets: Tensor, logits: Tensor) -> list | None:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from course_lib.doctor.checks import check
-from course_lib.doctor.findings import Finding, fault, warning
+from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient, evaluating
 from course_lib.doctor.samples import loop_batches
+from course_lib.voc import Batch
 
 CHAPTER = 3
 GRID = 16  # cells of a side, over which colours are averaged: so it does not matter that a network resizes by itself
@@ -143,6 +144,15 @@ def of_known(
 ) -> Iterator[Finding]:
     """Compare what was measured with what is expected; published numbers differ by a fiftieth of a deviation."""
     measured_mean, measured = found.by_colour(found.mean), found.by_colour(found.deviation)
+    if exchanged(measured_mean, mean):
+        yield warning(
+            f"the first convolution receives pixels less {shown(measured_mean)} (red, green, blue, 0 to 255), and due "
+            f"for {whose} are less {shown(mean)}: red's and blue's means are exchanged",
+            "red and blue are each off by the difference, in every pixel that the filters see",
+            "put the means in the order of the channels: (104, 117, 123) is blue, green, red",
+            CHAPTER,
+        )
+        return
     off = max(abs(a - b) / d for a, b, d in zip(measured_mean, mean, reach(deviation), strict=True))
     ratio = max(max(abs(a) / b, b / abs(a)) for a, b in zip(measured, deviation, strict=True))
     if off < 0.35 and ratio < 1.6 and min(measured) > 0:
@@ -156,6 +166,16 @@ def of_known(
         "normalise once, with the numbers that belong to the weights, in training and in detection",
         CHAPTER,
     )
+
+
+def exchanged(measured: Sequence[float], mean: Sequence[float]) -> bool:
+    """Whether what is subtracted from red and from blue is the mean of the other."""
+    own, other = (max(abs(a - b) for a, b in zip(measured, order, strict=True)) for order in (mean, mean[::-1]))
+    return own > LEAST_APART and other < 0.2 * own
+
+
+LEAST_APART = 4.0  # of red's and blue's means: published ones are 20 apart
+PUBLISHED = ((123.675, 116.28, 103.53), (123.0, 117.0, 104.0))  # ImageNet's by torchvision and by Caffe, red first
 
 
 def reach(deviation: Sequence[float]) -> list[float]:
@@ -177,6 +197,16 @@ def of_unknown(found: Normalisation) -> Iterator[Finding]:
 
     What becomes 0 is a value from 0 to 255 in every published normalisation, and what becomes 1 lies 1 to 255 above it.
     """
+    measured = found.by_colour(found.mean)
+    if any(exchanged(measured, mean) for mean in PUBLISHED):
+        yield warning(
+            f"the first convolution receives pixels less {shown(measured)} (red, green, blue, 0 to 255): these are "
+            "ImageNet's means with red's and blue's exchanged",
+            "weights that were trained with the usual ones see red and blue that are off in every pixel",
+            "put the means in the order of the channels: (104, 117, 123) is blue, green, red",
+            CHAPTER,
+        )
+        return
     for mean, deviation in zip(found.mean, found.deviation, strict=True):
         if not -32 <= mean <= 287 or not 0.4 <= abs(deviation) <= 600:
             yield warning(
@@ -203,6 +233,21 @@ def pixels_are_those_that_statistics_know(patient: Patient) -> Iterator[Finding]
             "normalise with the numbers that belong to the weights",
             CHAPTER,
         )
+        return
+    own = [batch for batch in loop_batches(patient).raw if isinstance(batch, Batch)]  # others are not ours to change
+    turned = own and off and distance(patient, [one._replace(images=one.images.flip(1)) for one in own])
+    # Healthy 2.2 to 3.5 times as far with red and blue exchanged; with pictures that were read blue first half as far.
+    if turned and turned < NEARER * off:
+        yield note(
+            "the channels at the first batch norm are nearer to its pretrained statistics with red and blue exchanged: "
+            f"off by {turned**0.5:.3f} deviations, and by {off**0.5:.3f} as they are",
+            "if the weights were trained on the other order, what they know of colour is read the wrong way round",
+            "look at a picture with the colours that the network is given: cv2.imread reads blue first",
+            CHAPTER,
+        )
+
+
+NEARER = 0.6
 
 
 @check("model", "batches", "outputs", "pretrained")

@@ -148,6 +148,26 @@ def rates_teach(patient: Patient) -> Iterator[Finding]:
             )
 
 
+@check("optimizer")
+def momentum_forgets(patient: Patient) -> Iterator[Finding]:
+    """Does momentum forget within some tens of steps, and the mean gradient before the mean square?"""
+    for number, group in enumerate(patient.optimizer.param_groups):
+        name, (first, second) = group.get("name", number), group.get("betas", (group.get("momentum", 0.0), None))
+        if first >= LONGEST_MEMORY:
+            swapped = second is not None and second < first
+            yield warning(
+                f"momentum of group {name} is {first:g}: a step is the mean of some {1 / max(1 - first, 1e-9):.0f} "
+                "gradients" + (f", and its size that of {1 / (1 - second):.0f}" if swapped else ""),
+                "weights go on along gradients of long ago, past what they aimed at and back",
+                "betas=(0.9, 0.999), in this order" if swapped else "0.9 is usual, 0.95 at most",
+                9,
+            )
+            return
+
+
+LONGEST_MEMORY = 0.99
+
+
 @check("optimizer", "schedule")
 def schedule_teaches(patient: Patient) -> Iterator[Finding]:
     """Is the rate that the real schedule gives a usual one at every step?"""
@@ -276,4 +296,4 @@ def waves(rates: list[float]) -> int:
     return count
 
 
-CHECKS = (optimizer_holds_all, decay_spares_norms, rates_teach, schedule_teaches)
+CHECKS = (optimizer_holds_all, decay_spares_norms, rates_teach, momentum_forgets, schedule_teaches)

@@ -74,6 +74,33 @@ def pretrained_is_there(patient: Patient) -> Iterator[Finding]:
             "load them after everything that initialises, and before the optimizer is made",
             3,
         )
+    else:
+        yield from scales_are_there(patient, meant)
+
+
+def scales_are_there(patient: Patient, meant: dict[str, Tensor]) -> Iterator[Finding]:
+    """Scales and biases that are not the pretrained ones, where the kernels still are: training moves all."""
+    now = {name: p.detach().cpu() for name, p in patient.model.named_parameters() if name in meant}
+    off = {
+        name: float((p - meant[name].cpu()).norm()) / max(float(meant[name].norm()), 1e-12)
+        for name, p in now.items()
+        if p.shape == meant[name].shape and bool(meant[name].isfinite().all())
+    }
+    kernels = [off[name] for name in off if now[name].ndim > 1]
+    lost = [name for name in off if now[name].ndim <= 1 and off[name] > MOVED]
+    if lost and kernels and sorted(kernels)[len(kernels) // 2] < UNMOVED:
+        first = lost[0]
+        yield warning(
+            f"{len(lost)} pretrained scales and biases are not in the model, whose kernels are the pretrained ones: "
+            f"{some(lost)} (a mean of {float(now[first].mean()):.3g} where {float(meant[first].float().mean()):.3g} is "
+            "due)",
+            "every map after such a layer has another scale than the kernels behind it were made for",
+            "load all of a layer, and set L2Norm's scale to 20; nothing may initialise after that",
+            3,
+        )
+
+
+UNMOVED, MOVED = 1e-3, 0.1  # of a tensor's length
 
 
 @check("model")

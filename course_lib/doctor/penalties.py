@@ -206,6 +206,13 @@ def weight_of_boxes(on: Bench, cost: float) -> Iterator[Finding]:
             "divide the sum over positives and four offsets by the number of positives, once",
             7,
         )
+    elif 0 < share < 0.15 or share > 8:
+        yield note(
+            f"boxes half a unit beside cost {share:.2g} times smooth L1's 0.5 for each positive",
+            "the paper weighs boxes and classes alike: so the other half is taught first",
+            "1 is usual as the weight of the boxes; 2 where they lag behind",
+            7,
+        )
     elif 0.2 < share < 0.3:
         yield note(
             f"boxes cost {share:.2f} of what smooth L1 summed over four offsets does: the mean is taken",

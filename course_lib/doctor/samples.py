@@ -175,22 +175,31 @@ class Picture:
 
 
 def spread(length: int, count: int) -> list[int]:
-    """So many places of a sequence, evenly spread over it, each at most once."""
-    return sorted({round(place) for place in np.linspace(0, length - 1, min(length, count)).tolist()})
+    """So many places of a sequence, each at most once: one at random, always the same, of each of as many parts.
+
+    Evenly spaced places would miss, or meet, every third one of a sequence throughout.
+    """
+    count = min(length, count)
+    edges = np.arange(count + 1) * length // max(count, 1)
+    inside = np.random.default_rng(0).random(count) * np.diff(edges)
+    return (edges[:-1] + inside.astype(int)).tolist()
 
 
-def pictures(patient: Patient, part: str = "data") -> tuple[list[Picture], list[Exception]]:
+def pictures(patient: Patient, part: str = "data", count: int = PICTURES) -> tuple[list[Picture], list[Exception]]:
     """A sample of the pictures of a patient's data, and an error for each that could not be read.
 
     None where there are annotations alone.
+
+    Args:
+        count: the most that are looked at.
     """
 
     def make() -> tuple[list[Picture], list[Exception]]:
         data, found, problems, pixels = getattr(patient, part), [], [], 0
         if not hasattr(data, "__getitem__"):
             return found, problems
-        for index in np.random.default_rng(0).permutation(spread(len(data), PICTURES)).tolist():
-            if pixels > PIXELS and len(found) >= 8:
+        for index in np.random.default_rng(0).permutation(spread(len(data), count)).tolist():
+            if pixels > PIXELS * count / PICTURES and len(found) >= 8:
                 break
             try:
                 image, target = data[index]
@@ -202,7 +211,7 @@ def pictures(patient: Patient, part: str = "data") -> tuple[list[Picture], list[
             found.append(Picture(index, array, target))
         return sorted(found, key=lambda one: one.index), problems
 
-    return patient.remembered(f"pictures of {part}", make)
+    return patient.remembered(f"{count} pictures of {part}", make)
 
 
 @dataclass(frozen=True)

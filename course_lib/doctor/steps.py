@@ -13,6 +13,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import gradients, last_layers, some, watched
 from course_lib.doctor.patient import Patient
+from course_lib.doctor.trial import peak_rates
 
 MOST_PASSES = 16  # of a loop that adds up gradients before it steps
 IMPATIENT = 100  # steps: who waits longer than that counts in steps
@@ -33,6 +34,9 @@ class Taken:
         shortened: by which factor each parameter's gradient was shortened before the first step, by name.
         plateaus: the patience of every `ReduceLROnPlateau` that a step has called.
         lengths: of the whole gradient behind each pass, from one optimizer step to the next.
+        along: the cosine between the way of all weights and the first gradient: -1 straight down; None where there is
+            no way, or no gradient.
+        scheduled: how often the patient's schedule has been stepped; None where it does not count.
     """
 
     passes: int
@@ -45,6 +49,8 @@ class Taken:
     shortened: dict[str, float]
     plateaus: list[int]
     lengths: list[list[float]]
+    along: float | None
+    scheduled: int | None
 
     @property
     def accumulated(self) -> list[float]:
@@ -59,6 +65,7 @@ def taken(patient: Patient, count: int) -> Taken:
     gradients: list[Tensor | None] = []
     factors: list[dict[str, float]] = []
     lengths: list[list[float]] = [[]]
+    epoch = getattr(patient.schedule, "last_epoch", None)
     with lengths_of_gradients(named) as computed, plateaus_called() as plateaus:
 
         def look(*_: object) -> None:
@@ -82,7 +89,28 @@ def taken(patient: Patient, count: int) -> Taken:
     moved = [name for name, p in named.items() if not torch.equal(p.detach(), before[name])]
     broken = [name for name in moved if not bool(named[name].isfinite().all())]
     gradient, shortened = (gradients[0], factors[0]) if gradients else (None, {})
-    return Taken(passes, len(gradients), gradient, left, moved, broken, modes, shortened, plateaus, lengths[:-1])
+    scheduled = None if epoch is None else patient.schedule.last_epoch - epoch
+    along = None if gradient is None or broken else cosine(named, before, gradient)
+    return Taken(
+        passes,
+        len(gradients),
+        gradient,
+        left,
+        moved,
+        broken,
+        modes,
+        shortened,
+        plateaus,
+        lengths[:-1],
+        along,
+        scheduled,
+    )
+
+
+def cosine(named: dict[str, nn.Parameter], before: dict[str, Tensor], gradient: Tensor) -> float | None:
+    """Of the angle between the way that all weights have gone and a gradient; None where they stand still."""
+    way = torch.cat([(p.detach() - before[name]).flatten() for name, p in named.items()])
+    return float(F.cosine_similarity(way, gradient, dim=0)) if bool(way.any()) else None
 
 
 def factor(gradient: Tensor | None, length: float) -> float:
@@ -169,7 +197,10 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
             9,
         )
     else:
+        yield from uphill(first)
         yield from oddities(patient, first)
+        yield from not_clipped(patient, first)
+        yield from not_scheduled(patient, first)
         yield from left_out(patient, first.gradient)
     lengths = first.accumulated
     if len(lengths) > 1 and lengths[-1] < 1.2 * lengths[0]:
@@ -186,6 +217,48 @@ def step_is_whole(patient: Patient) -> Iterator[Finding]:
             "call optimizer.zero_grad() once in every step",
             9,
         )
+
+
+def uphill(first: Taken) -> Iterator[Finding]:
+    """Steps along the gradient, which make the loss larger; decay and momentum turn a way, and do not reverse it."""
+    if first.along is not None and first.along > UPHILL:
+        yield fault(
+            f"two steps go along the gradient, and not against it (the cosine of their angle is {first.along:.2f})",
+            "each step makes the loss larger, as fast as it can",
+            "a minus before the rate where weights are changed by hand; maximize=False; a loss that is not negated",
+            9,
+        )
+
+
+UPHILL = 0.03  # of a healthy step it is below 0; of one by Adam up the gradient 0.14
+
+
+def not_clipped(patient: Patient, first: Taken) -> Iterator[Finding]:
+    """A gradient that is longer than the patient says that any may be, and that nothing has shortened."""
+    length, factors = float(first.gradient.norm()), first.shortened.values()
+    if patient.clip_norm is not None and length > 1.05 * patient.clip_norm and min(factors, default=1.0) > 0.999:
+        yield note(
+            f"the optimizer is given a gradient that is {length:.3g} long, and longer ones than {patient.clip_norm:g} "
+            "are to be shortened",
+            "the odd batch with a long gradient throws the weights far away, as if nothing was clipped",
+            "clip_grad_norm_ between backward and optimizer.step, on the parameters that the optimizer holds",
+            9,
+        )
+
+
+def not_scheduled(patient: Patient, first: Taken) -> Iterator[Finding]:
+    """A schedule that a step does not move on; one in epochs is moved on elsewhere."""
+    if first.scheduled != 0 or isinstance(patient.schedule, ReduceLROnPlateau):
+        return
+    now = [float(group["lr"]) for group in patient.optimizer.param_groups]
+    peaks = peak_rates(patient) or now
+    yield note(
+        f"{first.calls} steps do not move the schedule on; the rate is {max(now):.2g}, and {max(peaks):.2g} at its "
+        "highest",
+        "the rate stays where it is: a warmup never ends, or what should fall does not",
+        "call schedule.step() behind optimizer.step(), unless it is made to be called once an epoch",
+        9,
+    )
 
 
 def oddities(patient: Patient, first: Taken) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_lib.boxes import area, box_iou, decode, encode, to_corners, to_cxcywh
+from course_lib.doctor import overlap_forms
 from course_lib.doctor.checks import check
 from course_lib.doctor.drawing import Bars
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -221,6 +222,17 @@ def matched_objects(patient: Patient) -> Iterator[Finding]:
     few = every[:16]
     threshold, other = nearest_threshold(few, patient.priors.detach().float().cpu())
     share = other / max(1, sum(int(one.positive.sum()) for one in few))
+    measure = share > 0.1 and overlap_forms.other_measure(
+        [(one.boxes, one.positive) for one in few], patient.priors.detach().float().cpu()
+    )
+    if measure:
+        yield fault(
+            f"the positives are those of another measure than IoU: {measure}",
+            "priors are told of objects that they hardly overlap, and background where they do",
+            "IoU is the intersection over area + area - intersection, of corners in one unit; boxes.box_iou",
+            6,
+        )
+        return
     ranked = share > 0.1 and by_rank(few)
     yield from objects_without(every, ranked)
     yield from little_overlapping(every, positives)
@@ -249,11 +261,14 @@ def matched_objects(patient: Patient) -> Iterator[Finding]:
             6,
         )
     elif threshold >= 0.75 and positives < 1.5 * objects_in(every):
+        alone = positives <= 1.02 * objects_in(every)
+        how = "the one that is given by force alone: no IoU reaches the threshold" if alone else "too few"
         yield warning(
-            f"only {positives / objects_in(every):.1f} priors are positive for each object: the threshold is about "
-            f"{threshold:.2f}",
+            f"only {positives / objects_in(every):.1f} priors are positive for each object, {how} (it is about "
+            f"{threshold:.2f} or more)",
             "neighbours that overlap an object well are told that it is background",
-            "0.5 is usual",
+            "0.5 is usual; or the union is too large: area + area from which the intersection is not taken away lets "
+            "no IoU be above 0.5",
             6,
         )
 

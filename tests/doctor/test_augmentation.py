@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import albumentations as A
 import cv2
+import numpy as np
 import pytest
 import torch
 from doctor.planted import SIDE, After, Seeded, centred, cropped, findings, mirrored, size
@@ -189,3 +190,31 @@ def test_a_seed_in_every_call_is_told_by_the_chances_that_never_come_out_otherwi
     for transform in (augment.training_mini(SIDE), augment.training(SIDE), augment.evaluation(SIDE)):
         assert findings(Patient(transform=transform), name) == []
     assert "chances are 0.5" in findings(Patient(transform=Seeded(1)), name)[0][1]
+
+
+class Cropped:
+    """A crop that keeps every box of which a pixel is left, or those alone whose centre is in it."""
+
+    def __init__(self, by_centre: bool) -> None:
+        self.by_centre, self.random, self.resize = by_centre, np.random.default_rng(0), augment.evaluation(SIDE)
+
+    def seed(self, number: int) -> None:
+        self.random = np.random.default_rng(number)
+
+    def __call__(self, image, target):
+        height, width = image.shape[:2]
+        h, w = (int(side * self.random.uniform(0.4, 0.8)) for side in (height, width))
+        y, x = int(self.random.integers(0, height - h + 1)), int(self.random.integers(0, width - w + 1))
+        boxes = (target.boxes_px - torch.tensor([x, y, x, y])) / torch.tensor([w, h, w, h])
+        centre, cut = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes.clamp(0, 1)
+        kept = ((centre > 0) & (centre < 1)).all(dim=1) if self.by_centre else (cut[:, 2:] > cut[:, :2]).all(dim=1)
+        fields = {"labels": target.labels[kept], "difficult": target.difficult[kept]}
+        window = np.ascontiguousarray(image[y : y + h, x : x + w])
+        return self.resize(window, replace(target, boxes=cut[kept], size=(w, h), **fields))
+
+
+@pytest.mark.parametrize("by_centre", [True, False])
+def test_boxes_of_which_a_sliver_is_left_are_noted(by_centre):
+    patient = Patient(transform=Cropped(by_centre), classes=("a", "b", "c"))
+    found = findings(patient, "boxes-have-enough-of-their-objects", severity=("fault", "warning", "note"))
+    assert found == [] if by_centre else "less than 20% of their object" in found[0][1]

@@ -98,3 +98,21 @@ BOXES = {
 def test_boxes_that_are_all_wrong_are_one_fault_that_names_how(learned, named):
     wrong = wrong_boxes(learned, BOXES[named])
     assert len(wrong) == 1 and named in wrong[0][1]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"), [(0, "by the image's width, and not by its height"), (1, "by the image's height, and not")]
+)
+def test_boxes_that_were_mirrored_by_the_other_side_are_one_fault_that_says_so(column, words):
+    objects = random_objects(0)
+    sides, boxes = objects.sizes, objects.boxes.clone()
+    other = (sides[:, 1 - column] / sides[:, column])[:, None]
+    boxes[:, column::2] = other - boxes[:, column::2].flip(1)
+    found = list(box_forms.of_damage(replace(objects, boxes=boxes), "", 1))
+    assert len(found) == 1 and words in found[0].seen
+
+
+def test_boxes_that_a_crop_has_left_outside_are_not_said_to_be_mirrored():
+    objects = random_objects(0)
+    found = list(box_forms.of_damage(replace(objects, boxes=objects.boxes * 1.5 - 0.25), "", 1))
+    assert found and not any("mirrored" in one.seen for one in found)

@@ -69,3 +69,15 @@ def test_scores_thresholds_and_missing_suppression_are_named(outputs):
     assert "no box at all" in said(outputs, [empty] * len(book))
     doubled = [Detections(*(value.repeat_interleave(5, dim=0) for value in one)) for one in book]
     assert "near copies" in said(outputs, doubled)
+
+
+@pytest.mark.parametrize(("power", "words"), [(1, "multiplied by the other side"), (-1, "divided by the other side")])
+def test_boxes_that_are_scaled_by_the_other_side_of_the_image_are_named(outputs, power, words):
+    right = detect(*outputs, PRIORS)
+    sizes = [(500, 300) if number % 2 else (300, 500) for number in range(len(right))]
+    own = [
+        one._replace(boxes=one.boxes * torch.tensor([h / w, w / h] * 2) ** power)
+        for one, (w, h) in zip(right, sizes, strict=True)
+    ]
+    found = difference(own, right, outputs[0], PRIORS, sizes)
+    assert words in found.seen

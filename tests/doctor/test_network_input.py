@@ -45,6 +45,18 @@ def test_what_the_first_convolution_receives_is_measured(learned):
     assert findings(near, NORMALISED) == []
 
 
+def test_means_of_red_and_blue_that_are_exchanged_are_named(learned):
+    """Also where nobody says what the weights expect: the published numbers are known."""
+    right = torch.tensor((123.0, 117.0, 104.0)).view(3, 1, 1)
+    wrong = right.flip(0)
+    for said in (SimpleNamespace(pixel_mean=(123.0, 117.0, 104.0), pixel_std=(1.0,) * 3), None):
+        for mean, words in ((right, ""), (wrong, "exchanged")):
+            model = Plain(0, 1, said)
+            parts = {"outputs": lambda b, model=model, mean=mean: model(b.images.float() - mean)}
+            found = findings(Patient(data=learned, batches=batches(learned), model=model, **parts), NORMALISED)
+            assert (len(found) == 1 and words in found[0][1]) if words else found == []
+
+
 def test_pretrained_statistics_tell_that_pixels_are_in_another_unit(learned):
     taught = weights.load(profiles.RECORD)
     loop = setups.Batches(learned, augment.training_mini(taught.image_size), voc.collate, 20)
@@ -100,3 +112,14 @@ def test_grey_pictures_are_in_no_wrong_order(learned):
 def test_of_unknown_weights_only_what_no_network_wants_is_told(learned, mean, deviation, healthy):
     patient = Patient(data=learned, batches=batches(learned), model=Plain(mean, deviation))
     assert (findings(patient, NORMALISED) == []) == healthy
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pictures_that_were_read_blue_first_are_noted_where_statistics_know_better(learned, turned):
+    taught = weights.load(profiles.RECORD)
+    data = with_images(learned, lambda image: np.ascontiguousarray(image[..., ::-1])) if turned else learned
+    loop = setups.Batches(data, augment.training_mini(taught.image_size), voc.collate, 20)
+    known = {name: tensor.clone() for name, tensor in taught.state_dict().items()}
+    patient = Patient(data=data, batches=loop, model=taught, pretrained=known)
+    found = findings(patient, "pixels-are-those-that-statistics-know", severity=("fault", "warning", "note"))
+    assert "with red and blue exchanged" in found[0][1] if turned else found == []

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from doctor.planted import batches, findings, mirrored, size, with_labels, wrong_boxes
+from doctor.planted import SIDE, batches, findings, mirrored, size, with_labels, wrong_boxes
 
+from course_lib import augment, voc
 from course_lib.doctor import setups
 from course_lib.doctor.patient import Patient
 
@@ -39,3 +41,35 @@ def test_boxes_of_another_image_of_the_batch_are_seen_without_the_data(learned):
         rolled = batches(one, lambda b, shift=shift: b._replace(boxes=b.boxes.roll(shift, 0), image_ids=["?"] * 8))
         patient = Patient(batches=rolled)
         assert [check for check, _ in findings(patient, "boxes-are-on-objects-in-batches")] == expected
+
+
+IN_SOME = {
+    "would be mirrored left to right": (3, lambda image: image[:, ::-1]),
+    "would be turned by half": (2, lambda image: image[::-1, ::-1]),
+}
+
+
+@pytest.mark.parametrize("named", IN_SOME)
+def test_pictures_of_which_some_are_changed_without_their_boxes_are_named(learned, named):
+    every, change = IN_SOME[named]
+    samples = tuple(
+        (np.ascontiguousarray(change(image)) if number % every == 1 else image, target)
+        for number, (image, target) in enumerate(learned.samples)
+    )
+    found = findings(Patient(data=setups.InMemory(samples, learned.classes)), "boxes-are-on-objects")
+    assert len(found) == 1 and named in found[0][1] and "of about" in found[0][1]
+
+
+def test_a_mirror_by_the_height_is_named_in_batches_whose_boxes_are_clipped(learned):
+    def by_height(batch):
+        boxes = batch.boxes.clone()
+        other = torch.tensor([h / w for w, h in batch.sizes])[:, None]
+        wrong = torch.stack([other - boxes[..., 2], boxes[..., 1], other - boxes[..., 0], boxes[..., 3]], dim=2)
+        boxes[::2], images = wrong.clamp(0, 1)[::2], batch.images.clone()
+        images[::2] = images[::2].flip(-1)
+        seen = (batch.labels > 0) & ((boxes[..., 2:] - boxes[..., :2]) > 0.02).all(dim=2)
+        return batch._replace(images=images, boxes=boxes * seen[..., None], labels=batch.labels * seen)
+
+    once = setups.Batches(learned, augment.evaluation(SIDE), lambda some: by_height(voc.collate(some)), 8)
+    found = findings(Patient(batches=once), "boxes-are-on-objects-in-batches")
+    assert len(found) == 1 and "mirrored by the height" in found[0][1]

@@ -162,3 +162,20 @@ def test_an_eps_that_is_larger_than_gradients_is_named(setup, eps, found):
 def test_a_rate_that_falls_and_rises_all_the_time_is_named(setup, factor, found):
     setup.schedule = lambda optimizer: LambdaLR(optimizer, factor)
     assert any("and rises again" in one.seen for one in look(setup, "schedule-teaches")) == found
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda model: AdamW(model.parameters(), betas=(0.999, 0.9)), "its size that of 10"),
+        (lambda model: SGD(model.parameters(), lr=1e-3, momentum=0.999), "mean of some 1000"),
+        (lambda model: AdamW(model.parameters(), betas=(0.95, 0.99)), ""),
+        (lambda model: SGD(model.parameters(), lr=1e-3, momentum=0.95), ""),
+        (lambda model: SGD(model.parameters(), lr=1e-3), ""),
+    ],
+)
+def test_momentum_that_does_not_forget_is_named(setup, make, words):
+    setup.optimizer, setup.schedule = make, None
+    found = look(setup, "momentum-forgets")
+    has(found, "warning", words) if words else None
+    assert bool(found) == bool(words)

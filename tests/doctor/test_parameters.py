@@ -179,3 +179,26 @@ def test_learned_weights_of_a_loss_belong_into_the_optimizer(setup, held):
     assert ["made of, 2, 2 numbers" in one.seen and one.severity == "warning" for one in findings] == (
         [] if held else [True]
     )
+
+
+def quiet_l2_norm(setup):
+    with torch.no_grad():
+        setup.model.backbone.l2_norm.weight.fill_(1.0)
+
+
+def biases_of_others(setup):
+    """The model has those that it was made with, 0, and the file others."""
+    setup.pretrained = {n: t + 0.1 if n.endswith("bias") else t for n, t in setup.pretrained.items()}
+
+
+@pytest.mark.parametrize("spoil_scales", [quiet_l2_norm, biases_of_others])
+def test_scales_and_biases_that_are_not_the_pretrained_ones_are_named(setup, spoil_scales):
+    spoil_scales(setup)
+    has(look(setup, "pretrained-is-there"), "warning", "scales and biases are not in the model")
+
+
+def test_what_has_trained_may_have_other_scales(setup):
+    with torch.no_grad():
+        for parameter in setup.model.parameters():
+            parameter *= 1.2
+    assert look(setup, "pretrained-is-there") == []

@@ -55,9 +55,14 @@ def test_the_objects_in_batches_are_those_of_their_targets_without_padding(count
 def test_places_are_spread_over_the_whole_and_none_comes_twice(length, count):
     places = spread(length, count)
     assert len(set(places)) == len(places) == min(length, count)
-    assert places[0] == 0 and places[-1] == length - 1
-    steps = np.diff(places)
-    assert len(steps) == 0 or steps.max() - steps.min() <= 1
+    part = length / len(places)
+    assert all(number * part - 1 < place < (number + 1) * part for number, place in enumerate(places))
+
+
+def test_no_rhythm_of_the_places_misses_every_third_of_a_sequence():
+    for length in (96, 128, 200, 5011):
+        found = {place % 3 for place in spread(length, 64)}
+        assert found == {0, 1, 2}, length
 
 
 AS_GIVEN = {

@@ -24,7 +24,8 @@ def at_rate(rate):
 
 
 def loop(patient, order):
-    """A step that does these things in this order."""
+    """A step that does these things in this order, for which nothing else is planned."""
+    patient.schedule = patient.clip_norm = None
 
     def step(batch):
         for what in order:
@@ -62,7 +63,7 @@ def test_the_order_of_a_step_is_looked_at(setup, order, words):
 
 def adding_up(patient, passes, clear):
     """A loop that steps after so many passes; `clear` says before or behind which the gradients are cleared."""
-    count = 0
+    patient.schedule, patient.clip_norm, count = None, None, 0
 
     def step(batch):
         nonlocal count
@@ -103,6 +104,9 @@ def test_gradients_that_are_cut_one_by_one_are_named(setup):
 
 
 def step_with(patient, shorten=lambda model: None, after=lambda loss: None):
+    """What is said of a step that is clipped by a rule of its own; its schedule, if any, is stepped by `after`."""
+    patient.clip_norm = None
+
     def step(batch):
         patient.optimizer.zero_grad()
         loss = losses.total(dict(patient.losses(batch)))
@@ -128,6 +132,7 @@ def by_value(model):
 
 @pytest.mark.parametrize("shorten", [of_the_longest, by_value])
 def test_gradients_that_are_shortened_each_by_its_own_factor_are_a_note(setup, shorten):
+    setup.schedule = None
     (finding,) = step_with(setup.patient(), shorten)
     assert finding.severity == "note" and "each by a factor of its own" in finding.seen
 
@@ -149,6 +154,7 @@ def by_a_scale(model):
 
 @pytest.mark.parametrize("shorten", [all_together, in_two_groups, by_a_scale])
 def test_gradients_that_are_shortened_together_are_left_in_peace(setup, shorten):
+    setup.schedule = None
     assert step_with(setup.patient(), shorten) == []
 
 
@@ -188,3 +194,52 @@ def test_weights_that_stay_or_become_nan_are_named(setup):
     has(look(setup, "step-is-whole"), "fault", "leave every weight as it is")
     setup.optimizer, setup.clip_norm = at_rate(1e38), None
     has(look(setup, "step-is-whole"), "fault", "hold NaN")
+
+
+def by_hand(patient, sign=-1.0, clip=True, schedule=True):
+    """A step of a loop's own: clipped, down the gradient, and with the schedule."""
+
+    def step(batch):
+        patient.optimizer.zero_grad()
+        losses.total(dict(patient.losses(batch))).backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(patient.model.parameters(), patient.clip_norm)
+        for group in patient.optimizer.param_groups:
+            group["maximize"] = sign > 0
+        patient.optimizer.step()
+        if schedule:
+            patient.schedule.step()
+        return {}
+
+    return step
+
+
+@pytest.mark.parametrize("optimizer", [at_rate(1e-3), None])
+def test_steps_up_the_gradient_are_named_and_steps_down_are_not(setup, optimizer):
+    setup.optimizer = optimizer or setup.optimizer
+    patient = setup.patient()
+    patient.step = by_hand(patient, sign=1.0)
+    has(seen_in(patient, "step-is-whole"), "fault", "along the gradient")
+    patient = setup.patient()
+    patient.step = by_hand(patient)
+    assert seen_in(patient, "step-is-whole") == []
+
+
+def test_a_gradient_that_is_longer_than_any_may_be_is_named(setup):
+    setup.clip_norm = 0.01
+    patient = setup.patient()
+    patient.step = by_hand(patient, clip=False)
+    has(seen_in(patient, "step-is-whole"), "note", "are to be shortened")
+    patient = setup.patient()
+    patient.step = by_hand(patient)
+    assert seen_in(patient, "step-is-whole") == []
+
+
+def test_a_schedule_that_no_step_moves_is_a_note(setup):
+    patient = setup.patient()
+    patient.step = by_hand(patient, schedule=False)
+    has(seen_in(patient, "step-is-whole"), "note", "do not move the schedule on")
+    setup.schedule = lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [80, 100])
+    patient = setup.patient()
+    patient.step = by_hand(patient, schedule=False)
+    has(seen_in(patient, "step-is-whole"), "note", "do not move the schedule on")

@@ -213,7 +213,7 @@ def test_other_variances_are_named_and_are_a_fault_where_boxes_are_decoded_by_th
         (the_worst_of_many, "fault", "overlap their object by less than 0.2"),
         (threshold_alone, "warning", "objects have no prior at all"),
         (last_wins, "note", "with the same best prior one gets none"),
-        (overlap_of_centre_size, "fault", "differ from those of a matching"),
+        (overlap_of_centre_size, "fault", "centres and sizes read as corners"),
         (the_first_prior, "fault", "objects have no prior at all"),
         (changed(lambda told, of, own: told._replace(labels=(told.labels - 1).clamp(min=0))), "fault", "by -1"),
         (changed(lambda told, of, own: told._replace(labels=told.labels + 1)), "fault", "labels of priors reach"),
