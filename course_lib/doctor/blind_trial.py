@@ -4,7 +4,8 @@ Each is kept as it was planted, with what the doctor said of it at first sight (
 What it missed was mended afterwards, by a property that must hold and not by the fault's trace; so this trial is used
 up, as the museum is, and the next one needs other faults. Six more were planted in foreign code; they stand in
 `FOREIGN` with their verdicts. `SECOND` is what somebody else planted after that, with what was said at first sight
-(commit d573f78, the same day); what it missed was mended for the next one too.
+(commit d573f78, the same day); what it missed was mended for the next one too. `THIRD` is what a third one planted,
+with what was said at first sight (commit 151315e, 30 November 2026; some were examined two at a time).
 """
 
 from collections.abc import Callable
@@ -471,4 +472,21 @@ SECOND = {
     "positives-of-the-last": Planted("ssd.pytorch: divided by the positives of the last image", "symptom"),
     "last-step-again": Planted("torchvision: the last map's priors at a third of the picture", "cause"),
     "clipped-while-scaled-again": Planted("ssd.pytorch: clipping before unscaling", "cause"),
+}
+
+THIRD = {
+    "rows-slipped": Planted("one annotation deleted: from the middle on each image has the next one's boxes", "cause"),
+    "one-object-of-a-class": Planted("objects in a dictionary by class: of several of one class the last", "nothing"),
+    "ids-by-split": Planted("numbers from the classes that occur: the held-out split has other ones", "nothing"),
+    "labels-cut": Planted("behind a crop boxes by their mask, labels by their count", "cause"),
+    "buffer-not-cleared": Planted("a buffer for batches that is not cleared: objects of batches before", "nothing"),
+    "targets-in-bfloat16": Planted("targets encoded in bfloat16", "symptom"),
+    "over-the-object": Planted("the intersection over the object's area in place of the union", "cause"),
+    "weights-with-background-last": Planted("class weights with background's last, and not first", "nothing"),
+    "map-detached": Planted("conv4_3 detached on its way to the finest heads", "nothing"),
+    "cleared-while-accumulating": Planted("four passes for a step, gradients cleared before each", "cause"),
+    "average-without-warmup": Planted("detections from an average of the weights that is still their start", "symptom"),
+    "best-of-the-batch": Planted("the best two hundred detections of a batch, not of each image", "nothing"),
+    "statistics-left-out": Planted("a trunk kept by its parameters: batch norm's statistics are missing", "cause"),
+    "mirrored-copies-held-out": Planted("held-out pictures that are mirrored copies of training pictures", "cause"),
 }

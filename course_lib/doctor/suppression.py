@@ -1,4 +1,7 @@
-"""Does suppression go by overlap? Detection is given pairs of boxes of one class, from apart to nearly one."""
+"""Does suppression go by overlap, and in each image by itself?
+
+Detection is given pairs of boxes of one class, from apart to nearly one, and an image beside others that are full.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_lib.boxes import box_iou, encode, to_corners
+from course_lib.doctor import modes
 from course_lib.doctor.bench import spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -131,4 +135,32 @@ def suppression_goes_by_overlap(patient: Patient) -> Iterator[Finding]:
 
 LEAST_DROPPED = 0.25
 
-CHECKS = (suppression_goes_by_overlap,)
+
+@check("batches", "model", "outputs", "priors", "detect")
+def detects_each_image_by_itself(patient: Patient) -> Iterator[Finding]:
+    """Is what is detected in an image the same, whatever the others of its batch show?"""
+    batch, (offsets, logits) = modes.scenes(patient)
+    images, priors, classes = logits.shape
+    if images < 2:
+        return
+    first = torch.full_like(logits, -12.0)
+    first[..., 0] = 0.0
+    places = torch.arange(priors, device=logits.device)
+    first[0, places, 1 + places % (classes - 1)] = 1.0
+    among_full = first.clone()
+    among_full[1:, places, 1 + places % (classes - 1)] = 8.0
+    found = [detected(patient, batch, torch.zeros_like(offsets), said) for said in (first, among_full)]
+    if None in found or not len(found[0][0].scores):
+        return
+    alone, among = (len(one[0].scores) for one in found)
+    if alone != among:
+        yield fault(
+            f"in one image {alone} boxes are detected beside empty images, and {among} beside images that are full of "
+            "surer ones",
+            "what is reported of a picture depends on its neighbours: mAP changes with the batch size and the order",
+            "cut off, sort and suppress in each image by itself, one row of the batch after the other",
+            10,
+        )
+
+
+CHECKS = (suppression_goes_by_overlap, detects_each_image_by_itself)

@@ -12,7 +12,7 @@ def test_verdicts_are_of_three_kinds_and_checks_exist():
     with pytest.raises(ValueError, match="at_first is 'perhaps'"):
         blind_trial.Planted("a fault", "perhaps")
     first = [*blind_trial.PLANTED.values(), *blind_trial.FOREIGN.values()]
-    for trial in (first, blind_trial.SECOND.values()):
+    for trial in (first, blind_trial.SECOND.values(), blind_trial.THIRD.values()):
         assert {one.at_first for one in trial} == set(blind_trial.VERDICTS)
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from small_patient import has, seen_in, small_setup
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from course_lib.boxes import box_iou, decode
-from course_lib.detect import Detections
+from course_lib.detect import Detections, detect
 from course_lib.doctor import suppression
 from course_lib.doctor.patient import evaluating
 from course_lib.priors import SSD300
@@ -92,3 +92,38 @@ def test_scenes_have_the_overlaps_that_they_say():
     for scene in every[:-1]:
         # Sides of a twentieth and more of the image, in float32.
         assert abs(float(box_iou(scene.boxes[:1], scene.boxes[1:])) - scene.overlap) < 1e-4
+
+
+def best_of_the_batch(detections, kept):
+    """The surest of all images together."""
+    scores = torch.cat([one.scores for one in detections])
+    least = scores.topk(min(kept, len(scores))).values[-1]
+    return [Detections(*(values[one.scores >= least] for values in one)) for one in detections]
+
+
+@pytest.mark.parametrize(("kept", "found"), [(20, True), (10_000, False), (None, False)])
+def test_what_is_detected_in_an_image_does_not_depend_on_its_neighbours(setup, kept, found):
+    patient = setup.patient()
+    usual = patient.detect
+    if kept is not None:
+        patient.detect = lambda batch: best_of_the_batch(usual(batch), kept)
+    findings = seen_in(patient, "detects-each-image-by-itself")
+    assert [one.severity for one in findings] == ["fault"] * found
+    assert not found or "beside images that are full" in findings[0].seen
+
+
+def test_boxes_that_are_suppressed_across_images_are_named(setup):
+    patient = setup.patient()
+
+    def own(batch):
+        patient.model.eval()
+        offsets, logits = patient.model(patient.read(batch).images)
+        every = detect(offsets, logits, patient.priors)
+        boxes, scores = torch.cat([one.boxes for one in every]), torch.cat([one.scores for one in every])
+        kept = nms(boxes, scores, 0.45)
+        image = torch.arange(len(every)).repeat_interleave(torch.tensor([len(one.scores) for one in every]))
+        values = boxes, scores, torch.cat([one.labels for one in every])
+        return [Detections(*(one[kept[image[kept] == place]] for one in values)) for place in range(len(every))]
+
+    patient.detect = own
+    assert [one.severity for one in seen_in(patient, "detects-each-image-by-itself")] == ["fault"]

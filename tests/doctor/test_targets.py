@@ -226,6 +226,11 @@ def test_other_variances_are_named_and_are_a_fault_where_boxes_are_decoded_by_th
         (changed(lambda told, of, own: told._replace(offsets=told.offsets[..., [1, 0, 3, 2]])), "fault", "dy, dx"),
         (changed(lambda told, of, own: told._replace(offsets=told.offsets * 1000)), "fault", "variances are others"),
         (changed(lambda told, of, own: told._replace(offsets=encode(of * 96, own))), "fault", "boxes in pixels"),
+        (
+            changed(lambda told, of, own: told._replace(offsets=encode(of.bfloat16(), own.bfloat16()).float())),
+            "warning",
+            "as rounding does it",
+        ),
         (changed(lambda told, of, own: told._replace(offsets=told.offsets / 0)), "fault", "NaN or infinite"),
         (changed(lambda told, of, own: told._replace(offsets=told.offsets.roll(7, 1))), "fault", "other boxes"),
         (changed(lambda told, of, own: told._replace(labels=told.labels[:, 1:])), "fault", "matching gives"),
