@@ -5,7 +5,7 @@ own words; what each arm of a question changes stands in `arms`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean, stdev
 
@@ -21,7 +21,7 @@ PAGES = {
     5: "Finishing SSD Model and Training",
 }
 FAMILIES = ("rate", "optimiser", "data", "rare classes", "augmentation", "network", "loss", "duration")
-MEASURES = ("map", "rare", "frequent", "map_by_loss", "map_by_map")
+MEASURES = ("map", "rare", "frequent", "map_by_loss", "map_by_map", "accuracy")
 
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4)
 SCAN_SEEDS = (100, 101)  # that choose a rate; nothing else is measured with them
@@ -37,11 +37,12 @@ class Question:
         family: of `FAMILIES`.
         asks: what is asked, in a sentence.
         sources: the page, and what it says there, in our words.
-        arms: names of `ARMS`, each compared with `against`.
+        arms: names of `ARMS`, or of another experiment's runs, each compared with `against`.
         against: the arm that they are compared with.
-        measure: of `MEASURES`: mAP, the mean over rare or over frequent classes, or the mAP of the moment that was
-            chosen by held-out loss or by held-out mAP.
+        measure: of `MEASURES`: mAP, the mean over rare or over frequent classes, the mAP of the moment that was
+            chosen by held-out loss or by held-out mAP, or a classifier's accuracy.
         usual: the measure of `against`, where it is another.
+        labels: what arms are called that `ARMS` does not know.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Question:
     against: str = "baseline"
     measure: str = "map"
     usual: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 AGAINST_IMBALANCE = ("imbalanced-weighted", "imbalanced-oversampled", "imbalanced-focal", "imbalanced-not-augmented")
@@ -573,14 +575,14 @@ class Answer:
     @property
     def label(self) -> str:
         """What was changed, and what was measured where that is not mAP."""
-        arm = ARMS[self.arm]
+        label = self.question.labels.get(self.arm) or ARMS[self.arm].label
         words = {
             "rare": "rare classes",
             "frequent": "frequent classes",
             "map_by_loss": "stopped by loss",
             "map_by_map": "stopped by mAP",
         }
-        return f"{arm.label}: {words[self.question.measure]}" if self.question.measure in words else arm.label
+        return f"{label}: {words[self.question.measure]}" if self.question.measure in words else label
 
 
 def values(records: Sequence[dict], arm: str, measure: str = "map") -> dict[int, float]:
@@ -594,14 +596,16 @@ def measure_of(record: dict, measure: str) -> float:
         names = list(record["ap"])
         rare = names[RARE]
         return trials.mean_of(record["ap"], rare if measure == "rare" else [one for one in names if one not in rare])
-    return record[measure] if record["diverged"] is None else 0.0
+    return record[measure] if record.get("diverged") is None else 0.0
 
 
-def answers(records: Sequence[dict], seeds: Sequence[int] = SEEDS + MORE_SEEDS) -> list[Answer]:
+def answers(
+    records: Sequence[dict], seeds: Sequence[int] = SEEDS + MORE_SEEDS, questions: Sequence[Question] = QUESTIONS
+) -> list[Answer]:
     """The effect of every arm of every question that has a seed in common with what it is compared with."""
     found = []
     kept = [one for one in records if one["seed"] in seeds]
-    for question in QUESTIONS:
+    for question in questions:
         usual = values(kept, question.against, question.usual or question.measure)
         for arm in question.arms:
             changed = values(kept, arm, question.measure)
@@ -611,17 +615,18 @@ def answers(records: Sequence[dict], seeds: Sequence[int] = SEEDS + MORE_SEEDS) 
 
 
 def key_of(question: Question, arm: str) -> str:
-    """A name for an answer: its arm's, and the measure where that is not mAP."""
-    return arm if question.measure == "map" else f"{arm}-{question.measure}"
+    """A name for an answer: its arm's, and the measure where that is not mAP or accuracy."""
+    return arm if question.measure in ("map", "accuracy") else f"{arm}-{question.measure}"
 
 
 NOT_YET = "(not yet measured)"
 
 
-def told(records: Sequence[dict]) -> dict[str, str]:
+def told(records: Sequence[dict], questions: Sequence[Question] = QUESTIONS) -> dict[str, str]:
     """Every answer in words, by `key_of`; `NOT_YET` where there are no two pairs of runs."""
-    found = {key_of(one, arm): NOT_YET for one in QUESTIONS for arm in one.arms}
-    return found | {key_of(one.question, one.arm): str(one.effect) for one in with_intervals(answers(records))}
+    found = {key_of(one, arm): NOT_YET for one in questions for arm in one.arms}
+    known = with_intervals(answers(records, questions=questions))
+    return found | {key_of(one.question, one.arm): str(one.effect) for one in known}
 
 
 def with_intervals(found: Sequence[Answer]) -> list[Answer]:

@@ -1,7 +1,8 @@
 """An SSD-MobileNetV2 that stands still: what people name as the cause, planted in a training that learns, and cures.
 
-The training is the doctor's small one with another network: EmojiVOC at 96 pixels. `learning` is what it should be; of
-each `Cause` one arm fails and the others are its cures. Whether they do is what `experiments/mobilenet.py` measures.
+The training is the doctor's small one with another network, which is a detector already: its class heads begin anew,
+as they do for other classes. `as_it_is` is what it should be; of each `Cause` one arm fails and the others are its
+cures. Whether they do is what `experiments/mobilenet.py` measures.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib import augment, pretraining, recipes, schedules, ssd, training
+from course_lib import augment, recipes, schedules, ssd, training
 from course_lib.backbones import InvertedResiduals
 from course_lib.doctor.setups import InMemory, Setup, fresh, healthy
 from course_lib.priors import ssd_lite
 
-SIDE = 96  # pixels
+SIDE = 128  # pixels
 STEPS = 240
-RECIPE = replace(recipes.NANO, learning_rate=5e-3, backbone_factor=0.4, frozen_blocks=0)
+RECIPE = replace(recipes.NANO, learning_rate=1e-2, backbone_factor=0.1, frozen_blocks=0)
 FEW = 16  # pictures
 SMALL = 2  # images in a batch
 
@@ -28,21 +29,27 @@ SSD_SMALL = replace(ssd.ssd_mobilenet_v2, spec=ssd_lite(SIDE))
 Change = Callable[[Setup], None]
 
 
-def detector_setup(data: Any, held_out: Any, trunk: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
-    """The training that causes spoil: a trunk that has learned to name crops, of which all goes on learning.
+def detector_setup(data: Any, held_out: Any, taught: Mapping[str, Tensor] | None, seed: int = 0) -> Setup:
+    """The training that causes spoil: of all weights of a detector, some of which have been taught.
 
     Args:
-        trunk: the trunk's tensors, by their names in a detector; None: it stays random.
+        taught: tensors by their names in a detector, see `taught_parts`; None: all begin anew.
     """
     setup = healthy(data, held_out, None, seed)
     model = fresh(SSD_SMALL, setup.classes, seed)
-    if trunk is not None:
-        model.load_state_dict(trunk, strict=False)
-    setup.model, setup.priors, setup.pretrained = model.train(), model.priors, trunk
+    if taught is not None:
+        model.load_state_dict(taught, strict=False)
+    setup.model, setup.priors, setup.pretrained = model.train(), model.priors, taught
     setup.transform = augment.training_mini(SIDE)
     setup.steps = STEPS
     learn(setup)
     return setup
+
+
+def taught_parts(detector: ssd.SSD) -> dict[str, Tensor]:
+    """A copy of all tensors of a trained detector but those of its class heads, which begin anew with other classes."""
+    state = detector.state_dict()
+    return {name: tensor.clone() for name, tensor in state.items() if not name.startswith("conf_heads.")}
 
 
 def learn(setup: Setup, **changes: Any) -> None:
@@ -54,19 +61,19 @@ def learn(setup: Setup, **changes: Any) -> None:
     setup.clip_norm = recipe.clip_norm
 
 
-def taught_trunk(dataset: Any, steps: int, seed: int = 0) -> ssd.SSD:
-    """A detector whose trunk has learned to name cut-out objects, and that is fresh else: see `pretraining`."""
-    model = fresh(SSD_SMALL, dataset.classes, seed)
-    pretraining.pretrain(model, dataset, steps, seed)
-    return model
-
-
 def random_trunk(setup: Setup) -> None:
     """The trunk has learned nothing."""
     model = fresh(SSD_SMALL, setup.classes, seed=1)
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
     setup.model.load_state_dict(own, strict=False)
     setup.pretrained = None
+
+
+def random_trunk_longer(setup: Setup, times: int = 4) -> None:
+    """It has learned nothing, and has time to learn."""
+    random_trunk(setup)
+    setup.steps = STEPS * times
+    learn(setup)
 
 
 def freeze(setup: Setup, blocks: int | None = None, statistics: bool = False) -> None:
@@ -82,8 +89,8 @@ def frozen_random_trunk(setup: Setup) -> None:
     freeze(setup)
 
 
-def decay_of_all(setup: Setup, decay: float = 1e-2) -> None:
-    """Adam with a penalty on all parameters: norms, biases and depthwise kernels too."""
+def decay_of_all(setup: Setup, decay: float = 0.1) -> None:
+    """Adam with a penalty as AdamW may have it, and on all parameters: norms, biases and depthwise kernels too."""
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:
         groups = training.parameter_groups(model, RECIPE)
@@ -92,7 +99,7 @@ def decay_of_all(setup: Setup, decay: float = 1e-2) -> None:
     setup.optimizer = optimizer
 
 
-def decay_of_dense_kernels(setup: Setup, decay: float = 1e-2) -> None:
+def decay_of_dense_kernels(setup: Setup, decay: float = 0.1) -> None:
     """The same penalty where it is meant: on kernels that mix channels."""
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -199,7 +206,12 @@ CAUSES = {
         "A trunk that knows nothing and may not learn",
         "Parts of a network of depthwise convolutions learn slowly or not at all.",
         frozen_random_trunk,
-        {"let it learn": random_trunk, "a taught trunk, frozen": freeze, "a taught trunk that learns": as_it_is},
+        {
+            "let it learn": random_trunk,
+            "let it learn, four times as long": random_trunk_longer,
+            "a taught trunk, frozen": freeze,
+            "a taught trunk that learns": as_it_is,
+        },
     ),
     "few pictures": Cause(
         "Learned by heart",
@@ -213,6 +225,17 @@ CAUSES = {
 def name_of_arm(cause: str, cure: str | None = None) -> str:
     """What an arm is called: in small letters, with hyphens; the one that fails by its cause alone."""
     return cause.replace(" ", "-") if cure is None else f"{cause}--{cure}".replace(" ", "-").replace(",", "").lower()
+
+
+def arm_of(cause: str, cure: str | None = None) -> str:
+    """The arm that shows a cause, or one of its cures; "as-it-is" cures several.
+
+    Args:
+        cause: a key of `CAUSES`.
+        cure: of its cures; None: the arm that fails.
+    """
+    is_usual = cure is not None and CAUSES[cause].cures[cure] is as_it_is
+    return "as-it-is" if is_usual else name_of_arm(cause, cure)
 
 
 ARMS: dict[str, Change] = {"as-it-is": as_it_is}

@@ -1,9 +1,9 @@
 """Why does an SSD-MobileNetV2 stand still, what cures it, and what is it worth? For chapter 16.
 
 Three parts, in one queue. **Stagnation**: each arm of `stagnation.CAUSES`, failing and cured, from three seeds, on
-EmojiVOC at 96 pixels; the trunk that they start from is taught once, and kept in runs/mobilenet. **Emoji**:
-`ssd_mobilenet_v2` beside `ssd_mini`, both by the cpu profile, at its epochs and at three times as many. **Photos**:
-beside `ssd_lite0`, both from random weights, where PHOTOS names a folder with a tree.
+EmojiVOC at 128 pixels, from the first detector of the second part. **Emoji**: `ssd_mobilenet_v2` beside
+`ssd_mini`, both by the cpu profile, at its epochs and at three times as many. **Photos**: beside `ssd_lite0`, both from
+random weights, where PHOTOS names a folder with a tree.
 
 Start it in as many processes as there are cores to spare: they share the queue. Each run is a line of
 experiments/results/mobilenet.jsonl, with its provenance; what is there is not made again, and a long run that was
@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from course_lib import (
     evaluation,
@@ -26,13 +27,11 @@ from course_lib import (
     own_tree,
     profiles,
     queues,
-    runs,
     ssd,
     stagnation,
     training,
     trials,
     voc,
-    weights,
 )
 from course_lib.convergence import flowing
 from course_lib.doctor.practice import batches_of, batches_to_measure
@@ -44,9 +43,10 @@ RESULTS = Path(__file__).parent / "results" / "mobilenet.jsonl"
 RUNS = profiles.RUNS / "mobilenet"
 SEEDS = (0, 1, 2)
 IMAGES, HELD_OUT, TEST = 600, 100, 300
-TEACHING = 1500  # steps of the trunk on crops
+TEACHER = "ssd_mobilenet_v2-short", 0  # the detector that the small trainings start from
 LOOKED_AT = (0, 1, 5, 20, 60, 120, 239)
 SIZES = {"short": 1, "long": 3}  # times the profile's epochs
+Trained = tuple[profiles.Profile, ssd.SSD, Recipe, list[dict]]  # with the history
 ANIMALS = ("cat", "cow", "dog", "horse", "sheep")
 
 
@@ -60,21 +60,18 @@ def pictures() -> tuple:
 
 
 @cache
-def trunk() -> dict[str, torch.Tensor]:
-    """The trunk that the small trainings start from: taught once, by whoever comes first."""
-    path = RUNS / "trunk.safetensors"
-    with runs.held(RUNS / "trunk"):
-        if not path.exists():
-            profile = profiles.cpu()
-            model = stagnation.taught_trunk(profile.training_set(), TEACHING)
-            weights.write(model.state_dict(), weights.describe(model), path)
-    return {name: tensor for name, tensor in weights.read(path)[1].items() if name.startswith("backbone.")}
+def taught() -> dict[str, torch.Tensor]:
+    """What the small trainings start from: a trained detector, kept in runs/mobilenet. Whoever comes first trains it,
+    and others wait."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with FileLock(RUNS / "teacher.lock"):
+        return stagnation.taught_parts(on_emoji(*TEACHER)[1])
 
 
 def small(name: str, seed: int) -> dict:
     """An arm of a cause, trained and measured."""
     data, held_out, test = pictures()
-    setup = stagnation.detector_setup(data, held_out, trunk(), seed)
+    setup = stagnation.detector_setup(data, held_out, taught(), seed)
     stagnation.ARMS[name](setup)
     record = trials.trial(setup, test)
     if not name.startswith("few-pictures") or record["diverged"]:
@@ -108,14 +105,18 @@ def flows(name: str, seed: int) -> dict:
 
 def large(name: str, seed: int) -> dict:
     """A detector by the cpu profile, trained to its end and measured on the test set."""
+    return measured(*on_emoji(name, seed))
+
+
+def on_emoji(name: str, seed: int) -> Trained:
+    """Train a detector by the cpu profile to the end; one that is trained is read."""
     architecture, _, size = name.rpartition("-")
     profile = replace(profiles.cpu(), architecture=architecture, record=None)
     profile.prepare(show_progress=True)
     recipe = replace(profile.recipe, epochs=profile.recipe.epochs * SIZES[size], seed=seed)
     run = RUNS / f"{name}.{seed}"
     model = profile.start(run, seed, loss=losses.MultiBoxLoss())
-    history = fitted(profile, model, recipe, run)
-    return measured(profile, model, recipe, history)
+    return profile, model, recipe, fitted(profile, model, recipe, run)
 
 
 def on_photographs(name: str, seed: int) -> dict:
@@ -184,14 +185,17 @@ def detects_per_second(model: ssd.SSD, images: int = 16) -> float:
 KINDS = {"small": small, "flow": flows, "emoji": large, "photos": on_photographs}
 
 
-def names() -> list[str]:
-    """All runs: kind, name and seed. First what is short, seed by seed, then what is long."""
-    short = [f"small.{arm}" for arm in stagnation.ARMS]
-    found = [f"flow.{name}.0" for name in ("mobilenet", "mini")] + [f"{one}.{seed}" for seed in SEEDS for one in short]
-    large = [f"emoji.{name}-{size}.0" for size in SIZES for name in ("ssd_mobilenet_v2", "ssd_mini")]
+def left(records: list[dict]) -> list[str]:
+    """The runs that are missing: the teacher, what is short, seed by seed, and then what is long."""
+    there = {one["name"] for one in records}
+    teacher = "emoji.{}.{}".format(*TEACHER)
+    short = [f"small.{arm}.{seed}" for seed in SEEDS for arm in stagnation.ARMS] if teacher in there else []
+    pairs = [f"emoji.{name}-{{}}.{{}}" for name in ("ssd_mobilenet_v2", "ssd_mini")]
+    large = [pair.format(size, 0) for size in SIZES for pair in pairs]
     real = [f"photos.{name}.0" for name in ("ssd_mobilenet_v2", "ssd_lite0")] if os.environ.get("PHOTOS") else []
-    again = [f"emoji.{name}-short.{seed}" for seed in SEEDS[1:] for name in ("ssd_mobilenet_v2", "ssd_mini")]
-    return found + large + real + again
+    again = [pair.format("short", seed) for seed in SEEDS[1:] for pair in pairs]
+    names = [teacher, "flow.mobilenet.0", "flow.mini.0", *short, *large, *real, *again]
+    return [name for name in dict.fromkeys(names) if name not in there]
 
 
 def run(name: str) -> dict:
@@ -210,7 +214,7 @@ def main() -> None:
             print(files.as_json(run(name)))
         return
 
-    made = queues.work(RESULTS, RUNS / "claims", queues.missing(names), queues.with_provenance(run))
+    made = queues.work(RESULTS, RUNS / "claims", left, queues.with_provenance(run))
     print(f"mobilenet: {made} runs; {RESULTS}")
 
 

@@ -168,14 +168,25 @@ def test_the_record_of_the_case_study_is_of_its_repairs_as_they_are(case_study):
         assert ill["first"] > 1000 and ill["last"] < ill["first"] / 2 and ill["map"] < 0.02 < well["map"]
 
 
-@pytest.mark.parametrize("name", ["convergence", "mobilenet"])
-def test_the_runs_of_chapter_16_have_names_of_their_own_that_a_file_can_have(root, name, monkeypatch):
+def test_the_runs_of_chapter_16_have_names_of_their_own_that_a_file_can_have(root, monkeypatch):
     for folder in ("PHOTOS", "CIFAR10"):
         monkeypatch.setenv(folder, "there")
-    names = experiment(root, name).names()
-    assert len({*names}) == len(names) and all(re.fullmatch(r"\w+\.[\w-]+\.\d", one) for one in names)
-    seeds = [int(one[-1]) for one in names if not one.startswith(("emoji.ssd", "photos.ssd"))]
-    assert seeds == sorted(seeds), "a queue that is interrupted is to be a whole experiment with fewer seeds"
+    classifiers, detectors = experiment(root, "convergence"), experiment(root, "mobilenet")
+    teacher = detectors.left([])[0]
+    small = [name for name in detectors.left([{"name": teacher}]) if name.startswith("small.")]
+    for names in (classifiers.names(), [teacher, *detectors.left([{"name": teacher}])]):
+        assert len({*names}) == len(names) and all(re.fullmatch(r"\w+\.[\w-]+\.\d", one) for one in names)
+    for names in (classifiers.names(), small):
+        seeds = [int(one[-1]) for one in names]
+        assert seeds == sorted(seeds), "a queue that is interrupted is to be a whole experiment with fewer seeds"
+
+
+def test_nothing_begins_on_a_trunk_that_is_not_trained(root):
+    left = experiment(root, "mobilenet").left
+    first, *others = left([])
+    assert first.startswith("emoji.ssd_mobilenet_v2") and not any(name.startswith("small.") for name in others)
+    assert sum(name.startswith("small.") for name in left([{"name": first}])) >= 3 * 14
+    assert left([{"name": name} for name in (first, *left([{"name": first}]))]) == []
 
 
 def test_arms_of_convergence_are_plans_of_their_own_and_those_on_real_pictures_are_among_them(root):

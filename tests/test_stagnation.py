@@ -7,6 +7,7 @@ from torch import nn
 
 from course_lib import ssd, stagnation
 from course_lib.backbones import InvertedResiduals, Stage
+from course_lib.doctor import examine
 from course_lib.doctor.practice import batches_of
 from course_lib.doctor.setups import in_memory
 from course_lib.voc import VOCDetection
@@ -30,9 +31,9 @@ def thin(monkeypatch):
 
 @pytest.fixture
 def trunk(thin):
-    """Weights of a trunk that is not the set-up's own."""
+    """What another detector is made of, but for its class heads."""
     torch.manual_seed(5)
-    return {name: one for name, one in thin().state_dict().items() if name.startswith("backbone.")}
+    return stagnation.taught_parts(thin())
 
 
 @pytest.fixture
@@ -58,6 +59,8 @@ def test_arms_are_every_failure_and_every_cure_but_the_training_as_it_is():
         assert one.cures and stagnation.ARMS[stagnation.name_of_arm(cause)] is one.fails
         for cure, change in one.cures.items():
             assert change is stagnation.as_it_is or stagnation.ARMS[stagnation.name_of_arm(cause, cure)] is change
+            assert stagnation.ARMS[stagnation.arm_of(cause, cure)] is change
+        assert stagnation.ARMS[stagnation.arm_of(cause)] is one.fails
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in stagnation.ARMS)
 
 
@@ -70,7 +73,7 @@ def test_every_arm_takes_steps(make, arm):
         assert all(value.isfinite() for value in map(torch.as_tensor, patient.step(batch).values()))
 
 
-def test_the_training_starts_from_the_trunk_and_heads_of_its_seed(make, trunk):
+def test_the_training_starts_from_a_detector_and_from_class_heads_of_its_seed(make, trunk):
     one, other = make("as-it-is", 0), make("as-it-is", 1)
     for setup in (one, other):
         state = setup.model.state_dict()
@@ -96,12 +99,12 @@ def decays(setup):
 
 
 def test_decay_of_all_is_of_all_and_its_cure_spares_norms_biases_and_depthwise_kernels(make):
-    assert {*decays(make("decay-of-all")).values()} == {1e-2}
+    assert {*decays(make("decay-of-all")).values()} == {0.1}
     setup = make("decay-of-all--on-dense-kernels-alone")
     kernels = {f"{name}.weight": one for name, one in setup.model.named_modules() if isinstance(one, nn.Conv2d)}
     for name, decay in decays(setup).items():
         dense = name in kernels and kernels[name].groups == 1
-        assert decay == (1e-2 if dense else 0.0), name
+        assert decay == (0.1 if dense else 0.0), name
     assert all(type(make(arm).patient().optimizer) is torch.optim.Adam for arm in ("decay-of-all",))
 
 
@@ -132,6 +135,7 @@ def test_a_frozen_trunk_is_random_in_the_failure_and_taught_in_a_cure(make, trun
     for arm, learns, taught in (
         ("frozen-random-trunk", False, False),
         ("frozen-random-trunk--let-it-learn", True, False),
+        ("frozen-random-trunk--let-it-learn-four-times-as-long", True, False),
         ("frozen-random-trunk--a-taught-trunk-frozen", False, True),
     ):
         setup = make(arm)
@@ -161,3 +165,31 @@ def test_layers_are_those_that_every_image_passes_in_their_order():
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8))
         assert seen == [*layers] and len(layers) == count
+
+
+NAMED = {
+    "rate-too-high": "rates-teach",
+    "decay-of-all": "decay-spares-norms",
+    "small-batches": "batch-norm-has-batches",
+    "frozen-random-trunk": "batch-norm-statistics",
+}
+
+
+@pytest.mark.parametrize("arm", NAMED)
+def test_the_doctor_names_a_cause_before_the_first_step_and_not_in_the_training_as_it_is(make, arm):
+    found, usual = (
+        {one.check for one in examine(make(name).patient(), learning=False, only=NAMED.values()).of("fault", "warning")}
+        for name in (arm, "as-it-is")
+    )
+    assert NAMED[arm] in found and not usual
+
+
+def test_the_doctor_names_few_pictures(make):
+    report = examine(make("few-pictures").patient(), learning=False, only=["objects-per-class"])
+    assert [one.check for one in report.of("warning")] == ["objects-per-class"]
+
+
+@pytest.mark.slow
+def test_the_doctor_names_a_rate_that_is_too_low_by_trying(make):
+    report = examine(make("rate-too-low").patient(), only=["learning-rate-range"])
+    assert [one.check for one in report.of("warning")] == ["learning-rate-range"]

@@ -87,12 +87,13 @@ def batch_norm_has_batches(patient: Patient) -> Iterator[Finding]:
     """Does batch norm see more than one image, and statistics that are those of the batches?"""
     layers = {name: layer for name, layer in norm_layers(patient.model).items() if layer.training}
     images = len(patient.read(patient.first_batches(1)[0]).images)
-    if layers and images == 1:
+    if layers and images < FEWEST_IMAGES:
+        alone = images == 1
         yield warning(
-            f"{len(layers)} batch norms learn from batches of one image",
-            "an image is normalised by itself: what is the same everywhere in it is lost, and use differs from "
-            "training",
-            "take batches of 4 or more, or freeze the statistics",
+            f"{len(layers)} batch norms learn from batches of {'one image' if alone else f'{images} images'}",
+            ("an image is normalised by itself: " if alone else "an image is normalised by what is beside it: ")
+            + "what is the same everywhere in it is lost, and use differs from training",
+            f"take batches of {FEWEST_IMAGES} or more, or freeze the statistics",
             9,
         )
     if not layers or images < 2:
@@ -120,6 +121,7 @@ def batch_norm_has_batches(patient: Patient) -> Iterator[Finding]:
 
 
 MOST_RATIO = 30
+FEWEST_IMAGES = 4
 
 
 @check("batches", "model", "optimizer", "step")

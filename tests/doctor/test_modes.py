@@ -56,6 +56,13 @@ def test_batches_of_one_image_are_named(setup):
     has(seen_in(setup.patient(), "batch-norm-has-batches"), "warning", "batches of one image")
 
 
+def test_batches_of_a_few_images_are_named_and_batches_of_four_are_not(setup):
+    setup.batch_size = 2
+    has(seen_in(setup.patient(), "batch-norm-has-batches"), "warning", "batches of 2 images")
+    setup.batch_size = 4
+    assert seen_in(setup.patient(), "batch-norm-has-batches") == []
+
+
 def test_a_step_in_evaluation_mode_is_named(setup):
     setup.model.eval()
     has(seen_in(setup.patient(), "step-trains"), "warning", "are in evaluation mode in a step")
