@@ -13,6 +13,7 @@ from course_lib.doctor.checks import check
 from course_lib.doctor.drawing import Bars
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
+from course_lib.doctor.prior_boxes import levels
 from course_lib.losses import total
 
 
@@ -21,18 +22,25 @@ def last_layers(patient: Patient) -> dict[str, list[str]]:
     return patient.remembered("last layers", lambda: found_heads(patient))
 
 
-def found_heads(patient: Patient) -> dict[str, list[str]]:
-    names = {id(parameter): name for name, parameter in patient.model.named_parameters()}
-    learns = [(parameter, parameter.requires_grad) for parameter in patient.model.parameters()]
+@contextmanager
+def all_learning(model: nn.Module) -> Iterator[None]:
+    """Every parameter wants a gradient, whatever is frozen."""
+    learns = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in learns:
             parameter.requires_grad_(True)
         with torch.enable_grad():
-            outputs = patient.outputs(patient.few_images())
-        last = {n: last_parameters(values) for n, values in zip(("offsets", "logits"), outputs, strict=True)}
+            yield
     finally:
         for parameter, was in learns:
             parameter.requires_grad_(was)
+
+
+def found_heads(patient: Patient) -> dict[str, list[str]]:
+    names = {id(parameter): name for name, parameter in patient.model.named_parameters()}
+    with all_learning(patient.model):
+        outputs = patient.outputs(patient.few_images())
+        last = {n: last_parameters(values) for n, values in zip(("offsets", "logits"), outputs, strict=True)}
     pixels = {id(p) for p in leaves(*outputs) if p.ndim == 4 and not isinstance(p, nn.Parameter)}
     patient.memory["unregistered"] = [p for p in leaves(*outputs) if id(p) not in {*names, *pixels}]
     return {name: [names[id(p)] for p in found if id(p) in names] for name, found in last.items()}
@@ -374,6 +382,37 @@ def gradients_reach_all(patient: Patient) -> Iterator[Finding]:
 MOST_GRADIENT = 1e4
 
 
+@check("batches", "model", "outputs", "priors")
+def every_level_teaches_the_trunk(patient: Patient) -> Iterator[Finding]:
+    """Does the gradient of each level's answers reach the first layer, as that of the others does?"""
+    first = next((p for p in patient.model.parameters() if p.ndim == 4 and p.shape[1] == 3), None)  # it sees colours
+    priors = patient.priors.detach().float().cpu()
+    if first is None:
+        return
+    with all_learning(patient.model):
+        both = patient.outputs(patient.few_images())
+        if any(values.shape[1] != len(priors) or not values.requires_grad for values in both):
+            return
+        parts, generator = levels(priors), torch.Generator().manual_seed(0)
+        noisy = [values.float() * torch.randn(values.shape, generator=generator).to(values) for values in both]
+        sums = [sum(values[:, part].sum() for values in noisy) for part in parts]
+        found = [torch.autograd.grad(one, first, retain_graph=True, allow_unused=True)[0] for one in sums]
+    reached = [one is not None and bool(one.any()) for one in found]
+    if any(reached) and not all(reached):
+        cut = [
+            f"{float(priors[part, 2:].prod(dim=1).sqrt().mean()):.2f}"
+            for part, there in zip(parts, reached, strict=True)
+            if not there
+        ]
+        yield fault(
+            f"of {len(parts)} levels the gradient of {len(cut)} does not reach the first layer: of those with priors "
+            f"of side {', '.join(cut)}",
+            "what these levels get wrong teaches their heads alone, and the layers below serve the other levels",
+            "look for detach, no_grad, .data or numpy where their map is taken",
+            5,
+        )
+
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -487,6 +526,7 @@ CHECKS = (
     scale_is_kept,
     heads_see_one_scale,
     gradients_reach_all,
+    every_level_teaches_the_trunk,
     dropout_leaves_enough,
     frozen_statistics_stay,
 )

@@ -96,6 +96,20 @@ def test_gradients_that_are_not_finite_are_named(setup):
     assert finding.severity == "fault" and "are NaN or infinite" in finding.seen
 
 
+@pytest.mark.parametrize("frozen", [0, 4])
+@pytest.mark.parametrize("part", ["finest", "deepest", None])
+def test_a_level_whose_map_is_detached_is_named_whatever_is_frozen(setup, part, frozen):
+    model = setup.model
+    model.backbone.freeze(frozen)
+    cut = {"finest": model.backbone.l2_norm, "deepest": model.extras[-1]}.get(part)
+    if cut is not None:
+        cut.register_forward_pre_hook(lambda layer, given: (given[0].detach(),))
+    found = seen_in(setup.patient(), "every-level-teaches-the-trunk")
+    assert [one.severity for one in found] == ["fault"] * (part is not None)
+    assert not found or "the gradient of 1 does not reach" in found[0].seen
+    assert [p.requires_grad for p in model.backbone.parameters()].count(False) > 0 or not frozen
+
+
 def test_looking_leaves_the_model_as_it_is(setup):
     model = setup.model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
