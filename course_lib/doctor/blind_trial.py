@@ -480,13 +480,22 @@ THIRD = {
     "ids-by-split": Planted("numbers from the classes that occur: the held-out split has other ones", "nothing"),
     "labels-cut": Planted("behind a crop boxes by their mask, labels by their count", "cause"),
     "buffer-not-cleared": Planted("a buffer for batches that is not cleared: objects of batches before", "nothing"),
-    "targets-in-bfloat16": Planted("targets encoded in bfloat16", "symptom"),
+    "targets-in-bfloat16": Planted(
+        "targets encoded in bfloat16",
+        "symptom", caught_by=("matched-offsets",),
+    ),
     "over-the-object": Planted("the intersection over the object's area in place of the union", "cause"),
     "weights-with-background-last": Planted("class weights with background's last, and not first", "nothing"),
-    "map-detached": Planted("conv4_3 detached on its way to the finest heads", "nothing"),
+    "map-detached": Planted(
+        "conv4_3 detached on its way to the finest heads",
+        "nothing", caught_by=("every-level-teaches-the-trunk",),
+    ),
     "cleared-while-accumulating": Planted("four passes for a step, gradients cleared before each", "cause"),
     "average-without-warmup": Planted("detections from an average of the weights that is still their start", "symptom"),
-    "best-of-the-batch": Planted("the best two hundred detections of a batch, not of each image", "nothing"),
+    "best-of-the-batch": Planted(
+        "the best two hundred detections of a batch, not of each image",
+        "nothing", caught_by=("detects-each-image-by-itself",),
+    ),
     "statistics-left-out": Planted("a trunk kept by its parameters: batch norm's statistics are missing", "cause"),
     "mirrored-copies-held-out": Planted("held-out pictures that are mirrored copies of training pictures", "cause"),
-}
+}  # fmt: skip

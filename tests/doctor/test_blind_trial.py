@@ -7,7 +7,7 @@ from course_lib.doctor.examination import every_check
 
 def test_verdicts_are_of_three_kinds_and_checks_exist():
     names = {one.name for one in every_check()}
-    for one in blind_trial.PLANTED.values():
+    for one in (*blind_trial.PLANTED.values(), *blind_trial.THIRD.values()):
         assert set(one.caught_by) <= names
     with pytest.raises(ValueError, match="at_first is 'perhaps'"):
         blind_trial.Planted("a fault", "perhaps")
