@@ -479,7 +479,10 @@ THIRD = {
     "one-object-of-a-class": Planted("objects in a dictionary by class: of several of one class the last", "nothing"),
     "ids-by-split": Planted("numbers from the classes that occur: the held-out split has other ones", "nothing"),
     "labels-cut": Planted("behind a crop boxes by their mask, labels by their count", "cause"),
-    "buffer-not-cleared": Planted("a buffer for batches that is not cleared: objects of batches before", "nothing"),
+    "buffer-not-cleared": Planted(
+        "a buffer for batches that is not cleared: objects of batches before",
+        "nothing", caught_by=("objects-are-of-their-own-batch",),
+    ),
     "targets-in-bfloat16": Planted(
         "targets encoded in bfloat16",
         "symptom", caught_by=("matched-offsets",),

@@ -8,7 +8,16 @@ from itertools import islice
 import torch
 
 from course_lib import machine
-from course_lib.doctor import augmentation, batch_sources, box_forms, drawing, network_input, objects_seen, repeated
+from course_lib.doctor import (
+    augmentation,
+    batch_sources,
+    box_forms,
+    drawing,
+    left_over,
+    network_input,
+    objects_seen,
+    repeated,
+)
 from course_lib.doctor.checks import check
 from course_lib.doctor.data import of_labels
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -208,6 +217,7 @@ CHECKS = (
     pixels_in_batches,
     *batch_sources.CHECKS,
     *repeated.CHECKS,
+    left_over.objects_are_of_their_own_batch,
     objects_seen.boxes_are_on_objects_in_batches,
     *network_input.CHECKS,
     memory_of_a_batch,
