@@ -491,7 +491,10 @@ THIRD = {
         "symptom", caught_by=("matched-offsets",),
     ),
     "over-the-object": Planted("the intersection over the object's area in place of the union", "cause"),
-    "weights-with-background-last": Planted("class weights with background's last, and not first", "nothing"),
+    "weights-with-background-last": Planted(
+        "class weights with background's last, and not first",
+        "nothing", caught_by=("class-weights-are-those-of-their-classes",),
+    ),
     "map-detached": Planted(
         "conv4_3 detached on its way to the finest heads",
         "nothing", caught_by=("every-level-teaches-the-trunk",),
