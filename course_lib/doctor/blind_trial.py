@@ -476,7 +476,12 @@ SECOND = {
 
 THIRD = {
     "rows-slipped": Planted("one annotation deleted: from the middle on each image has the next one's boxes", "cause"),
-    "one-object-of-a-class": Planted("objects in a dictionary by class: of several of one class the last", "nothing"),
+    "one-object-of-a-class": Planted(
+        "objects in a dictionary by class: of several of one class the last",
+        "nothing", caught_by=(
+            "several-objects-of-a-class-are-listed", "several-objects-of-a-class-reach-the-batches",
+        ),
+    ),
     "ids-by-split": Planted(
         "numbers from the classes that occur: the held-out split has other ones",
         "nothing", caught_by=("held-out-labels-mean-the-same",),
