@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import torch
@@ -79,13 +80,36 @@ def spoken(labels: Int[Tensor, "B P"], classes: int, size: float) -> Float[Tenso
     return size * (2.0 * nn.functional.one_hot(labels.clamp(0, classes - 1), classes) - 1)
 
 
+def dealt(on: Bench) -> Iterator[tuple[Int[Tensor, "B P"], Matches | None]]:
+    """The labels of all priors, and the matches to ask the loss with: each class is told to some positive in turn.
+
+    Where the loss takes no other matches, they are those of the batch.
+    """
+    places, classes = on.positive.nonzero(as_tuple=True), on.classes - 1
+    count = len(places[0])
+    if not count or not classes:
+        return
+    if not on.free:
+        yield on.told.labels, None
+        return
+    for turn in range(max(2, ceil(classes / count))):
+        told = on.told.labels.clone()
+        told[places] = ((turn * count + torch.arange(count, device=told.device)) % classes + 1).to(told.dtype)
+        yield told, on.told._replace(labels=told)
+
+
 def bench(patient: Patient) -> Bench | None:
     """None where the loss cannot be given other outputs, or no prior is positive."""
     return patient.remembered("bench", lambda: made_bench(patient))
 
 
-def made_bench(patient: Patient) -> Bench | None:
-    batch = patient.few_images()
+def made_bench(patient: Patient, number: int = 0) -> Bench | None:
+    """See `bench`.
+
+    Args:
+        number: which of the first batches, of as many images as the first.
+    """
+    batch = patient.few_images(number=number)
     offsets, logits = answers(patient)
     read, priors, classes = patient.read(batch), patient.priors.detach().float(), logits.shape[-1]
     offsets, logits = offsets.to(priors.device), logits.to(priors.device)

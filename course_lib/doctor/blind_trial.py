@@ -476,16 +476,30 @@ SECOND = {
 
 THIRD = {
     "rows-slipped": Planted("one annotation deleted: from the middle on each image has the next one's boxes", "cause"),
-    "one-object-of-a-class": Planted("objects in a dictionary by class: of several of one class the last", "nothing"),
-    "ids-by-split": Planted("numbers from the classes that occur: the held-out split has other ones", "nothing"),
+    "one-object-of-a-class": Planted(
+        "objects in a dictionary by class: of several of one class the last",
+        "nothing", caught_by=(
+            "several-objects-of-a-class-are-listed", "several-objects-of-a-class-reach-the-batches",
+        ),
+    ),
+    "ids-by-split": Planted(
+        "numbers from the classes that occur: the held-out split has other ones",
+        "nothing", caught_by=("held-out-labels-mean-the-same",),
+    ),
     "labels-cut": Planted("behind a crop boxes by their mask, labels by their count", "cause"),
-    "buffer-not-cleared": Planted("a buffer for batches that is not cleared: objects of batches before", "nothing"),
+    "buffer-not-cleared": Planted(
+        "a buffer for batches that is not cleared: objects of batches before",
+        "nothing", caught_by=("objects-are-of-their-own-batch",),
+    ),
     "targets-in-bfloat16": Planted(
         "targets encoded in bfloat16",
         "symptom", caught_by=("matched-offsets",),
     ),
     "over-the-object": Planted("the intersection over the object's area in place of the union", "cause"),
-    "weights-with-background-last": Planted("class weights with background's last, and not first", "nothing"),
+    "weights-with-background-last": Planted(
+        "class weights with background's last, and not first",
+        "nothing", caught_by=("class-weights-are-those-of-their-classes",),
+    ),
     "map-detached": Planted(
         "conv4_3 detached on its way to the finest heads",
         "nothing", caught_by=("every-level-teaches-the-trunk",),

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from course_lib.annotations import nearest
 from course_lib.boxes import box_iou
-from course_lib.doctor import box_forms, data_state, drawing, leaks, objects_seen, picture_faults
+from course_lib.doctor import (
+    box_forms,
+    data_state,
+    drawing,
+    leaks,
+    left_over,
+    lost_objects,
+    objects_seen,
+    picture_faults,
+)
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.patient import Patient
@@ -391,6 +400,8 @@ CHECKS = (
     names_of_classes,
     objects_are_listed_once,
     images_have_objects,
+    left_over.objects_do_not_pile_up,
+    lost_objects.several_objects_of_a_class_are_listed,
     objects_per_class,
     objects_are_large_enough,
     held_out_images_are_alike,

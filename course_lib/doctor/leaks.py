@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from course_lib.copies import PIXELS, SIDE, Fingerprint, copies
-from course_lib.doctor import drawing
+from course_lib.doctor import drawing, numbering
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, warning
 from course_lib.doctor.patient import Patient
@@ -149,6 +149,12 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
 @check("data", "held_out")
 def held_out_labels_mean_the_same(patient: Patient) -> Iterator[Finding]:
     """Do the labels of the held-out data stand for the classes of the data that is learned from?"""
+    shifted = list(by_one(patient))
+    yield from shifted or numbering.of_numbers(patient)
+
+
+def by_one(patient: Patient) -> Iterator[Finding]:
+    """Labels that are one lower or higher than the data's, told by how often each occurs."""
     classes = number_of_classes(patient)
     found, held = objects(patient, "data"), objects(patient, "held_out")
     if not classes or classes < 3 or min(len(found), len(held)) < 200:

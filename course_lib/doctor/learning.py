@@ -16,7 +16,7 @@ from torch import Tensor
 
 from course_lib.batches import Batch
 from course_lib.detect import Detections
-from course_lib.doctor import answers, decodings, histories
+from course_lib.doctor import answers, averages, decodings, histories
 from course_lib.doctor.answers import Found, Grasp
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -339,6 +339,8 @@ def detects_what_it_has_learned(patient: Patient) -> Iterator[Finding]:
     """Does its own detection find what this course's finds with the same outputs?"""
     seen = outcome(patient)
     if seen.own is None or seen.eval is None or seen.eval.right < 0.6 or seen.own_found.right >= 0.6 * seen.eval.right:
+        return
+    if averages.lags(patient, len(seen.trial.steps)):  # which `detection_follows_training` tells
         return
     said = decodings.difference(seen.own, seen.book, seen.offsets, patient.priors.cpu())
     yield fault(

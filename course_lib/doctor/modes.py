@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from course_lib.boxes import area, box_iou, to_corners
 from course_lib.detect import Detections, detect
-from course_lib.doctor import decodings
+from course_lib.doctor import averages, decodings
 from course_lib.doctor.bench import bench, outputs_replaced, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import NORMS, flow, some, watched
 from course_lib.doctor.network import answers, changed_images
 from course_lib.doctor.patient import Patient
-from course_lib.doctor.steps import first_steps, taken
+from course_lib.doctor.steps import first_steps
 
 
 def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -344,28 +344,6 @@ def of_nothing(layer: nn.Module) -> bool:
     return bool((layer.running_mean == 0).all() and (layer.running_var == 1).all()) and len(layer.running_var) > 1
 
 
-@check("batches", "model", "optimizer", "step", "detect")
-def detection_follows_training(patient: Patient) -> Iterator[Finding]:
-    """Does detection give other numbers once the network has been trained?"""
-    batch = patient.few_images()
-    before = patient.detect(batch)
-    if not any(len(one.scores) for one in before) or not first_steps(patient).moved:
-        return
-    taken(patient, 2)
-    after = patient.detect(batch)
-    same = all(
-        a.scores.shape == b.scores.shape and torch.equal(a.scores, b.scores) and torch.equal(a.boxes, b.boxes)
-        for a, b in zip(before, after, strict=True)
-    )
-    if same:
-        yield fault(
-            "two steps change the network's weights, and no box or score of what is detected",
-            "what is measured is another network: a copy from before the training, or an average that nobody updates",
-            "detect with the network that is trained, or update its copy behind every step",
-            10,
-        )
-
-
 def scenes(patient: Patient) -> tuple[Any, list[Tensor]]:
     """A batch for detections that are made up, the same in all its images: few are enough; and outputs of its shape."""
     batch = patient.few_images(2)
@@ -487,7 +465,7 @@ CHECKS = (
     step_trains,
     detect_evaluates,
     detection_sees_the_same_pixels,
-    detection_follows_training,
+    averages.detection_follows_training,
     detections_undo_the_match,
     classes_keep_their_boxes,
     detects_the_surest,

@@ -183,6 +183,7 @@ def readings(scores: Scores) -> dict[str, Float[np.ndarray, " _"]]:
     return {name: np.concatenate(those) for name, those in scores.items() if not name.startswith("chance")}
 
 
+BEFORE, AFTER = "those listed for the image before", "those listed for the image after"
 # Mistakes that are made in some pictures and not in others, as by a coin or by a file that was left out.
 IN_SOME = (
     "mirrored left to right",
@@ -194,8 +195,8 @@ IN_SOME = (
     "with x divided by the height and y by the width",
     BY_HEIGHT,
     BY_WIDTH,
-    "those of the image before",
-    "those of the image after",
+    BEFORE,
+    AFTER,
 )
 # The mean gain of a reading beyond that of other pictures' boxes: in 40 to 170 healthy pictures of EmojiVOC, of VOC2007
 # and of photographs at most .05 and 1.7 standard errors; where a third is mirrored .07 to .4, from 64 pictures on .12.
@@ -234,29 +235,31 @@ def in_some(scores: Scores) -> tuple[str, float, float] | None:
 
 
 def of_some(
-    scores: Scores, where: str, chapter: int, more: Callable[[], Scores], picture_of: Callable[[str], Picture | None]
+    shown: "Shown", scores: Scores, where: str, chapter: int, more: Callable[[], "Shown | None"]
 ) -> Iterator[Finding]:
     """A fault where boxes of some pictures would be on objects if a mistake were taken back.
 
     Args:
-        more: looks at more pictures where these make it suspect.
+        more: gives more pictures to look at where these make it suspect.
     """
     found = in_some(scores)
     if found is None:
         return
-    again = more()
-    again, number = (in_some(again), len(again["own"])) if again else (found, len(scores["own"]))
+    shown = more() or shown
+    scores = shown.scores() or scores
+    again = in_some(scores)
     if again is None or again[0] != found[0] or again[1] < SURE_OF_SOME:
         return
     name, errors, share = again
     yield fault(
-        f"{where}boxes of about {share:.0%} of {number} pictures are not on their objects, and would be {name}: that "
-        f"fits better there than boxes of other pictures do, by {errors:.1f} standard errors",
+        f"{where}boxes of about {share:.0%} of {len(scores['own'])} pictures are not on their objects, and would be "
+        f"{name}{shown.whose(name, scores)}: that fits better there than boxes of other pictures do, by {errors:.1f} "
+        "standard errors",
         "in these pictures boxes are beside their objects, and what is learned from the others is unlearned",
         "what was done to a part of the pictures (mirrored, turned, replaced) is to be done to their boxes too: draw "
         "some of them",
         chapter,
-        picture_of(name),
+        shown.drawn(name),
     )
 
 
@@ -281,27 +284,23 @@ def verdict(scores: dict[str, np.ndarray]) -> tuple[str, float, float] | None:
     return best
 
 
-def of_readings(
-    scores: dict[str, np.ndarray], where: str, chapter: int, picture_of: Callable[[str], Picture | None]
-) -> Iterator[Finding]:
-    """A fault where boxes would be on objects if a mistake were taken back; a warning where they are on nothing.
-
-    Args:
-        picture_of: gives the picture for the reading under which boxes are on objects; "" for none.
-    """
-    found = verdict(scores)
+def of_readings(shown: "Shown", scores: Scores, where: str, chapter: int) -> Iterator[Finding]:
+    """A fault where boxes would be on objects if a mistake were taken back; a warning where they are on nothing."""
+    every = readings(scores)
+    found = verdict(every)
     if found is None:
         return
     name, there, here = found
-    measured = f"{len(scores['own'])} boxes differ from their surroundings by {here:.2f} deviations of boxes at random"
+    measured = f"{len(every['own'])} boxes differ from their surroundings by {here:.2f} deviations of boxes at random"
     why = "boxes are beside their objects: what is learned is the mean place of all boxes, and no image helps"
     if name:
         yield fault(
-            f"{where}boxes are not on their objects, and would be {name}: {measured}, and by {there:.2f} then",
+            f"{where}boxes are not on their objects, and would be {name}{shown.whose(name, scores)}: {measured}, "
+            f"and by {there:.2f} then",
             why,
             "follow one box from where it is annotated to here, drawn into its picture",
             chapter,
-            picture_of(name),
+            shown.drawn(name),
         )
     else:
         yield warning(
@@ -309,8 +308,16 @@ def of_readings(
             f"if they belong to other pictures or places, {why}",
             "look at some pictures with their boxes drawn",
             chapter,
-            picture_of(name),
+            shown.drawn(name),
         )
+
+
+def since(scores: Scores, name: str) -> int:
+    """The place of the picture from which on a reading fits better than the pictures' own boxes do, in all."""
+    gains = [
+        a.mean() - b.mean() if len(a) and len(b) else 0.0 for a, b in zip(scores[name], scores["own"], strict=True)
+    ]
+    return int(np.cumsum(gains[::-1])[::-1].argmax())
 
 
 def drawn(
@@ -339,12 +346,14 @@ class Shown:
 
     Attributes:
         further: more boxes for them, by the words of what these would be.
+        names: of the images that have these further boxes, and of the pictures.
     """
 
     images: list[np.ndarray]
     views: list[View]
     boxes: list[Boxes]
     further: dict[str, list[Boxes]]
+    names: dict[str, list[tuple[str, str]]]
 
     def scores(self) -> Scores:
         return by_picture(self.views, self.boxes, self.further)
@@ -355,7 +364,17 @@ class Shown:
     def some(self, chosen: Sequence[int]) -> "Shown":
         """Those at some places."""
         images, views, boxes = ([those[at] for at in chosen] for those in (self.images, self.views, self.boxes))
-        return Shown(images, views, boxes, {words: [b[at] for at in chosen] for words, b in self.further.items()})
+        further, names = ({w: [b[at] for at in chosen] for w, b in one.items()} for one in (self.further, self.names))
+        return Shown(images, views, boxes, further, names)
+
+    def whose(self, name: str, scores: Scores) -> str:
+        """In words, by an example, whose boxes images have where these are their neighbours'; else nothing."""
+        if name not in self.names:
+            return ""
+        first = max(since(scores, name), 1)  # the very first one's neighbour may be the last of the list
+        has, of = self.names[name][first]
+        start = f", and so on from about there, number {first + 1} of the {len(self.images)} that were looked at"
+        return f" (image {has} has the boxes of image {of}{start if first > 2 else ''})"
 
 
 def shown_of(patient: Patient, part: str, found: Sequence[Sample]) -> Shown | None:
@@ -363,15 +382,17 @@ def shown_of(patient: Patient, part: str, found: Sequence[Sample]) -> Shown | No
     targets = reading(patient, part).targets
     usable = [(one, rgb) for one in found if (rgb := as_rgb(one.image)) is not None]
     boxes = [np.asarray(one.target.boxes, dtype=np.float64).reshape(-1, 4) for one, _ in usable]
-    further = {}
+    further, names = {}, {}
     if len(targets) == len(getattr(patient, part)):
-        for words, step in (("those of the image before", -1), ("those of the image after", 1)):
+        for words, step in ((BEFORE, -1), (AFTER, 1)):
             places = [(one.index + step) % len(targets) for one, _ in usable]
+            own = [str(one.target.image_id) for one, _ in usable]
+            names[words] = [(str(targets[at].image_id), name) for at, name in zip(places, own, strict=True)]
             further[words] = [np.asarray(targets[at].boxes, dtype=np.float64).reshape(-1, 4) for at in places]
     if not all(np.isfinite(those).all() for those in chain(boxes, *further.values())):
         return None
     images = [rgb for _, rgb in usable]
-    return Shown(images, [View(rgb) for rgb in images], boxes, further)
+    return Shown(images, [View(rgb) for rgb in images], boxes, further, names)
 
 
 def of_data(patient: Patient, part: str = "data") -> Iterator[Finding]:
@@ -385,14 +406,13 @@ def of_data(patient: Patient, part: str = "data") -> Iterator[Finding]:
         if len(chosen) >= 8 and sum(len(shown.boxes[at]) for at in chosen) >= ENOUGH:
             some = shown.some(chosen)
             scores = some.scores()
-            of_kind = list(of_readings(readings(scores), WHERE[part] + words, 1, some.drawn))
+            of_kind = list(of_readings(some, scores, WHERE[part] + words, 1))
             if not of_kind and not words:
 
-                def more() -> Scores:
-                    further = shown_of(patient, part, pictures(patient, part, MORE_PICTURES)[0])
-                    return further.scores() if further else {}
+                def more() -> Shown | None:
+                    return shown_of(patient, part, pictures(patient, part, MORE_PICTURES)[0])
 
-                of_kind = list(of_some(scores, WHERE[part], 1, more, some.drawn))
+                of_kind = list(of_some(some, scores, WHERE[part], 1, more))
             yield from of_kind
             if of_kind:  # what is said of all need not be said of some
                 return
@@ -422,32 +442,33 @@ def boxes_are_on_objects_in_batches(patient: Patient) -> Iterator[Finding]:
     if shown is None:
         return
     where, scores = "in the loop's batches: ", shown.scores()
-    of_all = list(of_readings(readings(scores), where, 9, shown.drawn))
+    of_all = list(of_readings(shown, scores, where, 9))
     yield from of_all
 
-    def more() -> Scores:
-        further = shown_in([patient.read(batch) for batch in patient.first_batches(MORE_BATCHES)])
-        return further.scores() if further else {}
+    def more() -> Shown | None:
+        return shown_in([patient.read(batch) for batch in patient.first_batches(MORE_BATCHES)])
 
     if not of_all:
-        yield from of_some(scores, where, 9, more, shown.drawn)
+        yield from of_some(shown, scores, where, 9, more)
 
 
 def shown_in(batches: Sequence[Batch]) -> Shown | None:
     """The pictures of some batches; None where they are few, or their boxes in no unit that fits."""
     usable = []
-    for batch in batches:
-        for image, boxes, labels, (width, height) in zip(
-            batch.images, batch.boxes, batch.labels, batch.sizes, strict=True
-        ):
+    for number, batch in enumerate(batches, 1):
+        rows = zip(batch.images, batch.boxes, batch.labels, batch.sizes, strict=True)
+        for row, (image, boxes, labels, (width, height)) in enumerate(rows, 1):
             rgb = as_rgb(torch.as_tensor(image).cpu().numpy())
             if rgb is not None:
-                usable.append((rgb, boxes[labels != 0].cpu().double().numpy(), width / height))
-    if len(usable) < 8 or not all(np.isfinite(boxes).all() and (boxes <= 1.5).all() for _, boxes, _ in usable):
+                own = boxes[labels != 0].cpu().double().numpy()
+                usable.append((rgb, own, width / height, f"{row} of batch {number}"))
+    if len(usable) < 8 or not all(np.isfinite(boxes).all() and (boxes <= 1.5).all() for _, boxes, _, _ in usable):
         return None
-    images, boxes, wide = map(list, zip(*usable, strict=True))
-    further = {"those of the image before": boxes[-1:] + boxes[:-1], "those of the image after": boxes[1:] + boxes[:1]}
-    return Shown(images, [View(rgb, w) for rgb, w in zip(images, wide, strict=True)], boxes, further)
+    images, boxes, wide, own = map(list, zip(*usable, strict=True))
+    further = {BEFORE: boxes[-1:] + boxes[:-1], AFTER: boxes[1:] + boxes[:1]}
+    others = {BEFORE: own[-1:] + own[:-1], AFTER: own[1:] + own[:1]}
+    names = {words: list(zip(those, own, strict=True)) for words, those in others.items()}
+    return Shown(images, [View(rgb, w) for rgb, w in zip(images, wide, strict=True)], boxes, further, names)
 
 
 CHECKS = (boxes_are_on_objects,)

@@ -1,14 +1,15 @@
 """Checks of the loss: what it is at first, and what it rewards, as a function that is given answers of our own."""
 
 from collections.abc import Iterator
-from math import ceil, log
+from math import log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.batches import Batch
-from course_lib.doctor.bench import Bench, bench, spoken
+from course_lib.doctor import class_weights
+from course_lib.doctor.bench import Bench, bench, dealt, spoken
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
 from course_lib.doctor.layers import some
@@ -324,20 +325,14 @@ def pulls(patient: Patient, on: Bench) -> dict[int, float]:
 def pulled(on: Bench) -> Iterator[tuple[int, float]]:
     logits = 0.1 * on.noise()
     logits[..., 0] += 3.0
-    places, classes = on.positive.nonzero(as_tuple=True), on.classes - 1
-    count = len(places[0])
-    if not count or not classes:
-        return
     own: list[Tensor] = []
     labels: list[Tensor] = []
-    for turn in range(max(2, ceil(classes / count)) if on.free else 1):
-        told = on.told.labels.clone()
-        if on.free:
-            dealt = (turn * count + torch.arange(count, device=told.device)) % classes + 1
-            told[places] = dealt.to(told.dtype)
-        slope = on.slopes(on.told.offsets, logits, on.told._replace(labels=told) if on.free else None)[1]
-        labels.append(told[places])
-        own.append(-slope[places].gather(1, told[places].long()[:, None]).squeeze(1))
+    for told, other in dealt(on):
+        slope = on.slopes(on.told.offsets, logits, other)[1][on.positive]
+        labels.append(told[on.positive])
+        own.append(-slope.gather(1, labels[-1].long()[:, None]).squeeze(1))
+    if not own:
+        return
     taught, pull = torch.cat(labels), torch.cat(own).clamp(min=0)
     for label in taught.unique().tolist():
         mine = pull[taught == label]
@@ -556,6 +551,7 @@ CHECKS = (
     loss_teaches_boxes,
     loss_teaches_classes,
     loss_teaches_every_class,
+    *class_weights.CHECKS,
     loss_balances_background,
     loss_is_normalised,
     loss_survives,

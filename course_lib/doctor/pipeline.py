@@ -8,7 +8,17 @@ from itertools import islice
 import torch
 
 from course_lib import machine
-from course_lib.doctor import augmentation, batch_sources, box_forms, drawing, network_input, objects_seen, repeated
+from course_lib.doctor import (
+    augmentation,
+    batch_sources,
+    box_forms,
+    drawing,
+    left_over,
+    lost_objects,
+    network_input,
+    objects_seen,
+    repeated,
+)
 from course_lib.doctor.checks import check
 from course_lib.doctor.data import of_labels
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -207,7 +217,9 @@ CHECKS = (
     labels_in_batches,
     pixels_in_batches,
     *batch_sources.CHECKS,
+    *lost_objects.CHECKS,
     *repeated.CHECKS,
+    left_over.objects_are_of_their_own_batch,
     objects_seen.boxes_are_on_objects_in_batches,
     *network_input.CHECKS,
     memory_of_a_batch,

@@ -201,16 +201,20 @@ def look(image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
 
 
 def likeness_to_classes(
-    looks: Float[np.ndarray, "N F"], labels: Sequence[int], places: Sequence[int]
+    looks: Float[np.ndarray, "N F"], labels: Sequence[int], places: Sequence[int], among: int | None = None
 ) -> Float[np.ndarray, "N C"]:
-    """How near each object is to the nearest of each class in other images, negative; NaN where there are too few."""
+    """How near each object is to the nearest of each class in other images, negative; NaN where there are too few.
+
+    Args:
+        among: only the first so many objects are those that it is compared with; None: all.
+    """
     label, place = np.array(labels), np.array(places)
     scaled = torch.from_numpy((looks - looks.mean(axis=0)) / (looks.std(axis=0) + 1e-3))
     apart = (torch.cdist(scaled, scaled).square() / looks.shape[1]).numpy()
     apart[place[:, None] == place] = np.inf
     found = np.full((len(label), label.max() + 1), np.nan)
     for one in np.unique(label):
-        nearest = np.sort(apart[:, label == one], axis=1)[:, :NEAREST]
+        nearest = np.sort(apart[:, :among][:, label[:among] == one], axis=1)[:, :NEAREST]
         if nearest.shape[1] == NEAREST:
             found[:, one] = np.where(np.isfinite(nearest).all(axis=1), -nearest.mean(axis=1), np.nan)
     return found

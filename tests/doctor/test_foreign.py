@@ -325,7 +325,7 @@ FOUND = {
     "the centre and the size": ("boxes-in-batches", "centre and size"),
     "labels one too low": ("labels-in-batches", "label 0, which is background"),
     "labels beyond the classes": ("labels-in-batches", "labels above 20"),
-    "targets of the next image": ("boxes-are-on-objects-in-batches", "image before|image after|other pictures"),
+    "targets of the next image": ("boxes-are-on-objects-in-batches", "has the boxes of image|other pictures"),
     "images mirrored without their boxes": ("boxes-are-on-objects-in-batches", "would be mirrored left to right"),
     "no image has objects": ("batches-have-objects", "no object"),
     "no zero_grad": ("step-is-whole", "zero_grad"),

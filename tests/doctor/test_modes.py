@@ -1,5 +1,3 @@
-from copy import deepcopy
-
 import pytest
 import torch
 from small_patient import has, seen_in, small_setup
@@ -252,23 +250,6 @@ def test_scores_must_be_read_as_they_are_taught(setup, loss):
         setup.model.scoring = scoring
         findings = seen_in(setup.patient(), "detection-scores-as-the-loss-does")
         assert [one.severity for one in findings] == ([] if scoring == loss.scoring else ["warning"])
-
-
-def test_detection_by_a_copy_that_nobody_updates_is_named_and_by_one_that_follows_is_not(setup):
-    patient = setup.patient()
-    assert seen_in(patient, "detection-follows-training") == []
-    copied = deepcopy(setup.model)
-    patient.detect = lambda batch: detect(*copied.eval()(patient.read(batch).images), patient.priors)
-    has(seen_in(patient, "detection-follows-training"), "fault", "no box or score of what is detected")
-    usual = patient.usual_step
-
-    def following(batch):
-        losses_ = usual(batch)
-        copied.load_state_dict(setup.model.state_dict())
-        return losses_
-
-    patient.step = following
-    assert seen_in(patient, "detection-follows-training") == []
 
 
 def test_frozen_statistics_that_nobody_has_taken_are_named(setup):

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_boxes_that_are_all_wrong_are_one_fault_that_names_how(learned, named):
 
 def test_boxes_of_the_next_picture_and_of_any_other_are_told_from_pixels(learned):
     square = [(image, replace(t, size=(1, 1))) for image, t in learned.samples]  # of whose sizes nothing is to be told
-    for step, named in ((1, "those of the image before"), (17, "on nothing")):
+    for step, named in ((1, "(image 0 has the boxes of image 1)"), (17, "on nothing")):
         samples = tuple(
             (image, replace(square[(k + step) % 40][1], image_id=str(k))) for k, (image, _) in enumerate(square)
         )
@@ -41,6 +42,18 @@ def test_boxes_of_another_image_of_the_batch_are_seen_without_the_data(learned):
         rolled = batches(one, lambda b, shift=shift: b._replace(boxes=b.boxes.roll(shift, 0), image_ids=["?"] * 8))
         patient = Patient(batches=rolled)
         assert [check for check, _ in findings(patient, "boxes-are-on-objects-in-batches")] == expected
+
+
+def test_it_is_told_whose_boxes_images_have_and_from_which_one_on(learned):
+    """A line that is missing from the middle of a list of boxes: the older words could be read both ways."""
+    square = [(image, replace(t, size=(1, 1), image_id=str(k))) for k, (image, t) in enumerate(learned.samples)]
+    samples = tuple(
+        (image, replace(square[(k + (k >= 15)) % 40][1], image_id=str(k))) for k, (image, _) in enumerate(square)
+    )
+    found = dict(findings(Patient(data=setups.InMemory(samples, learned.classes)), "boxes-are-on-objects"))
+    told = re.search(r"\(image (\d+) has the boxes of image (\d+), and so on", found["boxes-are-on-objects"])
+    has, of = map(int, told.groups())
+    assert of == has + 1 and 12 <= has <= 18
 
 
 IN_SOME = {
