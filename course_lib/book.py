@@ -4,7 +4,7 @@ import base64
 import inspect
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from course_lib.backbones import L2Norm
-from course_lib.effects import Effect
 
 
 @dataclass(frozen=True)
@@ -129,30 +128,6 @@ class Source:
 def source(thing: Callable | type) -> Source:
     """The source of a function or class, read from the library, so that it cannot differ from it."""
     return Source(inspect.getsource(thing))
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """What a page says, each sentence beside its answers, as a table.
-
-    Attributes:
-        rows: lines of HTML by sentence.
-    """
-
-    rows: Mapping[str, Sequence[str]]
-
-    def _repr_html_(self) -> str:
-        cells = [(escape(says), "<br>".join(lines)) for says, lines in self.rows.items()]
-        body = "".join(f'<tr><th scope="row">{says}</th><td>{answers}</td></tr>' for says, answers in cells)
-        heads = '<th scope="col" style="width:34%">it says</th><th scope="col">asked, and answered</th>'
-        style = "width:100%;table-layout:fixed;overflow-wrap:anywhere"
-        return f'<table style="{style}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def effect_line(label: str, effect: Effect, is_sure: bool = False) -> str:
-    """An effect as a line of `Sentences`: in bold where its interval leaves 0 out, with a star where it is sure."""
-    words = f"{escape(label)}: {effect}{' *' if is_sure else ''}"
-    return f"<strong>{words}</strong>" if effect.is_told_apart else words
 
 
 class Race(NamedTuple):

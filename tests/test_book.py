@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib import backbones, book, effects, viz
+from course_lib import backbones, book, viz
 
 IMAGE = np.full((60, 100, 3), 255, np.uint8)
 BOXES = torch.tensor([[0.1, 0.2, 0.6, 0.9], [0.5, 0.1, 0.9, 0.5]])
@@ -89,12 +89,3 @@ def test_a_walk_meets_every_layer_once_in_the_order_of_the_image():
     ]
     assert rows[0][1] == (4, 75, 75) and rows[2][1] == (4, 38, 38)
     assert not any(layer._forward_hooks for layer, _ in rows)
-
-
-def test_sentences_stand_beside_their_answers_and_what_they_say_is_no_html():
-    usual = dict.fromkeys(range(3), 0.0)
-    clear, nothing = (effects.paired(dict(enumerate(found)), usual) for found in ((0.1, 0.11, 0.12), (-0.1, 0.1, 0.2)))
-    lines = [book.effect_line("rate < 1", clear, True), book.effect_line("dropout", nothing)]
-    shown = book.Sentences({"a rate <too high>": lines})._repr_html_()
-    assert "a rate &lt;too high&gt;</th>" in shown and f"<strong>rate &lt; 1: {clear} *</strong>" in shown
-    assert f"<br>dropout: {nothing}</td>" in shown
