@@ -78,6 +78,14 @@ SEPARABLE_WEIGHTS = Exercise(
         _weights(depthwise=lambda inputs, outputs, kernel: outputs * kernel**2),
         "multiplied: The two convolutions stand one behind the other: their weights add up.",
         _weights(joined=lambda depthwise, pointwise: depthwise * pointwise),
+        "nine taps: Nine are the taps of a kernel of side 3. This one's side is `kernel`.",
+        _weights(
+            dense=lambda inputs, outputs, kernel: 9 * inputs * outputs,
+            depthwise=lambda inputs, outputs, kernel: 9 * inputs,
+        ),
+        _weights(depthwise=lambda inputs, outputs, kernel: 9 * inputs),
+        "outputs twice: The 1 x 1 convolution goes from as many channels as come in to as many as go out.",
+        _weights(pointwise=lambda inputs, outputs, kernel: outputs**2),
         "half of it: You count one of its two convolutions.",
         _weights(joined=lambda depthwise, pointwise: depthwise),
         _weights(joined=lambda depthwise, pointwise: pointwise),
@@ -137,6 +145,8 @@ SIGNAL_LEFT = Exercise(
         _left(end=lambda square: square),
         "no ReLU: ReLU takes half of the mean square at each layer.",
         _left(rectified=lambda square: square),
+        "one ReLU: There is a ReLU behind each layer, and each takes half of the mean square.",
+        lambda layers: signal_left(layers) * math.sqrt(2 ** max(len(layers) - 1, 0)),
         "ReLU of the root: ReLU halves the mean square. The size itself loses less.",
         _left(rectified=lambda square: square / 4),
         "kernel once: A kernel has a height and a width: it sums its side squared taps of each channel.",
@@ -191,7 +201,7 @@ def _variance(x: Tensor, unbiased: bool = True) -> Tensor:
 
 def _norm(
     own: Callable[[Tensor], Statistics] = lambda x: (_mean(x), _variance(x, unbiased=False)),
-    kept: Callable[[Tensor], Tensor] = _variance,
+    kept: Callable[[Tensor], Statistics] = lambda x: (_mean(x), _variance(x)),
     updated: Callable[[Tensor, Tensor, float], Tensor] = lambda old, new, momentum: old + momentum * (new - old),
     divisor: Callable[[Tensor, float], Tensor] = lambda variance, eps: (variance + eps).sqrt(),
     by_batch: Callable[[bool], bool] = bool,
@@ -202,7 +212,7 @@ def _norm(
 
     Args:
         own: the batch's mean and variance.
-        kept: the variance that goes into the running one.
+        kept: the mean and variance that go into the running ones.
         by_batch, updates: from the mode to whether the batch normalises itself, and whether statistics are updated.
         late: normalise by the statistics after their update.
     """
@@ -210,16 +220,16 @@ def _norm(
     def twin(x: Tensor, mean: Tensor, variance: Tensor, momentum: float, eps: float, training: bool) -> tuple:
         before, after = (mean, variance), (mean, variance)
         if updates(training):
-            after = updated(mean, _mean(x), momentum), updated(variance, kept(x), momentum)
+            after = tuple(updated(old, new, momentum) for old, new in zip(before, kept(x), strict=True))
         middle, square = own(x) if by_batch(training) else after if late and training else before
         return (x - middle) / divisor(square, eps), *after
 
     return twin
 
 
-def _over(*dims: int) -> Callable[[Tensor], Statistics]:
+def _over(*dims: int, unbiased: bool = False) -> Callable[[Tensor], Statistics]:
     """Mean and variance over some axes alone."""
-    return lambda x: (x.mean(dim=dims, keepdim=True), x.var(dim=dims, keepdim=True, unbiased=False))
+    return lambda x: (x.mean(dim=dims, keepdim=True), x.var(dim=dims, keepdim=True, unbiased=unbiased))
 
 
 def _never(training: bool) -> bool:
@@ -255,15 +265,22 @@ BATCH_NORM = Exercise(
     mistakes=mistakes(
         "each image: You normalise each image by itself. A channel has one mean over all images of the batch.",
         _norm(own=_over(2, 3)),
+        _norm(own=_over(2, 3), kept=_over(2, 3, unbiased=True)),
         "each position: You take a mean for each cell of the map. A channel has one over images, rows and columns.",
         _norm(own=_over(0)),
+        _norm(own=_over(0), kept=_over(0, unbiased=True)),
         "one for all: Each channel has statistics of its own.",
         _norm(own=_over(0, 1, 2, 3)),
+        _norm(own=_over(0, 1, 2, 3), kept=_over(0, 1, 2, 3, unbiased=True)),
         "each cell's channels: You normalise over the channels. That is layer norm; here each channel is by itself.",
         _norm(own=_over(1)),
         "kept as it is used: What is divided by is the batch's own variance, by n. What is kept is a guess at that of "
         "all images, by n - 1.",
-        _norm(kept=lambda x: _variance(x, unbiased=False)),
+        _norm(kept=lambda x: (_mean(x), _variance(x, unbiased=False))),
+        "a deviation is kept: What is kept is the variance. You keep its root.",
+        _norm(kept=lambda x: (_mean(x), _variance(x).sqrt())),
+        "kept in the wrong order: The running mean comes before the running variance.",
+        lambda *arguments: tuple(batch_norm(*arguments)[place] for place in (0, 2, 1)),
         "used as it is kept: A batch is normalised by its own variance, by n, so that it comes out with a variance of "
         "1. By n - 1 is what is kept.",
         _norm(own=lambda x: (_mean(x), _variance(x))),
