@@ -7,6 +7,7 @@ own words; what each arm of a question changes stands in `arms`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from html import escape
 from statistics import fmean, stdev
 
 from course_lib import trials
@@ -740,3 +741,30 @@ def losses_and_map(records: Sequence[dict]) -> list[tuple[str, float, float]]:
     return [
         (one["arm"], sum(losses), one["map"]) for one, losses in zip(ended, last, strict=True) if None not in losses
     ]
+
+
+# The answers as pages show them.
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """What a page says, each sentence beside its answers, as a table.
+
+    Attributes:
+        rows: lines of HTML by sentence.
+    """
+
+    rows: Mapping[str, Sequence[str]]
+
+    def _repr_html_(self) -> str:
+        cells = [(escape(says), "<br>".join(lines)) for says, lines in self.rows.items()]
+        body = "".join(f'<tr><th scope="row">{says}</th><td>{answers}</td></tr>' for says, answers in cells)
+        heads = '<th scope="col" style="width:34%">it says</th><th scope="col">asked, and answered</th>'
+        style = "width:100%;table-layout:fixed;overflow-wrap:anywhere"
+        return f'<table style="{style}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def effect_line(label: str, effect: Effect, is_sure: bool = False) -> str:
+    """An effect as a line of `Sentences`: in bold where its interval leaves 0 out, with a star where it is sure."""
+    words = f"{escape(label)}: {effect}{' *' if is_sure else ''}"
+    return f"<strong>{words}</strong>" if effect.is_told_apart else words

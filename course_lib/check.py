@@ -24,6 +24,7 @@ from course_lib.exercises import (
     ch13_doctor,
     ch14_case_study,
     ch15_advice,
+    ch16_backbones,
 )
 from course_lib.grading import Exercise, grade
 from course_lib.verdicts import Verdict
@@ -44,6 +45,7 @@ CHAPTERS = (
     ch13_doctor,
     ch14_case_study,
     ch15_advice,
+    ch16_backbones,
 )
 EXERCISES: dict[str, Exercise] = {name: one for chapter in CHAPTERS for name, one in chapter.EXERCISES.items()}
 

@@ -30,6 +30,7 @@ from exercises import (
     ch13_doctor,
     ch14_case_study,
     ch15_advice,
+    ch16_backbones,
 )
 
 from course_lib.check import EXERCISES, check
@@ -50,6 +51,7 @@ CHAPTERS = (
     ch13_doctor,
     ch14_case_study,
     ch15_advice,
+    ch16_backbones,
 )
 SOURCES = {
     name: {"plain": inspect.getsource(EXERCISES[name].solution), **styles}

@@ -225,3 +225,12 @@ def test_losses_and_map_are_of_trainings_with_the_usual_loss():
 def test_what_is_answered_elsewhere_is_of_a_page():
     for page, says, where in advice.ELSEWHERE:
         assert page in advice.PAGES and says and where
+
+
+def test_sentences_stand_beside_their_answers_and_what_they_say_is_no_html():
+    usual = dict.fromkeys(range(3), 0.0)
+    clear, nothing = (paired(dict(enumerate(found)), usual) for found in ((0.1, 0.11, 0.12), (-0.1, 0.1, 0.2)))
+    lines = [advice.effect_line("rate < 1", clear, True), advice.effect_line("dropout", nothing)]
+    shown = advice.Sentences({"a rate <too high>": lines})._repr_html_()
+    assert "a rate &lt;too high&gt;</th>" in shown and f"<strong>rate &lt; 1: {clear} *</strong>" in shown
+    assert f"<br>dropout: {nothing}</td>" in shown

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 DEAR = Path(__file__).parent.parent / "tests" / "dear.txt"
-BUDGET = 60.0  # seconds of one core, measured with others at work
+BUDGET = 150.0  # seconds of one core of a slow machine, measured with others at work
 REST = "[1:]"  # behind a name: its first case is fast
 
 

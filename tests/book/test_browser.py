@@ -36,6 +36,7 @@ MOVING = {
     "book/13_doctor": 3,
     "book/14_case_study": 2,
     "book/15_advice": 2,
+    "book/16_backbones": 5,
     "book/recipes": 1,
 }
 
