@@ -505,7 +505,10 @@ THIRD = {
         "nothing", caught_by=("every-level-teaches-the-trunk",),
     ),
     "cleared-while-accumulating": Planted("four passes for a step, gradients cleared before each", "cause"),
-    "average-without-warmup": Planted("detections from an average of the weights that is still their start", "symptom"),
+    "average-without-warmup": Planted(
+        "detections from an average of the weights that is still their start",
+        "symptom", caught_by=("detection-follows-training",),
+    ),
     "best-of-the-batch": Planted(
         "the best two hundred detections of a batch, not of each image",
         "nothing", caught_by=("detects-each-image-by-itself",),
