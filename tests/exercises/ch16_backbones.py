@@ -85,6 +85,15 @@ WRONG = {
         "behind the mix": [("torch", "nn.Conv2d(inputs, inputs, kernel, groups=inputs",
                             "nn.Conv2d(outputs, outputs, kernel, groups=outputs")],
         "multiplied": [("plain", "depthwise + pointwise", "depthwise * pointwise")],
+        "nine taps": [
+            ("plain", "kernel**2", "9"),
+            ("factored", "kernel * kernel", "9"),
+            ("plain", "depthwise = inputs * kernel**2", "depthwise = inputs * 9"),
+        ],
+        "outputs twice": [
+            ("factored", "inputs * (taps + outputs)", "inputs * taps + outputs * outputs"),
+            ("torch", "nn.Conv2d(inputs, outputs, 1,", "nn.Conv2d(outputs, outputs, 1,"),
+        ],
         "half of it": [
             ("torch", " + mixes.weight.numel()", ""),
             ("plain", "depthwise + pointwise", "pointwise"),
@@ -94,6 +103,11 @@ WRONG = {
     "signal_left": {
         "squares": [("plain", "math.sqrt(square)", "square"), ("logarithms", "total / 2", "total")],
         "no ReLU": [("plain", " / 2", ""), ("logarithms", " - math.log(2)", "")],
+        "one ReLU": [
+            ("plain", "deviation**2 / 2", "deviation**2", "math.sqrt(square)", "math.sqrt(square / 2 if layers else 1)"),
+            ("logarithms", " - math.log(2)", "", "math.exp(total / 2)",
+             "math.exp((total - math.log(2) if layers else total) / 2)"),
+        ],
         "ReLU of the root": [("roots", "math.sqrt(channels / groups / 2)", "math.sqrt(channels / groups) / 2")],
         "kernel once": [("plain", "kernel**2", "kernel")],
         "one tap": [("roots", " * kernel", "")],
@@ -126,6 +140,15 @@ WRONG = {
         "kept as it is used": [
             ("plain", "momentum * x.var(**over)", "momentum * x.var(unbiased=False, **over)"),
             ("loop", "square * count / (count - 1)", "square"),
+        ],
+        "a deviation is kept": [
+            ("plain", "momentum * x.var(**over)", "momentum * x.std(**over)"),
+            ("loop", "momentum * (square * count / (count - 1) -", "momentum * ((square * count / (count - 1)) ** 0.5 -"),
+        ],
+        "kept in the wrong order": [
+            ("plain", "return y, mean, variance", "return y, variance, mean"),
+            ("torch", "kept[0].view_as(mean), kept[1].view_as(variance)",
+             "kept[1].view_as(variance), kept[0].view_as(mean)"),
         ],
         "used as it is kept": [
             ("plain", "unbiased=False, ", ""),
