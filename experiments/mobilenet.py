@@ -186,7 +186,7 @@ KINDS = {"small": small, "flow": flows, "emoji": large, "photos": on_photographs
 
 
 def left(records: list[dict]) -> list[str]:
-    """The runs that are missing: the teacher, what is short, seed by seed, and then what is long."""
+    """The runs that are missing: the teacher, the small ones, seed by seed, photographs, and then what is long."""
     there = {one["name"] for one in records}
     teacher = "emoji.{}.{}".format(*TEACHER)
     short = [f"small.{arm}.{seed}" for seed in SEEDS for arm in stagnation.ARMS] if teacher in there else []
@@ -194,7 +194,7 @@ def left(records: list[dict]) -> list[str]:
     large = [pair.format(size, 0) for size in SIZES for pair in pairs]
     real = [f"photos.{name}.0" for name in ("ssd_mobilenet_v2", "ssd_lite0")] if os.environ.get("PHOTOS") else []
     again = [pair.format("short", seed) for seed in SEEDS[1:] for pair in pairs]
-    names = [teacher, "flow.mobilenet.0", "flow.mini.0", *short, *large, *real, *again]
+    names = [teacher, "flow.mobilenet.0", "flow.mini.0", *short, *real, *large, *again]
     return [name for name in dict.fromkeys(names) if name not in there]
 
 
