@@ -1,9 +1,9 @@
 """What watching costs: epochs with `VitalSigns` beside epochs without.
 
-Both sides take the same steps from the same weights, so that they end with equal ones; epochs of `STEPS` steps, of
-which the watched side samples one, alternate in one process, and which side begins alternates too. What the sample
-costs is the difference of the medians; a training pays it once in `EVERY` steps, and the ratio is that training's. The
-batch is loaded once: with a loader that is slower than the steps, the share is smaller.
+Both sides take the same steps from the same weights, so that they end with equal ones. Steps with a sample and steps
+without alternate in one process, and which side begins alternates too. What a sample costs is the difference of the
+medians; a training pays it once in `EVERY` steps, and the ratio is that training's. The batch is loaded once: with a
+loader that is slower than the steps, the share is smaller.
 
 `--rounds 2` only tries it, and writes nothing. Result in benchmarks/results/vital_signs.json.
 """
@@ -24,25 +24,24 @@ from course_lib.files import write_whole
 from course_lib.training import Trainer
 from course_lib.voc import Batch
 
-ROUNDS = {"ssd_mini": 12, "ssd300_vgg16": 3}
-STEPS = 5  # fewer than from one sample to the next, so that what a sample costs is not lost among them
+ROUNDS = {"ssd_mini": 40, "ssd300_vgg16": 15}
 
 
-class Again:
-    """A loader that gives one batch so many times."""
+class Once:
+    """A loader of one batch."""
 
-    def __init__(self, batch: Batch, times: int) -> None:
-        self.batch, self.times, self.batch_size = batch, times, len(batch.images)
+    def __init__(self, batch: Batch) -> None:
+        self.batch, self.batch_size = batch, len(batch.images)
 
     def __iter__(self):
-        return iter([self.batch] * self.times)
+        return iter([self.batch])
 
     def __len__(self) -> int:
-        return self.times
+        return 1
 
 
-def epoch(one: Trainer) -> None:
-    """`STEPS` steps, as `Trainer.train_epoch` takes them."""
+def step(one: Trainer) -> None:
+    """One step, as `Trainer.train_epoch` takes it."""
     one.progress.begin_epoch()
     one.train_epoch(one.model, 0)
 
@@ -52,15 +51,15 @@ def measured(architecture: str, rounds: int) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     profile = replace(profiles.cpu() if architecture == "ssd_mini" else profiles.gpu(), device=device)
     sides = {name: trainer(profile, BATCH[architecture]) for name in ("watched", "alone")}
-    sides["watched"].watch = VitalSigns(STEPS)
+    sides["watched"].watch = VitalSigns(every=1)
     batch = batch_of(profiles.cpu(), BATCH[architecture], sides["alone"].model.image_size).to(device)
     times: dict[str, list[float]] = {name: [] for name in sides}
     for one in sides.values():
-        one.loader = Again(batch, STEPS)
+        one.loader = Once(batch)
     for number in range(rounds + 1):
         for name in sorted(sides, reverse=bool(number % 2)):
             started = time.perf_counter()
-            epoch(sides[name])
+            step(sides[name])
             if device == "cuda":
                 torch.cuda.synchronize()
             if number:  # the first one warms up
@@ -71,9 +70,8 @@ def measured(architecture: str, rounds: int) -> dict:
         "batch": BATCH[architecture],
         "rounds": rounds,
         "every": EVERY,
-        "steps": STEPS,
         "median_seconds": medians,
-        "ratio": 1 + (medians["watched"] - medians["alone"]) / (medians["alone"] * EVERY / STEPS),
+        "ratio": 1 + (medians["watched"] - medians["alone"]) / (medians["alone"] * EVERY),
         "same_weights": all(torch.equal(a, b) for a, b in pairs),
     }
 
