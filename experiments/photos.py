@@ -6,7 +6,8 @@ epoch's weights, by which nothing is chosen. Without PHOTOS, or without `train` 
 seed, and three where a run takes less than ten minutes; among fewer pictures each seed draws others.
 
 Each run's record is kept in runs/photos_rows when the run ends, and all of them in experiments/results/photos.json when
-this ends, at its end or interrupted. What is there is not trained again, and a run that was interrupted goes on.
+this ends, at its end or interrupted. What is there is not trained again, and a run that was interrupted goes on. Start
+it in as many processes as there are cores to spare: none makes what another one has begun.
 Seconds are those of training alone. CPU seconds are those of training and of its loader, which hardly depend on what
 else the machine does; of a run that was interrupted they are not known.
 """
@@ -19,8 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
-from course_lib import evaluation, own_tree, profiles, runs, ssd, training, weights
+from course_lib import evaluation, own_tree, profiles, queues, runs, ssd, training, weights
 from course_lib.files import write_whole
 from course_lib.priors import ssd_lite
 from course_lib.voc import ImageDataset, ImageSet
@@ -147,22 +149,35 @@ def run_once(tree: Path, name: str, row: Row, seed: int) -> dict:
     return record
 
 
+def recorded() -> dict[str, list[dict]]:
+    """The runs that are in the record."""
+    return json.loads(RESULT.read_text())["runs"] if RESULT.exists() else {}
+
+
 def train_rows(tree: Path, trained: dict[str, list[dict]]) -> None:
-    """Train what is missing, row by row; what is done is in `trained` at any time."""
-    for name, row in ROWS.items():
+    """Train what is missing, row by row, and what no other process has begun; what is done is in `trained` at any
+    time."""
+    claims = RUNS / "claims"
+    claims.mkdir(parents=True, exist_ok=True)
+    for number, (name, row) in enumerate(ROWS.items()):
         there = trained.setdefault(name, [])
         for seed in range(row.seeds):
-            if seed not in {run["seed"] for run in there}:
-                there.append(run_once(tree, name, row, seed))
+            with queues.claimed(claims, f"{number}-{seed}") as free:
+                if free and seed not in {run["seed"] for run in there}:
+                    there.append(run_once(tree, name, row, seed))
 
 
 def keep(trained: dict[str, list[dict]]) -> None:
-    """Write what there is of all rows, in their order."""
-    seconds = sum(run["seconds"] for some in trained.values() for run in some)
-    ordered = {name: trained[name] for name in ROWS if trained.get(name)}
-    result = {"runs": ordered, "provenance": runs.environment() | {"seconds": round(seconds)}}
-    RESULT.parent.mkdir(exist_ok=True)
-    write_whole(RESULT, json.dumps(result, indent=1) + "\n")
+    """Add runs to the record, row by row; processes that end at the same time wait for each other."""
+    with FileLock(RUNS / "photos.lock"):
+        merged: dict[str, list[dict]] = {}
+        for name in ROWS:
+            by_seed = {run["seed"]: run for some in (recorded(), trained) for run in some.get(name, ())}
+            merged |= {name: [by_seed[seed] for seed in sorted(by_seed)]} if by_seed else {}
+        seconds = sum(run["seconds"] for some in merged.values() for run in some)
+        result = {"runs": merged, "provenance": runs.environment() | {"seconds": round(seconds)}}
+        RESULT.parent.mkdir(exist_ok=True)
+        write_whole(RESULT, json.dumps(result, indent=1) + "\n")
     print(f"photos: {RESULT}")
 
 
@@ -171,12 +186,12 @@ def main() -> None:
     if tree is None:
         print("photos: left out; PHOTOS names no folder with a tree that has the lists train and val")
         return
-    trained = json.loads(RESULT.read_text())["runs"] if RESULT.exists() else {}
-    recorded = {name: len(some) for name, some in trained.items()}
+    trained = recorded()
+    before = {name: len(some) for name, some in trained.items()}
     try:
         train_rows(tree, trained)
     finally:
-        if {name: len(some) for name, some in trained.items() if some} != recorded:
+        if {name: len(some) for name, some in trained.items() if some} != before:
             keep(trained)
 
 

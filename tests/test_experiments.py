@@ -103,6 +103,7 @@ def test_nothing_is_trained_that_is_recorded_and_what_ran_is_kept_where_it_is_in
     for name, value in {
         "ROWS": rows,
         "RESULT": tmp_path / "photos.json",
+        "RUNS": tmp_path / "runs",
         "named_tree": lambda folder: tmp_path,
     }.items():
         monkeypatch.setattr(photos, name, value)
@@ -126,6 +127,31 @@ def test_nothing_is_trained_that_is_recorded_and_what_ran_is_kept_where_it_is_in
     written = photos.RESULT.stat().st_mtime_ns
     photos.main()
     assert len(asked) == 4 and photos.RESULT.stat().st_mtime_ns == written
+
+
+def test_two_processes_share_the_rows_of_photos_and_keep_each_others_records(photos, tmp_path, monkeypatch):
+    """While one makes a run, the other starts, makes what is left, and ends; then the first one ends."""
+    for name, value in {
+        "ROWS": {"one": photos.Row(), "other": photos.Row(seeds=2)},
+        "RESULT": tmp_path / "photos.json",
+        "RUNS": tmp_path / "runs",
+        "named_tree": lambda folder: tmp_path,
+    }.items():
+        monkeypatch.setattr(photos, name, value)
+    trained = []
+
+    def run_once(tree, name, row, seed):
+        if (name, seed) not in trained:  # else its folder has the result
+            trained.append((name, seed))
+            if len(trained) == 1:
+                photos.main()
+        return {"seed": seed, "seconds": 60.0}
+
+    monkeypatch.setattr(photos, "run_once", run_once)
+    photos.main()
+    assert trained == [("one", 0), ("other", 0), ("other", 1)]
+    kept = json.loads(photos.RESULT.read_text())["runs"]
+    assert {name: [run["seed"] for run in some] for name, some in kept.items()} == {"one": [0], "other": [0, 1]}
 
 
 def test_the_case_study_goes_from_both_runs_as_they_were_to_all_repairs(case_study):
