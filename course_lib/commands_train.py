@@ -80,7 +80,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old run aside and start anew.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch/--no-watch", help="Say so when something is odd about how it learns.")
-    ] = False,
+    ] = True,
 ) -> None:
     """Train a detector. A finished run is left as it is, an unfinished one goes on.
 
