@@ -142,8 +142,11 @@ def test_the_recorded_weights_are_those_that_their_record_describes(root):
 def test_every_recorded_result_says_from_which_commit_it_is(root):
     results = [*root.glob("experiments/results/*.json"), *root.glob("benchmarks/results/*.json")]
     assert results
-    for path in results:
-        provenance = json.loads(path.read_text())["provenance"]
+    records = [(path, json.loads(path.read_text())) for path in results]
+    for path in root.glob("experiments/results/*.jsonl"):
+        records += [(path, json.loads(line)) for line in path.read_text().splitlines()]
+    for path, record in records:
+        provenance = record["provenance"]
         assert re.fullmatch("[0-9a-f]{12}", provenance["commit"]), f"{path.name}: commit {provenance['commit']}"
         assert {"command", "date", "device", "cores", "torch"} <= provenance.keys(), path.name
 
