@@ -104,7 +104,8 @@ WRONG = {
         "squares": [("plain", "math.sqrt(square)", "square"), ("logarithms", "total / 2", "total")],
         "no ReLU": [("plain", " / 2", ""), ("logarithms", " - math.log(2)", "")],
         "one ReLU": [
-            ("plain", "deviation**2 / 2", "deviation**2", "math.sqrt(square)", "math.sqrt(square / 2 if layers else 1)"),
+            ("plain", "deviation**2 / 2", "deviation**2", "math.sqrt(square)",
+             "math.sqrt(square / 2 if layers else 1)"),
             ("logarithms", " - math.log(2)", "", "math.exp(total / 2)",
              "math.exp((total - math.log(2) if layers else total) / 2)"),
         ],
@@ -143,7 +144,8 @@ WRONG = {
         ],
         "a deviation is kept": [
             ("plain", "momentum * x.var(**over)", "momentum * x.std(**over)"),
-            ("loop", "momentum * (square * count / (count - 1) -", "momentum * ((square * count / (count - 1)) ** 0.5 -"),
+            ("loop", "momentum * (square * count / (count - 1) -",
+             "momentum * ((square * count / (count - 1)) ** 0.5 -"),
         ],
         "kept in the wrong order": [
             ("plain", "return y, mean, variance", "return y, variance, mean"),
