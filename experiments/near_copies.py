@@ -83,8 +83,10 @@ def main() -> None:
     if "PHOTOS" not in os.environ or not photographs:
         print("near_copies: skipped, PHOTOS names no folder with photographs")
         return
+    profile = profiles.cpu()
+    profile.prepare(show_progress=True)
     started = time.monotonic()
-    sources = {"photographs": photographs, "emoji": sorted(profiles.cpu().devkit.glob("VOC2007/JPEGImages/*.jpg"))}
+    sources = {"photographs": photographs, "emoji": sorted(profile.devkit.glob("VOC2007/JPEGImages/*.jpg"))}
     result: dict = {"alike": copies.ALIKE, "pictures": {name: len(paths) for name, paths in sources.items()}}
     some = photographs[:: max(1, len(photographs) // CHANGED)]
     for name, side in SIDES.items():
