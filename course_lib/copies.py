@@ -39,11 +39,12 @@ def fingerprint(path: str | Path) -> Fingerprint:
 
     The perceptual hash is ImageHash's `phash`: which of the lowest 16 x 16 frequencies of the grey picture are above
     their median. Of 256 bits two unrelated pictures differ in about 128. Among 1,697 photographs of animals the closest
-    two of 1.4 million pairs, mirrored or not, differ in 84 to 86, among 2,500 scenes of EmojiVOC in 70; a photograph
-    that is saved again at quality 30, made four times smaller or a fifth brighter differs from itself in at most 24
-    bits, with 2 % of each edge cut off in at most 54, with 3 % in 48 as a rule and at most 70, with 5 % in 76 as a
-    rule. `ALIKE` stands between. (With 64 bits, ImageHash's default, no threshold parts the two: 16 different pairs
-    would count as copies before all that lost 2 % of each edge did.)
+    two of 1.4 million pairs, mirrored or not, differ in 86, among 2,500 scenes of EmojiVOC in 70; a photograph that is
+    saved again at quality 30, made four times smaller or a fifth brighter differs from itself in at most 24 bits, with
+    2 % of each edge cut off in at most 56, with 3 % in 47 as a rule and at most 80, with 5 % in 74 as a rule. `ALIKE`
+    stands between. (With 64 bits, ImageHash's default, no threshold parts the two: 10 different pairs of photographs
+    and 226 of scenes would count as copies before all that lost 2 % of each edge did.) All of this is recorded by
+    experiments/near_copies.py.
 
     Raises:
         DataError: the picture cannot be read: see `images.grey_square`.
