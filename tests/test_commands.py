@@ -127,7 +127,8 @@ def test_what_cannot_be_pasted_is_noticed(arguments, told):
 
 def test_an_option_that_a_document_names_exists():
     group = typer.main.get_command(cli.app)
-    known = {option for command in group.commands.values() for one in command.params for option in one.opts}
+    parameters = [one for command in group.commands.values() for one in command.params]
+    known = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
     for name in DOCUMENTS:
         named = set(re.findall(r"`(--[a-z][a-z-]*)", (ROOT / name).read_text()))
         assert named <= known, f"{name}: {named - known}"
