@@ -95,18 +95,18 @@ def test_the_seeds_of_fewer_pictures_draw_others_and_leave_the_tree_alone(photos
     assert photos.training_list(tree, 1, 2).tree == tree
 
 
+def put_into(photos, monkeypatch, folder, rows):
+    """Let the script have these rows, any tree, and a folder of its own."""
+    some = {"ROWS": rows, "RESULT": folder / "photos.json", "RUNS": folder / "runs", "named_tree": lambda _: folder}
+    for name, value in some.items():
+        monkeypatch.setattr(photos, name, value)
+
+
 def test_nothing_is_trained_that_is_recorded_and_what_ran_is_kept_where_it_is_interrupted(
     photos, tmp_path, monkeypatch, capsys
 ):
     """The next start does what is missing, and where nothing is, it leaves the record as it is."""
-    rows = {"one": photos.Row(seeds=2), "other": photos.Row(one_of=3)}
-    for name, value in {
-        "ROWS": rows,
-        "RESULT": tmp_path / "photos.json",
-        "RUNS": tmp_path / "runs",
-        "named_tree": lambda folder: tmp_path,
-    }.items():
-        monkeypatch.setattr(photos, name, value)
+    put_into(photos, monkeypatch, tmp_path, {"one": photos.Row(seeds=2), "other": photos.Row(one_of=3)})
     asked = []
 
     def run_once(tree, name, row, seed):
@@ -131,13 +131,7 @@ def test_nothing_is_trained_that_is_recorded_and_what_ran_is_kept_where_it_is_in
 
 def test_two_processes_share_the_rows_of_photos_and_keep_each_others_records(photos, tmp_path, monkeypatch):
     """While one makes a run, the other starts, makes what is left, and ends; then the first one ends."""
-    for name, value in {
-        "ROWS": {"one": photos.Row(), "other": photos.Row(seeds=2)},
-        "RESULT": tmp_path / "photos.json",
-        "RUNS": tmp_path / "runs",
-        "named_tree": lambda folder: tmp_path,
-    }.items():
-        monkeypatch.setattr(photos, name, value)
+    put_into(photos, monkeypatch, tmp_path, {"one": photos.Row(), "other": photos.Row(seeds=2)})
     trained = []
 
     def run_once(tree, name, row, seed):
