@@ -86,13 +86,13 @@ class View:
         small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
         across, down = (np.abs(cv2.Sobel(lab, cv2.CV_32F, *way, ksize=3)).sum(axis=2) for way in ((1, 0), (0, 1)))
-        planes = np.dstack([lab, across + down, across, down]).astype(np.float64)
-        self.sums = np.pad(planes.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0), (0, 0)))
+        planes = np.stack([*np.moveaxis(lab, 2, 0), across + down, across, down]).astype(np.float64)
+        self.sums = np.pad(planes.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         self.wide = image.shape[1] / image.shape[0] if wide is None else wide
 
-    def total(self, x0, y0, x1, y1) -> np.ndarray:
-        s = self.sums
-        return s[y1, x1] - s[y0, x1] - s[y1, x0] + s[y0, x0]
+    def total(self, planes: int | slice, x0, y0, x1, y1) -> np.ndarray:
+        s = self.sums[planes]
+        return s[..., y1, x1] - s[..., y0, x1] - s[..., y1, x0] + s[..., y0, x0]
 
     def measure(self, boxes: Boxes) -> Float[np.ndarray, "_ 3"]:
         """Colour, edges and outline of each box against its surroundings; NaN where a box is too small or too large."""
@@ -102,13 +102,11 @@ class View:
         frame = (box + margin * [-1, -1, 1, 1]).clip(0, SIDE)
         area, whole = size.prod(axis=1), (frame[:, 2:] - frame[:, :2]).prod(axis=1)
         usable = (box[:, 2:] - box[:, :2] >= LEAST).all(axis=1) & (whole - area >= 0.1 * area)
-        inside, around = (self.total(*corners.T) for corners in (box, frame))
-        around = (around - inside) / np.maximum(whole - area, 1)[:, None]
-        inside = inside / area[:, None]
-        colour = np.linalg.norm(inside[:, :3] - around[:, :3], axis=1)
-        edges = np.log(
-            (inside[:, 3].clip(0) + 1) / (around[:, 3].clip(0) + 1)
-        )  # sums of boxes turned over are negative
+        inside, around = (self.total(slice(4), *corners.T) for corners in (box, frame))
+        around = (around - inside) / np.maximum(whole - area, 1)
+        inside = inside / area
+        colour = np.linalg.norm(inside[:3] - around[:3], axis=0)
+        edges = np.log((inside[3].clip(0) + 1) / (around[3].clip(0) + 1))  # sums of boxes turned over are negative
         found = np.stack([colour, edges, self.outline(box, size)], axis=1)
         found[~usable] = np.nan
         return found
@@ -121,14 +119,11 @@ class View:
         x0, y0, x1, y1 = box.T
         sides = []
         for place, plane, across in ((x0, 4, True), (x1, 4, True), (y0, 5, False), (y1, 5, False)):
-            rows = []
-            for away in range(-6, 7):
-                at = place + away
-                there = (at >= 1) & (at <= SIDE - 2)
-                at = at.clip(0, SIDE - 1)
-                strip = self.total(at, y0, at + 1, y1) if across else self.total(x0, at, x1, at + 1)
-                rows.append(np.where(there, strip[:, plane] / size[:, 1 if across else 0], np.nan))
-            rows = np.stack(rows)
+            at = place + np.arange(-6, 7)[:, None]
+            there = (at >= 1) & (at <= SIDE - 2)
+            at = at.clip(0, SIDE - 1)
+            strip = self.total(plane, *((at, y0, at + 1, y1) if across else (x0, at, x1, at + 1)))
+            rows = np.where(there, strip / size[:, 1 if across else 0], np.nan)
             near = np.nan_to_num(rows[5:8]).max(axis=0).clip(0)  # a reversed box sums to less than nothing
             beside = np.delete(rows, [5, 6, 7], axis=0)
             count = np.maximum(np.isfinite(beside).sum(axis=0), 1)
