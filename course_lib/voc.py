@@ -116,7 +116,7 @@ def _check_id(path: Path, number: int, image_id: str, annotations: Path) -> None
 
 def xml_in(tree: str | Path, image_id: str) -> Path:
     """Where the annotation of an image lies."""
-    return Path(tree) / "Annotations" / f"{image_id}.xml"
+    return Path(tree, "Annotations", f"{image_id}.xml")
 
 
 def image_in(tree: str | Path, image_id: str) -> Path:

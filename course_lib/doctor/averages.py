@@ -1,13 +1,14 @@
 """Which weights detections come from: those that are trained, a copy of them, or an average over the steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from course_lib.detect import Detections
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note
 from course_lib.doctor.patient import Patient
@@ -25,10 +26,12 @@ class Follower:
     Attributes:
         share: of the way to the trained weights that they go in one step: 1 where they are the same.
         apart: how far they were from them before, as a share of their length.
+        changed: whether other boxes or scores are detected then.
     """
 
     share: float
     apart: float
+    changed: bool
 
     def left(self, steps: int) -> float:
         """The share that the weights of now have in those of so many steps later."""
@@ -40,8 +43,16 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().float().flatten() for p in model.parameters()])
 
 
-def at_work(patient: Patient, batch: Any) -> tuple[nn.Module, Tensor] | None:
-    """The network that detections come from, and its weights then: the first that is called and built as the model is.
+class AtWork(NamedTuple):
+    """A network that detects, its weights then, and what is detected."""
+
+    part: nn.Module
+    weights: Tensor
+    detections: list[Detections]
+
+
+def at_work(patient: Patient, batch: Any) -> AtWork | None:
+    """What detections come from: the first network that is called and built as the model is.
 
     An average may be a network of its own, or be put into the model for as long as it detects.
     """
@@ -54,10 +65,18 @@ def at_work(patient: Patient, batch: Any) -> tuple[nn.Module, Tensor] | None:
 
     handle = nn.modules.module.register_module_forward_pre_hook(look)
     try:
-        patient.detect(batch)
+        detections = patient.detect(batch)
     finally:
         handle.remove()
-    return found[0] if found else None
+    return AtWork(*found[0], detections) if found else None
+
+
+def same(some: Sequence[Detections], others: Sequence[Detections]) -> bool:
+    """Whether boxes and scores are the same to the last bit."""
+    return all(
+        a.scores.shape == b.scores.shape and torch.equal(a.scores, b.scores) and torch.equal(a.boxes, b.boxes)
+        for a, b in zip(some, others, strict=True)
+    )
 
 
 def follower(patient: Patient) -> Follower | None:
@@ -82,22 +101,23 @@ def followed(patient: Patient) -> Follower | None:
     found = at_work(patient, batch)
     if found is None:
         return None
-    (part, before), start, chance = found, weights(patient.model), torch.Generator().manual_seed(0)
+    (part, before, detections), start, chance = found, weights(patient.model), torch.Generator().manual_seed(0)
     state = deepcopy(part.state_dict())
     with torch.no_grad():
         for parameter in patient.model.parameters():
             if parameter.requires_grad:
                 parameter.mul_(1 + JOLT * torch.randn(parameter.shape, generator=chance).to(parameter))
-    share = 0.0
+    share, changed = 0.0, False
     for steps in (1, RARE):  # of an average that is kept every some steps the first may be none
         taken(patient, steps)
         way, again = weights(patient.model) - before, at_work(patient, batch)
-        if again is not None and not torch.equal(again[1], before):
-            share = 1 - (1 - min(float((again[1] - before) @ way / (way @ way)), 1.0)) ** (1 / steps)
+        if again is not None and not torch.equal(again.weights, before):
+            share = 1 - (1 - min(float((again.weights - before) @ way / (way @ way)), 1.0)) ** (1 / steps)
+            changed = not same(again.detections, detections)
             break
     if part is not patient.model:
         part.load_state_dict(state)
-    return Follower(share, float((start - before).norm() / start.norm().clamp(min=1e-12)))
+    return Follower(share, float((start - before).norm() / start.norm().clamp(min=1e-12)), changed)
 
 
 RARE = 8  # steps
@@ -114,13 +134,10 @@ def detection_follows_training(patient: Patient) -> Iterator[Finding]:
     if found is not None and 0 < found.share < SLOW:
         yield of_average(found, patient.steps)
         return
+    if found is not None and found.share > 0 and found.changed:
+        return
     taken(patient, 2)
-    after = patient.detect(batch)
-    same = all(
-        a.scores.shape == b.scores.shape and torch.equal(a.scores, b.scores) and torch.equal(a.boxes, b.boxes)
-        for a, b in zip(before, after, strict=True)
-    )
-    if same:
+    if same(before, patient.detect(batch)):
         yield fault(
             "two steps change the network's weights, and no box or score of what is detected",
             "what is measured is another network: a copy from before the training, or an average that nobody updates",

@@ -1,27 +1,26 @@
 """Pictures of findings: boxes in an image, two images side by side, bars. A finding keeps what its picture needs alone.
 
-Each picture is small and by itself: one image of at most `SIDE` pixels, some boxes, some numbers; never the data.
+Each picture is small and by itself: one image of at most `SIDE` pixels, some boxes, some numbers; never the data. Only
+where one is drawn is matplotlib loaded: most findings are read as text.
 """
 
 import io
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_lib import viz
 from course_lib.doctor.patient import Patient
 from course_lib.doctor.samples import LoopBatches, Objects, as_rgb, reading
 from course_lib.voc import Target
 
-Picture = Callable[[Axes], None]
+Picture = Callable[[Any], None]  # draws on axes of matplotlib
 ImageAt = Callable[[int], np.ndarray | None]  # from the place of an image among `Objects.ids` to the image
 
 SIDE = 320  # pixels of the longer side that is kept of an image
@@ -33,6 +32,8 @@ TRIES = 50  # images that are read to find one
 
 def as_png(picture: Picture) -> bytes:
     """A picture as a file of some 400 x 400 pixels, cut to what is drawn."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(INCHES, INCHES))
     picture(figure.subplots())
     png = io.BytesIO()
@@ -70,7 +71,9 @@ class BoxesIn:
     right: Float[Tensor, "M 4"] | None = None
     classes: tuple[str, ...] = ()
 
-    def __call__(self, axes: Axes) -> None:
+    def __call__(self, axes: Any) -> None:
+        from course_lib import viz
+
         height, width = self.image.shape[:2]
         size = torch.tensor([width, height] * 2)
         named = self.named()
@@ -196,7 +199,9 @@ class SideBySide:
     images: tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H2 W2 3"]]
     names: tuple[str, str]
 
-    def __call__(self, axes: Axes) -> None:
+    def __call__(self, axes: Any) -> None:
+        from course_lib import viz
+
         rows = [cv2.resize(one, (max(1, round(200 * one.shape[1] / one.shape[0])), 200)) for one in self.images]
         none = torch.zeros(0, dtype=torch.int64)
         viz.draw_boxes(axes, np.concatenate(rows, axis=1), torch.zeros(0, 4), none)
@@ -224,7 +229,9 @@ class Bars:
     unit: str
     powers: bool = False
 
-    def __call__(self, axes: Axes) -> None:
+    def __call__(self, axes: Any) -> None:
+        from course_lib import viz
+
         bars = axes.barh(range(len(self.values)), self.values, color=viz.COLOURS[4])
         axes.bar_label(bars, [f"{value:.3g}" for value in self.values], fontsize=8, padding=2)
         axes.set_yticks(range(len(self.names)), self.names, fontsize=8, parse_math=False)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from matplotlib.axes import Axes
-
 from course_lib.doctor import drawing
 
 SEVERITIES = ("fault", "warning", "note")
@@ -36,7 +34,7 @@ class Finding:
     cure: str
     chapter: int
     check: str = ""
-    picture: Callable[[Axes], None] | None = field(default=None, compare=False, repr=False)
+    picture: drawing.Picture | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:

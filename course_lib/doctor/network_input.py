@@ -107,10 +107,10 @@ def expected(patient: Patient) -> tuple[list[float], list[float], str] | None:
 @check("model", "batches", "outputs")
 def pixels_are_normalised_as_the_weights_expect(patient: Patient) -> Iterator[Finding]:
     """Does the first convolution receive pixels as its weights expect them?"""
-    batches = loop_batches(patient)
-    if not batches.read:
+    if not loop_batches(patient).read:
         return
-    received, images = first_input(patient, batches.raw[0]), torch.as_tensor(batches.read[0].images).cpu()
+    batch = patient.few_images()
+    received, images = first_input(patient, batch), torch.as_tensor(patient.read(batch).images).cpu()
     if received is None:
         return
     if not torch.isfinite(received).all():

@@ -164,13 +164,14 @@ def by_picture(views: Sequence[View], boxes: Sequence[Boxes], further: dict[str,
     if not (deviation > 1e-6).all():  # pictures on which there is nothing
         return {}
 
-    def score(rows: np.ndarray) -> np.ndarray:
-        z = ((rows - mean) / deviation).clip(-3, 3)
-        z = z[np.isfinite(z[:, 0])]
+    def scored(pictures: list[np.ndarray]) -> list[np.ndarray]:
+        z = ((np.concatenate(pictures) - mean) / deviation).clip(-3, 3)
         known = np.isfinite(z)
-        return np.where(known, z, 0).sum(axis=1) / known.sum(axis=1)
+        measurable, whose = known[:, 0], np.repeat(np.arange(len(pictures)), [len(rows) for rows in pictures])
+        score = np.where(known, z, 0)[measurable].sum(axis=1) / known[measurable].sum(axis=1)
+        return np.split(score, np.searchsorted(whose[measurable], np.arange(1, len(pictures))))
 
-    return {name: [score(rows) for rows in those] for name, those in found.items()}
+    return {name: scored(those) for name, those in found.items()}
 
 
 def readings(scores: Scores) -> dict[str, Float[np.ndarray, " _"]]:

@@ -1,7 +1,7 @@
 """Checks of the pipeline: what augmentation, loader and normalisation make of the data on its way to the network."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -168,7 +168,7 @@ def memory_of_a_batch(patient: Patient) -> Iterator[Finding]:
     if not batches:
         return
     size = sum(tensor.numel() * tensor.element_size() for tensor in batches[0][:4])
-    workers = int(getattr(patient.batches, "num_workers", 0) or 0)
+    workers = workers_of(patient.batches)
     ahead = workers * int(getattr(patient.batches, "prefetch_factor", 2) or 2) + 2
     if workers and ahead * size > machine.shared_memory():
         yield warning(
@@ -184,7 +184,7 @@ def memory_of_a_batch(patient: Patient) -> Iterator[Finding]:
 def loader_keeps_up(patient: Patient) -> Iterator[Finding]:
     """Is a batch made as fast as a step is taken?"""
     made = loop_batches(patient).raw
-    if not made:
+    if not made or workers_of(patient.batches):  # which make batches while steps are taken
         return
     started = time.perf_counter()
     with suppress(Exception):  # a step that fails is for those to tell who look at steps
@@ -193,13 +193,16 @@ def loader_keeps_up(patient: Patient) -> Iterator[Finding]:
         started = time.perf_counter()
         count = sum(1 for _ in islice(iter(patient.batches), 2))
         loading = (time.perf_counter() - started) / max(count, 1)
-        yield from of_speeds(patient, loading, stepping)
+        yield from of_speeds(loading, stepping)
 
 
-def of_speeds(patient: Patient, loading: float, stepping: float) -> Iterator[Finding]:
-    """Whether the network waits, given the seconds that a batch and a step take."""
-    workers = int(getattr(patient.batches, "num_workers", 0) or 0)
-    if loading > stepping * 1.5 and not workers:
+def workers_of(batches: Iterable) -> int:
+    return int(getattr(batches, "num_workers", 0) or 0)
+
+
+def of_speeds(loading: float, stepping: float) -> Iterator[Finding]:
+    """Whether the network waits, given the seconds that a batch and a step take, one after the other."""
+    if loading > stepping * 1.5:
         yield note(
             f"a batch takes {1000 * loading:.0f} ms to make and {1000 * stepping:.0f} ms to learn from, one after the "
             "other",

@@ -19,7 +19,7 @@ def setup(small_devkit):
 def test_detection_by_a_copy_that_nobody_updates_is_named_and_by_one_that_follows_is_not(setup):
     patient = setup.patient()
     assert seen_in(patient, "detection-follows-training") == []
-    copied = deepcopy(setup.model)
+    copied, patient.memory = deepcopy(setup.model), {}
     patient.detect = lambda batch: detect(*copied.eval()(patient.read(batch).images), patient.priors)
     has(seen_in(patient, "detection-follows-training"), "fault", "no box or score of what is detected")
     usual = patient.usual_step
@@ -29,8 +29,21 @@ def test_detection_by_a_copy_that_nobody_updates_is_named_and_by_one_that_follow
         copied.load_state_dict(setup.model.state_dict())
         return losses_
 
-    patient.step = following
+    patient.step, patient.memory = following, {}
     assert seen_in(patient, "detection-follows-training") == []
+
+
+def test_detections_that_were_kept_are_named_though_the_network_is_called_for_them(setup):
+    patient = setup.patient()
+    usual, kept = patient.detect, []
+
+    def keeping(batch):
+        kept.append(usual(batch))
+        return kept[0]
+
+    patient.detect = keeping
+    has(seen_in(patient, NAME), "fault", "no box or score of what is detected")
+    assert averages.follower(patient).share > 0.99 and not averages.follower(patient).changed
 
 
 def averaged(patient, decay, every=1):
