@@ -36,9 +36,10 @@ MOVING = {
     "book/13_doctor": 3,
     "book/14_case_study": 2,
     "book/15_advice": 2,
-    "book/16_backbones": 4,
+    "book/16_backbones": 2,
     "book/16_further": 1,
     "book/recipes": 1,
+    "book/thin_layers": 2,
 }
 
 pytestmark = pytest.mark.slow
