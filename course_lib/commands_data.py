@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from course_lib import download, emoji_voc, profiles, trees
+from course_lib import download, emoji_voc, profiles, splits, trees
 from course_lib.files import DataError
 from course_lib.terminal import errors, one_line, refuse, say, warnings_in_lines
 
@@ -87,6 +87,8 @@ def check(
         names = ", ".join(f"{count} {name}" for name, count in found.objects.most_common())
         number = "1 fault" if len(faults) == 1 else f"{len(faults) or 'no'} faults"
         errors.out(one_line(f"{number} in {len(found.ids)} images; objects: {names or 'none'}"))
+        if on is None and (waiting := splits.not_listed(tree, found.ids)):
+            errors.out(one_line(f"{len(waiting)} of the annotations are in no list, such as {waiting[0]}"))
     if faults:
         raise typer.Exit(1)
 

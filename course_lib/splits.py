@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +108,12 @@ def not_annotated(tree: str | Path) -> tuple[str, ...]:
     known = {unicodedata.normalize("NFC", image_id) for image_id in annotated(tree)}
     pictures = (path for path in (Path(tree) / "JPEGImages").glob("[!.]*") if path.suffix.lower() in ENDINGS)
     return tuple(sorted(path.name for path in pictures if unicodedata.normalize("NFC", path.stem) not in known))
+
+
+def not_listed(tree: str | Path, ids: Iterable[str]) -> tuple[str, ...]:
+    """The annotations of a tree that are none of these ids, which its lists have: sorted."""
+    listed = {unicodedata.normalize("NFC", image_id) for image_id in ids}
+    return tuple(one for one in annotated(tree) if unicodedata.normalize("NFC", one) not in listed)
 
 
 def look_at(

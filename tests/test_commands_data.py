@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ def test_check_of_a_whole_tree_is_exit_code_0(call, small_devkit):
     done = call("check", small_devkit / "VOC2007", "--annotations-only", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 0 and done.stderr == "" and report["images"] == 52 and report["faults"] == []
+
+
+def test_check_says_how_many_annotations_no_list_has(call, faulty):
+    with (faulty / "ImageSets/Main/val.txt").open("a", encoding="utf-8") as listed:
+        listed.write(unicodedata.normalize("NFD", "é") + "\n")  # as a Mac may write it
+    for name in ("é", "e", "f"):
+        write(faulty / f"Annotations/{name}.xml", dog(name="van"))
+    told = "2 of the annotations are in no list, such as e"
+    assert call("check", faulty).stderr.splitlines()[-1] == told
+    assert told not in call("check", faulty, "--on", "val").stderr
 
 
 @pytest.mark.parametrize(
