@@ -11,6 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -158,7 +159,8 @@ def numbers(**values: object) -> None:
     from myst_nb import glue  # only pages need it, and it loads Sphinx
 
     for name, value in values.items():
-        glue(name, value, display=False)
+        plain = value.item() if isinstance(value, np.generic) else value  # numpy's repr is no number to the page
+        glue(name, plain, display=False)
 
 
 LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, L2Norm)

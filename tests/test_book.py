@@ -80,6 +80,13 @@ def test_numbers_are_kept_for_the_prose_and_not_displayed(monkeypatch):
     assert kept == [("priors", 12, False), ("shift_-2", 0.5, False)]
 
 
+def test_numbers_of_numpy_are_plain_ones_to_the_prose(monkeypatch):
+    kept = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: kept.update({name: repr(value)}))
+    book.numbers(mean=np.mean([0.5]), count=np.int64(3), seen=np.bool_(True))
+    assert kept == {"mean": "0.5", "count": "3", "seen": "True"}
+
+
 def test_a_walk_meets_every_layer_once_in_the_order_of_the_image():
     with torch.device("meta"):
         backbone = backbones.VGG(width=1 / 16)
