@@ -19,9 +19,6 @@ from course_lib.voc import Target
 
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
-# The loader's workers are the parallelism; OpenCV's own threads would only get in their way.
-cv2.setNumThreads(0)
-
 
 class Augment:
     """Transforms that treat boxes as part of the picture.

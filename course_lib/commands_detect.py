@@ -10,7 +10,7 @@ import typer
 from jaxtyping import UInt8
 from rich.progress import track
 
-from course_lib import viz, weights
+from course_lib import weights
 from course_lib.detect import Detections, detect_image
 from course_lib.files import DataError
 from course_lib.images import ENDINGS, read_image
@@ -56,6 +56,8 @@ def detect(
         found = detect_image(model, image)
         rows.append(report(path, image, found, threshold, model.classes))
         if result is not None:
+            from course_lib import viz  # matplotlib takes a second to load
+
             out.mkdir(parents=True, exist_ok=True)
             viz.save_detections(result, image, found, threshold, model.classes)
         if not as_json:

@@ -14,7 +14,6 @@ import torch.distributed as dist
 import typer
 
 from course_lib import (
-    boards,
     commands_split,
     crowds,
     losses,
@@ -221,6 +220,8 @@ def fit(
     watch: bool,
 ) -> None:
     """Train to the end; show it, and look at its vital signs, where this is the first process."""
+    from course_lib import boards  # matplotlib takes a second to load
+
     recipe = chosen.recipe
     model = chosen.start(run, recipe.seed, loss=criterion)
     live = Live(console, say, recipe.epochs, recipe.batch_size)

@@ -32,6 +32,9 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# The loader's workers are the parallelism; OpenCV's own threads would only get in their way.
+cv2.setNumThreads(0)
+
 
 def namesakes(path: Path) -> list[Path]:
     """The files beside `path` whose names begin as its own without its ending, in upper or lower case, sorted.

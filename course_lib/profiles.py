@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from course_lib import augment, download, emoji_voc, evaluation, files, losses, machine, priors, runs, ssd, weights
+from course_lib import download, emoji_voc, evaluation, files, losses, machine, priors, runs, ssd, weights
 from course_lib.detect import Detections
 from course_lib.files import DataError
 from course_lib.pretraining import pretrain
@@ -103,7 +103,7 @@ class Profile:
     recipe: Recipe
     device: str
     workers: int
-    augmentation: Callable[[int], augment.Augment]
+    augmentation: Callable[[int], Callable]
     pretraining_steps: int = 0
     backbone_weights: Path | None = None
     start_weights: Path | None = None
@@ -278,7 +278,7 @@ class Profile:
     def training_set(self) -> ImageDataset:
         return ImageDataset(self.train)
 
-    def training_transform(self) -> augment.Augment:
+    def training_transform(self) -> Callable:
         return self.augmentation(self.spec.image_size)
 
     def loader(self, sets: Sequence[ImageSet], batch_size: int = 32) -> DataLoader:
@@ -323,6 +323,8 @@ def named_devkit() -> Path | None:
 
 def cpu() -> Profile:
     """EmojiVOC and the small detector: minutes on two cores, no network."""
+    from course_lib import augment  # albumentations: a second, for which annotations alone have no use
+
     devkit = named_devkit() or EMOJI_VOC
     return Profile(
         name="cpu",
@@ -369,6 +371,8 @@ def gpu() -> Profile:
     VOC has no set beside 07+12 trainval and test. So VOC2007 val is kept out of training to choose
     the epoch by, and test stays unseen until the end.
     """
+    from course_lib import augment
+
     devkit = named_devkit() or DATA / "VOCdevkit"
     return Profile(
         name="gpu",
@@ -401,6 +405,8 @@ def photos(
 
     It has no pictures of its own; without `select` the last epoch is kept.
     """
+    from course_lib import augment
+
     return Profile(
         name="photos",
         train=train,

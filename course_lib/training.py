@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from course_lib import losses, runs
-from course_lib.augment import Augment
 from course_lib.files import plain
 from course_lib.loaders import Augmented, Shuffled, ending, loader, loading_errors, rank, world_size
 from course_lib.matching import Matches, match
@@ -251,7 +250,7 @@ class Trainer:
         self,
         model: SSD,
         dataset: ImageDataset,
-        transform: Augment,
+        transform: Callable,
         recipe: Recipe,
         run: str | Path,
         evaluate: Callable[[SSD], dict] | None = None,

@@ -160,3 +160,13 @@ def test_the_detector_and_its_measure_load_neither_augmentation_nor_pictures(roo
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_command_loads_augmentation_and_pictures_only_where_it_needs_them(root):
+    code = (
+        "import sys, course_lib.cli\n"
+        "print([heavy for heavy in ('albumentations', 'matplotlib', 'scipy', 'tensorboard', 'onnx') "
+        "if heavy in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "[]"
