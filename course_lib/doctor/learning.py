@@ -275,6 +275,26 @@ def extent(read: Batch) -> str:
     return f"{float(boxes.min()):.3g} to {float(boxes.max()):.3g}"
 
 
+@check(*NEEDS, learning=True)
+def weights_keep_what_they_learn(patient: Patient) -> Iterator[Finding]:
+    """Do the weights stay between two steps where the first has brought them?"""
+    taken = outcome(patient).trial.steps
+    back = [number for number, one in enumerate(taken) if one.kept < KEPT]
+    if back:
+        often = f", and as far {len(back) - 1} times more" if len(back) > 1 else ""
+        yield fault(
+            f"between steps {back[0]} and {back[0] + 1} the weights go back {1 - taken[back[0]].kept:.0%} of the way "
+            f"that they had come{often}",
+            "what was learned is taken away again, whatever the loss falls to in between",
+            "load weights once, before the first step; keep the best as a copy (deepcopy(model.state_dict()): the dict "
+            "alone is the weights themselves), and bring an average back behind the last step",
+            9,
+        )
+
+
+KEPT = 0.3  # who looks ahead (the optimizer Lookahead) goes half of the way back
+
+
 @check(*NEEDS, "outputs", "priors", "read", learning=True)
 def finds_every_class(patient: Patient) -> Iterator[Finding]:
     """After it has learned a few images, does one class of them stay unfound?"""
@@ -539,6 +559,7 @@ def history_of_the_run(patient: Patient) -> Iterator[Finding]:
 
 
 CHECKS = (
+    weights_keep_what_they_learn,
     overfits_one_batch,
     finds_every_class,
     evaluation_mode_agrees,

@@ -1,6 +1,7 @@
 """Checks of what differs between training and use: batch norm, modes, and how outputs are read as detections."""
 
 from collections.abc import Iterator
+from math import log
 from typing import Any
 
 import torch
@@ -407,6 +408,35 @@ def detects_the_surest(patient: Patient) -> Iterator[Finding]:
         )
 
 
+@check("batches", "model", "outputs", "priors", "detect")
+def detects_the_unsure(patient: Patient) -> Iterator[Finding]:
+    """Are boxes reported of which the network is not sure, as a precision-recall curve needs them?"""
+    batch, (offsets, logits) = scenes(patient)
+    boxes = to_corners(patient.priors.detach().float().cpu())
+    inside = ((boxes >= 0) & (boxes <= 1)).all(dim=1).nonzero().flatten().tolist()
+    if not inside or logits.shape[1] != len(boxes):
+        return
+    place = inside[len(inside) // 2]
+
+    def reported(chance: float) -> bool:
+        alone = torch.full_like(logits, -12.0)
+        alone[..., 0], alone[:, place, 1] = 0.0, log(chance / (1 - chance))
+        found = detected(patient, batch, torch.zeros_like(offsets), alone)
+        return found is not None and any(bool((one.scores.cpu() > chance / 3).any()) for one in found)
+
+    if reported(0.95) and not reported(UNSURE[0]):
+        says, least = (note, UNSURE[0]) if reported(UNSURE[1]) else (warning, UNSURE[1])
+        yield says(
+            f"a box of which the network is {least:.0%} sure is not reported, and one of which it is 95% sure is",
+            "average precision looks at all of recall: whatever would be found below the threshold is missed",
+            "measure with a threshold of 0.01; one of 0.5 is for pictures that are shown",
+            10,
+        )
+
+
+UNSURE = 0.1, 0.3
+
+
 def two_in_one_place(priors: Tensor) -> list[int] | None:
     """Two priors that overlap as much as any, and one that overlaps neither; None where no two overlap by half."""
     inside = ((to_corners(priors) >= 0) & (to_corners(priors) <= 1)).all(dim=1).nonzero().flatten()
@@ -469,5 +499,6 @@ CHECKS = (
     detections_undo_the_match,
     classes_keep_their_boxes,
     detects_the_surest,
+    detects_the_unsure,
     detection_scores_as_the_loss_does,
 )

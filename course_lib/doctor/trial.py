@@ -45,6 +45,7 @@ class Taken:
         rate: the highest of all groups; 0 where the optimizer took no step.
         stale: how much of the step before is still in the gradient, as a share of this step's own.
         own: the highest rate that the patient would have used.
+        kept: how much of the way that the weights had come by the step before is still there when this one begins.
     """
 
     losses: dict[str, float]
@@ -54,6 +55,7 @@ class Taken:
     rate: float
     stale: float = 0.0
     own: float = 0.0
+    kept: float = 1.0
 
     @property
     def total(self) -> float:
@@ -104,6 +106,7 @@ class Steps:
         self.names = [str(group.get("name", f"group {i}")) for i, group in enumerate(optimizer.param_groups)]
         learned = [p for p in self.patient.model.parameters() if p.requires_grad]
         self.probes = {id(p) for p in learned[-1:]}
+        self.started, self.far = [(p, p.detach().clone()) for p in learned], 0.0
         for number, parameter in enumerate(learned):
             if id(parameter) in self.probes:
                 self.handles.append(parameter.register_hook(self.computed))
@@ -128,8 +131,14 @@ class Steps:
 
         return note
 
+    def way(self) -> float:
+        """How far all weights that learn are from where they were at the beginning."""
+        return length([p.detach() - start for p, start in self.started])
+
     def before(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         """What the gradient is like, and the rate of this step."""
+        if self.far:
+            self.kept = min(self.kept, self.way() / self.far)
         self.long = length(list(self.norms.values()))
         self.short = length([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
         self.own_rates = [group["lr"] for group in optimizer.param_groups]
@@ -142,7 +151,7 @@ class Steps:
 
     def after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         """How far the weights have gone; the rates are the patient's again."""
-        self.cleared = True
+        self.cleared, self.far = True, self.way()
         for name, was, now in zip(self.names, self.weights, self.kernels() if self.weights else [], strict=False):
             moved = length([a - b for a, b in zip(now, was, strict=True)])
             self.updates[name] = moved / max(length(was), 1e-12) if was else float("nan")
@@ -157,7 +166,7 @@ class Steps:
         """One step at so many times the rate."""
         self.norms.clear()
         self.factor, self.updates, self.long, self.short = factor, {}, float("nan"), float("nan")
-        self.rate, self.stale, self.own_rates = 0.0, 0.0, []
+        self.rate, self.stale, self.own_rates, self.kept = 0.0, 0.0, [], 1.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a schedule that is held says that it stands still
             numbers = self.patient.step(batch)
@@ -166,7 +175,7 @@ class Steps:
         self.count += 1
         updates = {name: value for name, value in self.updates.items() if value == value}
         own = max(map(float, self.own_rates), default=0.0)
-        return Taken(losses_of(numbers), self.long, self.short, updates, self.rate, self.stale, own)
+        return Taken(losses_of(numbers), self.long, self.short, updates, self.rate, self.stale, own, self.kept)
 
 
 def peak_rates(patient: Patient) -> list[float] | None:

@@ -173,6 +173,32 @@ def test_a_rate_that_a_step_lowers_by_itself_is_named(factor, kept, found):
     assert [one.check for one in report.of("fault", "warning")] == ["rate-stays"] * found, report
 
 
+def taking_back(patient, every, share):
+    """The patient's step, behind every few of which the weights go back a share of their way."""
+    start = [p.detach().clone() for p in patient.model.parameters()]
+    usual, count = patient.step, iter(range(1, 10_000))
+
+    def step(batch):
+        numbers = usual(batch)
+        if next(count) % every == 0:
+            for parameter, was in zip(patient.model.parameters(), start, strict=True):
+                parameter.data.lerp_(was, share)
+        return numbers
+
+    patient.step = step
+    return patient
+
+
+@pytest.mark.parametrize(
+    ("every", "share", "found"), [(10, 1.0, True), (1, 0.999, True), (25, 0.8, True), (5, 0.5, False)]
+)
+def test_weights_that_go_back_to_where_they_were_are_named(every, share, found):
+    said = bad(taking_back(small_patient(), every, share), ["weights-keep-what-they-learn"])
+    assert bool(said) == found
+    if found:
+        assert f"the weights go back {share:.0%} of the way" in said["weights-keep-what-they-learn"]
+
+
 def test_clipping_before_unscaling_is_named():
     patient = small_patient(clip_norm=None)
 

@@ -214,6 +214,22 @@ def test_what_is_cut_off_before_suppression_must_not_be_the_surest(setup, cut, f
     assert not findings or "is not detected if it is that of prior" in findings[0].seen
 
 
+@pytest.mark.parametrize(
+    ("threshold", "severity"), [(0.01, None), (0.05, None), (0.2, "note"), (0.5, "warning"), (0.9, "warning")]
+)
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_a_threshold_for_showing_is_named_where_it_is_measured(setup, threshold, severity, scoring):
+    patient = setup.patient()
+
+    def found(batch):
+        patient.model.eval()
+        outputs = patient.model(patient.read(batch).images)
+        return detect(*outputs, patient.priors, score_threshold=threshold, scoring=scoring)
+
+    patient.detect = found
+    assert [one.severity for one in seen_in(patient, "detects-the-unsure")] == ([severity] if severity else [])
+
+
 def test_two_priors_in_one_place_are_found_where_there_are_some(setup):
     for priors in (setup.priors, SSD_MINI.boxes(), SSD300.boxes()):
         first, second, third = two_in_one_place(priors)
