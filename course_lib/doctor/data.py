@@ -19,6 +19,7 @@ from course_lib.doctor import (
     lost_objects,
     objects_seen,
     picture_faults,
+    places,
 )
 from course_lib.doctor.checks import check
 from course_lib.doctor.findings import Finding, fault, note, warning
@@ -396,6 +397,7 @@ CHECKS = (
     annotations_can_be_read,
     boxes_are_corners_in_fractions,
     boxes_are_sound,
+    places.boxes_are_written_finely,
     labels_are_classes,
     names_of_classes,
     objects_are_listed_once,

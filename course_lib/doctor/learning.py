@@ -192,6 +192,11 @@ def did_not_learn(trial: Trial, found: float | None) -> Finding:
         cure = "the optimizer takes no step, or at rate 0: call its step, give it the model's parameters, and a rate"
     elif trial.share_left > 1.5 or moved > 0.1:
         cure = "the steps are too long: divide the learning rate by 10, and warm up"
+    elif trial.clipped > 0.9 and norm > LONG * (limit := median(one.after for one in trial.steps if one.clipped)):
+        cure = (
+            f"clipping makes {limit:.2g} of every gradient of {norm:.2g}: clip at what the longest healthy ones have, "
+            "some ten, or take a rate that goes with the clip"
+        )
     elif not moved >= 1e-6:
         cure = "the weights stand still: look at the rate, at what is frozen, and whether these are the model's weights"
     elif norm < 1e-6:
@@ -292,6 +297,7 @@ def weights_keep_what_they_learn(patient: Patient) -> Iterator[Finding]:
         )
 
 
+LONG = 50  # times the limit: then the clip decides that nothing moves
 KEPT = 0.3  # who looks ahead (the optimizer Lookahead) goes half of the way back
 
 

@@ -85,6 +85,8 @@ def loss_rewards_the_right_class(patient: Patient) -> Iterator[Finding]:
     if on is None:
         return
     boxes, classes = on.told.offsets, on.classes
+    if not patient.has("loss"):  # else `loss_is_normalised` looks
+        yield from cost_of_knowing_nothing(on)
     unknown = on.cost(boxes, torch.zeros_like(on.right()))
     right = min(on.cost(boxes, on.right(size)) for size in (1.0, 2.0, 4.0, 8.0))
     noise = on.noise()
@@ -418,7 +420,15 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
     positive, negative = float(slope[on.told.labels > 0].sum()), float(slope[on.told.labels == 0].sum())
     # 1 to 10 with mining or a focal loss whose heads expect background, 15 with weights that differ by 25 times; all
     # priors alike give the number of priors for each positive, 30 to 500.
-    if positive > 0 and negative > NOTED_BACKGROUND * positive:
+    if 0 < negative < LEAST_BACKGROUND * positive:
+        yield fault(
+            f"background weighs {negative / positive:.2g} times as much as all objects in the gradient of the classes",
+            "nothing teaches where no object is: it reports objects everywhere",
+            "leave background at weight 1; weights that balance classes are counted by objects, not by priors, which "
+            "are nearly all background",
+            8,
+        )
+    elif positive > 0 and negative > NOTED_BACKGROUND * positive:
         yield (fault if negative > MOST_BACKGROUND * positive else warning)(
             f"background weighs {negative / positive:.0f} times as much as all objects in the gradient of the classes",
             "the first thousand steps teach background alone; the loss falls by nine tenths without one detection",
@@ -428,7 +438,7 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
         )
 
 
-NOTED_BACKGROUND, MOST_BACKGROUND = 25, 40
+LEAST_BACKGROUND, NOTED_BACKGROUND, MOST_BACKGROUND = 0.05, 25, 40
 
 
 @check("batches", "model", "outputs", "priors", "losses", "loss")

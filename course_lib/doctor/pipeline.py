@@ -18,6 +18,7 @@ from course_lib.doctor import (
     lost_objects,
     network_input,
     objects_seen,
+    places,
     repeated,
 )
 from course_lib.doctor.checks import check
@@ -126,6 +127,24 @@ def labels_in_batches(patient: Patient) -> Iterator[Finding]:
             CHAPTER,
         )
     yield from of_labels(found, classes, WHERE, CHAPTER)
+    yield from of_one_class(patient, found, classes)
+
+
+def of_one_class(patient: Patient, found: Objects, classes: int | None) -> Iterator[Finding]:
+    """All objects of the batches are of one class, where there are several, and the data has more than that one."""
+    labels = found.labels.unique().tolist()
+    if classes is None or classes < 3 or len(found) < ENOUGH or len(labels) > 1:
+        return
+    if not patient.has("data") or float((objects(patient).labels == labels[0]).double().mean()) < SO_FREQUENT:
+        yield warning(
+            f"{WHERE}all {len(found)} objects have label {labels[0]}, of {classes} classes",
+            "a detector learns to find objects, and calls each of them that",
+            "look at where labels are made: the number of each object's own class, and not torch.ones",
+            CHAPTER,
+        )
+
+
+ENOUGH, SO_FREQUENT = 30, 0.8  # objects; of the data's, of which as many of one class are no wonder
 
 
 @check("batches")
@@ -218,6 +237,7 @@ CHECKS = (
     batches_can_be_made,
     batches_have_objects,
     boxes_in_batches,
+    *places.CHECKS,
     labels_in_batches,
     pixels_in_batches,
     *draws.CHECKS,

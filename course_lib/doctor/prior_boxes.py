@@ -275,12 +275,15 @@ def little_overlap(boxes: Float[Tensor, "N 4"], best: Float[Tensor, " N"]) -> It
     cure = "give the finest maps smaller priors, or the image more pixels; `priors.coverage` measures it"
     if median < 0.15:
         yield fault(seen, "hardly any prior looks at what it is to find", cure, 4, picture)
-    elif median < 0.35:
+    elif median < 0.35 or any(
+        middle < 0.2 and count > A_KIND * len(best) for name, (middle, count) in medians.items() if name != SIZES[0][0]
+    ):
         yield warning(seen, why, cure, 4, picture)
     elif poor > 0.1:
         yield note(seen, why, cure, 4, picture)
 
 
+A_KIND = 0.15  # of the objects; those that are tiny are few, and missed by many a good detector
 SIZES = (
     ("tiny (side below 0.05)", 0, 0.05),
     ("small (below 0.15)", 0.05, 0.15),

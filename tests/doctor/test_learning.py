@@ -83,6 +83,10 @@ FAULTS = {
     "labels off by one": (lambda: {"match": off_by_one}, "boxes but not classes"),
     "targets in another order": (lambda: {"match": in_other_order}, "neither boxes nor classes"),
     "a tiny rate": (partial(with_optimizer, torch.optim.SGD, lr=1e-7), "left the loss at 100%"),
+    "a clip far below the gradient": (
+        lambda: with_optimizer(torch.optim.SGD, lr=1e-5) | {"clip_norm": 1e-3},
+        "clipping makes",
+    ),
     "a huge rate": (partial(with_optimizer, torch.optim.SGD, lr=100.0, momentum=0.9), "the learning rate"),
     "a rate of 0": (partial(with_optimizer, torch.optim.SGD, lr=0.0), "left the loss at 100%"),
 }

@@ -238,6 +238,23 @@ def test_a_class_that_hardly_counts_is_a_warning(setup, monkeypatch, loss, count
     assert ["objects of bottle count" in one.seen and one.severity for one in findings] == ["warning"] * count
 
 
+@pytest.mark.parametrize(("weight", "found"), [(1e-3, True), (0.25, False), (1.0, False)])
+def test_a_background_that_hardly_counts_is_named(setup, monkeypatch, weight, found):
+    """Of the priors nearly all are background: weights that balance them leave it a thousandth."""
+    monkeypatch.setattr(setup, "loss", weighted([0], weight))
+    findings = seen_in(setup.patient(), "loss-balances-background")
+    assert ["background weighs 0.0" in one.seen and one.severity for one in findings] == ["fault"] * found
+
+
+@pytest.mark.parametrize(("factor", "found"), [(0.01, True), (0.5, False), (1.0, False)])
+def test_a_loss_inside_a_loop_that_is_divided_too_often_is_named(setup, factor, found):
+    usual = setup.patient()
+    parts = {name: getattr(usual, name) for name in ("model", "priors", "batches", "classes", "match")}
+    patient = Patient(losses=lambda batch: {k: factor * v for k, v in usual.losses(batch).items()}, **parts)
+    seen = [one.seen for one in seen_in(patient, "loss-rewards-the-right-class")]
+    assert ["to know nothing costs" in one for one in seen] == [True] * found
+
+
 @pytest.mark.parametrize("ignored", [-100, 20, 15])
 def test_inside_a_loop_classes_of_the_batch_alone_are_judged(setup, ignored):
     usual = setup.patient()

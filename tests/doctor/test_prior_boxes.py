@@ -161,6 +161,18 @@ def test_objects_as_large_as_priors_are_covered_and_those_in_other_units_are_not
     assert covered(low.repeat(1, 2) + torch.tensor([0, 0, 0.02, 0.02]), own)[0].severity == "fault"
 
 
+def test_a_kind_of_objects_far_smaller_than_all_priors_is_told():
+    def objects(small):
+        sides = torch.tensor([0.08] * small + [0.4] * (64 - small))[:, None]
+        low = torch.rand(64, 2, generator=torch.Generator().manual_seed(0)) * (1 - sides)
+        return torch.cat([low, low + sides], dim=1)
+
+    large = priors.PriorSpec(96, (12, 6), (8, 16), (30, 40, 60), ((2,), (2,))).boxes()
+    assert [one.severity for one in covered(objects(20), large)] == ["warning"]
+    for few, own in ((4, large), (20, priors.SSD_NANO.boxes())):
+        assert all(one.severity == "note" for one in covered(objects(few), own))
+
+
 def test_what_costs_little_is_a_note():
     clamped = priors.SSD300.boxes().clamp(0, 1)
     short = priors.PriorSpec(300, (37, 18), (8, 16), (30, 60, 111), ((2,), (2,))).boxes()
