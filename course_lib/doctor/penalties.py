@@ -416,13 +416,14 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
     offsets, logits = (values[on.rows].to(on.told.offsets) for values in answers(patient))
     if float(logits.std(dim=(0, 1)).median()) > 1:  # it has learned something already
         return
-    slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
-    positive, negative = float(slope[on.told.labels > 0].sum()), float(slope[on.told.labels == 0].sum())
+    positive, negative = weights_of_objects_and_background(on, offsets, logits)
+    # Heads that expect background have next to nothing to learn of it: what it weighs shows where nothing is expected.
+    unaware, blind = weights_of_objects_and_background(on, offsets, torch.zeros_like(logits))
     # 1 to 10 with mining or a focal loss whose heads expect background, 15 with weights that differ by 25 times; all
     # priors alike give the number of priors for each positive, 30 to 500.
-    if 0 < negative < LEAST_BACKGROUND * positive:
+    if 0 < blind < LEAST_BACKGROUND * unaware:
         yield fault(
-            f"background weighs {negative / positive:.2g} times as much as all objects in the gradient of the classes",
+            f"background weighs {blind / unaware:.2g} times as much as all objects in the gradient of the classes",
             "nothing teaches where no object is: it reports objects everywhere",
             "leave background at weight 1; weights that balance classes are counted by objects, not by priors, which "
             "are nearly all background",
@@ -436,6 +437,12 @@ def loss_balances_background(patient: Patient) -> Iterator[Finding]:
             "(losses.expect_background)",
             8,
         )
+
+
+def weights_of_objects_and_background(on: Bench, offsets: Tensor, logits: Tensor) -> tuple[float, float]:
+    """How much gradient the logits of all positives get in all, and those of all negatives."""
+    slope = on.slopes(offsets, logits)[1].abs().sum(dim=-1)
+    return float(slope[on.told.labels > 0].sum()), float(slope[on.told.labels == 0].sum())
 
 
 LEAST_BACKGROUND, NOTED_BACKGROUND, MOST_BACKGROUND = 0.05, 25, 40
